@@ -1,0 +1,114 @@
+//! What did this worker do, step by step? The facts a ledger needs to judge a run.
+//!
+//! The runtime tells an [`Observer`] each step *before* anything can depend on it, so that a
+//! process that is killed has told at least what it did. An observer may not block for long:
+//! it is called from the poll loop and from the partitions' tasks. Nothing in a worker depends
+//! on an observer; production workers run without one.
+
+use crate::topic_partition::TopicPartition;
+
+/// One step of a worker, as told to an [`Observer`].
+///
+/// Offsets are Kafka's; `epoch` is the assignment epoch: it counts a partition's assignments in
+/// this process, from 1.
+///
+/// ```
+/// use pelton::telemetry::{Observation, RecordOutcome};
+/// use pelton::TopicPartition;
+///
+/// let logins = TopicPartition::new("user_logins", 0);
+/// let end = Observation::End {
+///     partition: &logins, epoch: 1, offset: 7, attempt: 1, outcome: RecordOutcome::Done,
+/// };
+/// assert!(format!("{end:?}").contains("Done"));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the fields are named after the words of the header")]
+pub enum Observation<'a> {
+    /// The group gave us the partition; nothing is read yet.
+    Assigned { partition: &'a TopicPartition, epoch: u64 },
+    /// The committed offset is known, stores are restored: reading begins at `position`.
+    Started { partition: &'a TopicPartition, epoch: u64, position: i64 },
+    /// The group asks for the partition back; its drain begins.
+    Revoked { partition: &'a TopicPartition, epoch: u64 },
+    /// The drain has ended and the revocation is about to be acknowledged.
+    Released { partition: &'a TopicPartition, epoch: u64 },
+    /// The partition was taken away: nothing of it may be committed any more.
+    Lost { partition: &'a TopicPartition, epoch: u64 },
+    /// The partition was reset in place: it starts again from its committed offset.
+    Reset { partition: &'a TopicPartition, epoch: u64 },
+    /// A handler is about to see the record; `attempt` counts from 1.
+    Start { partition: &'a TopicPartition, epoch: u64, offset: i64, attempt: u32 },
+    /// The attempt has ended.
+    End {
+        partition: &'a TopicPartition,
+        epoch: u64,
+        offset: i64,
+        attempt: u32,
+        outcome: RecordOutcome,
+    },
+    /// A commit of `offset` (the next one to read) is about to be sent.
+    CommitTried { id: u64, partition: &'a TopicPartition, epoch: u64, offset: i64 },
+    /// What became of it.
+    CommitKnown {
+        id: u64,
+        partition: &'a TopicPartition,
+        epoch: u64,
+        offset: i64,
+        outcome: CommitOutcome,
+    },
+    /// A graceful shutdown has begun.
+    Stopping,
+    /// The group was left in good order; the process is about to end.
+    Stopped,
+}
+
+/// How one attempt at a record ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordOutcome {
+    /// Handled; its effects are its partition's to commit.
+    Done,
+    /// Invalid, and skipped as the input's `on_invalid` says: done, without effects.
+    Skipped,
+    /// A retryable error: the record will be tried again.
+    Retry,
+    /// The handler panicked: the record will be tried again.
+    Panicked,
+    /// Cancelled by a drain's deadline or a lost partition: not done.
+    Cancelled,
+    /// The error ends the worker: not done.
+    Fatal,
+}
+
+/// What is known of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CommitOutcome {
+    /// Kafka has stored it.
+    Accepted,
+    /// Kafka has certainly not stored it.
+    Refused,
+    /// No answer: it may or may not be stored.
+    Unknown,
+}
+
+/// Hears each step of a worker.
+///
+/// ```
+/// use pelton::telemetry::{Observation, Observer};
+///
+/// #[derive(Debug)]
+/// struct Print;
+/// impl Observer for Print {
+///     fn observe(&self, observation: &Observation<'_>) {
+///         println!("{observation:?}");
+///     }
+/// }
+/// Print.observe(&Observation::Stopping);
+/// ```
+pub trait Observer: Send + Sync + std::fmt::Debug + 'static {
+    /// Called once per step, in the order of the steps of any one partition.
+    fn observe(&self, observation: &Observation<'_>);
+}
