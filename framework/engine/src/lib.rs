@@ -1,1 +1,51 @@
-//! Under construction.
+//! The pure halves of a Pelton worker.
+//!
+//! [`Engine`] decides for the whole worker: which partitions run, what is fetched, what is
+//! committed, when a partition may be given up. [`Schedule`] decides for one partition: which
+//! record is next, when a failed one is tried again, how far a commit may go.
+//!
+//! Neither knows a clock, a socket, a thread or a future: time is an argument ([`Time`]), events
+//! come in, actions go out. So every promise of `docs/invariants.md` can be held against them in
+//! property tests, and the same input gives the same output. Only `std` is allowed here.
+//!
+//! ```
+//! use pelton_engine::{Engine, EngineLimits, Event, Action, PartitionId, Time};
+//!
+//! let mut engine = Engine::new(EngineLimits::default());
+//! let mut actions = Vec::new();
+//! let logins = PartitionId(0);
+//! engine.handle(Time::ZERO, Event::Assigned { partitions: vec![logins] }, &mut actions);
+//! assert_eq!(actions[0], Action::Acknowledge);
+//! assert!(matches!(actions[1], Action::Restore { partition, .. } if partition == logins));
+//! ```
+
+mod action;
+mod assignment;
+mod budget;
+mod commit;
+mod engine;
+mod envelope;
+mod event;
+mod ids;
+mod limits;
+mod offset_tracker;
+mod planted;
+mod retry;
+mod schedule;
+mod start_offset;
+mod time;
+
+pub use action::{Action, CommitItem, SilentAction};
+pub use assignment::PartitionState;
+pub use commit::CommitStatus;
+pub use engine::{Engine, PartitionView};
+pub use envelope::{Envelope, EnvelopeError, METADATA_LIMIT_BYTES};
+pub use event::{Event, RunInfo};
+pub use ids::{Epoch, Offset, PartitionId};
+pub use limits::EngineLimits;
+pub use offset_tracker::OffsetTracker;
+pub use planted::Bug;
+pub use retry::RetryPolicy;
+pub use schedule::{Backwards, Finish, Item, Next, Ordering, Schedule};
+pub use start_offset::{OffsetReset, StartDecision, TopicCommits};
+pub use time::Time;

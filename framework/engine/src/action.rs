@@ -1,0 +1,117 @@
+//! What the engine asks for: everything a worker can do.
+
+use crate::ids::{Epoch, Offset, PartitionId};
+
+/// One partition's part of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommitItem {
+    /// Which partition.
+    pub partition: PartitionId,
+    /// Of which assignment.
+    pub epoch: Epoch,
+    /// The next offset to read.
+    pub offset: Offset,
+}
+
+/// Which watchdog has barked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SilentAction {
+    /// The fetch was stopped and started again.
+    FetchedAnew,
+    /// The restore takes long; nothing was done.
+    StillRestoring,
+}
+
+/// What the runtime has to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Acknowledge the rebalance event that is waiting.
+    Acknowledge,
+    /// Start the partition's task: read its committed offset, restore its stores.
+    Restore {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment.
+        epoch: Epoch,
+    },
+    /// Start fetching.
+    StartFetch {
+        /// Which partition.
+        partition: PartitionId,
+        /// The first offset to fetch.
+        from: Offset,
+    },
+    /// Stop fetching; after it no run of this partition arrives.
+    StopFetch {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// Give the run just announced to the partition's task.
+    Deliver {
+        /// Which partition.
+        partition: PartitionId,
+        /// Records below this offset were delivered before: drop and count them.
+        skip_below: Offset,
+    },
+    /// The run just announced goes back before the start of its fetch: the topic was
+    /// truncated or recreated, and going on would swallow records.
+    Backwards {
+        /// Which partition.
+        partition: PartitionId,
+        /// The offset that arrived.
+        offset: Offset,
+        /// The lowest one that could have.
+        expected: Offset,
+    },
+    /// Close the partition's outbox and say when it is durable.
+    Seal {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// Start nothing more, finish, flush, seal.
+    Drain {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// Cut off what runs.
+    Cancel {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// End the partition's task; nothing it says afterwards counts.
+    Close {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment.
+        epoch: Epoch,
+        /// Taken away rather than given up.
+        lost: bool,
+    },
+    /// Send a commit.
+    Commit {
+        /// Its number; the answer carries it.
+        id: u64,
+        /// What to commit.
+        items: Vec<CommitItem>,
+    },
+    /// A commit was accepted.
+    Committed {
+        /// Which partition.
+        partition: PartitionId,
+        /// The offset that is stored.
+        offset: Offset,
+        /// It proves that the partition is still ours.
+        proof: bool,
+    },
+    /// A watchdog has barked.
+    Silent {
+        /// Which partition.
+        partition: PartitionId,
+        /// What was done about it.
+        what: SilentAction,
+    },
+    /// The group has forgotten us and does not say so: leave and join again.
+    Rejoin,
+    /// Everything is drained: leave the group.
+    Leave,
+}

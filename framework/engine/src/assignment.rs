@@ -1,0 +1,112 @@
+//! In which state is a partition, and which changes are allowed?
+//!
+//! ```text
+//!             restored              revoked, shutdown        drained, committed
+//! Assigned ─► Restoring ─────► Running ─────────► Draining ─────────────────► Released
+//!                 ▲               │
+//!                 └──── reset ────┘        Lost: from any of them
+//! ```
+//!
+//! Upholds INV-5: whatever is not `Running` or `Draining` has nothing started, and whatever is
+//! `Lost` commits nothing.
+
+use crate::budget::Volume;
+use crate::commit::Progress;
+use crate::ids::{Epoch, Offset};
+use crate::time::Time;
+
+/// A partition's state as others may see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PartitionState {
+    /// Its start offset is being read and its stores are restored.
+    Restoring,
+    /// Its records are fetched and handled.
+    Running,
+    /// Started work finishes, effects become durable, offsets are committed.
+    Draining,
+    /// Given up in good order; it waits for the group's word.
+    Released,
+    /// Taken away; nothing of it counts any more.
+    Lost,
+}
+
+/// What the engine knows of one assigned partition.
+#[derive(Debug)]
+pub(crate) struct Assignment {
+    pub(crate) epoch: Epoch,
+    pub(crate) phase: Phase,
+}
+
+#[derive(Debug)]
+pub(crate) enum Phase {
+    Restoring { since: Time },
+    Running(Active),
+    Draining { active: Active, drain: Drain },
+    Released,
+    Lost { since: Time },
+}
+
+/// A partition whose records are handled.
+#[derive(Debug)]
+pub(crate) struct Active {
+    /// The next offset that may arrive.
+    pub(crate) expected: Offset,
+    /// Where the running fetch began; `None` while it is stopped.
+    pub(crate) fetching_from: Option<Offset>,
+    pub(crate) buffered: Volume,
+    pub(crate) progress: Progress,
+    /// When something last arrived, or fetching began.
+    pub(crate) heard: Time,
+    /// The log's end, where known.
+    pub(crate) end: Option<Offset>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drain {
+    /// When running attempts are cancelled.
+    pub(crate) cancel_at: Time,
+    /// When the partition is released whatever has been committed.
+    pub(crate) release_at: Time,
+    pub(crate) cancelled: bool,
+    /// The partition's task has nothing running and nothing undelivered any more.
+    pub(crate) drained: bool,
+}
+
+impl Assignment {
+    pub(crate) fn state(&self) -> PartitionState {
+        match self.phase {
+            Phase::Restoring { .. } => PartitionState::Restoring,
+            Phase::Running(_) => PartitionState::Running,
+            Phase::Draining { .. } => PartitionState::Draining,
+            Phase::Released => PartitionState::Released,
+            Phase::Lost { .. } => PartitionState::Lost,
+        }
+    }
+
+    /// Running or draining: it has started work, and may commit.
+    pub(crate) fn active(&self) -> Option<&Active> {
+        match &self.phase {
+            Phase::Running(active) | Phase::Draining { active, .. } => Some(active),
+            Phase::Restoring { .. } | Phase::Released | Phase::Lost { .. } => None,
+        }
+    }
+
+    pub(crate) fn active_mut(&mut self) -> Option<&mut Active> {
+        match &mut self.phase {
+            Phase::Running(active) | Phase::Draining { active, .. } => Some(active),
+            Phase::Restoring { .. } | Phase::Released | Phase::Lost { .. } => None,
+        }
+    }
+
+    /// `Running → Draining`. Returns whether the fetch was running.
+    pub(crate) fn become_draining(&mut self, drain: Drain) -> bool {
+        let phase = std::mem::replace(&mut self.phase, Phase::Released);
+        let Phase::Running(mut active) = phase else {
+            self.phase = phase;
+            return false;
+        };
+        let fetching = active.fetching_from.take().is_some();
+        self.phase = Phase::Draining { active, drain };
+        fetching
+    }
+}

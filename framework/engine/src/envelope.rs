@@ -1,0 +1,207 @@
+//! What does a commit say besides its offset? One versioned line of tagged fields.
+//!
+//! `pelton1 <checksum> <tag>=<value> …`: text, because Kafka mangles bytes that are not UTF-8,
+//! and readable in `kafka-consumer-groups`. The checksum is FNV-1a (32 bit) over everything
+//! behind it. Tags that begin with a capital letter are required: a reader that does not know
+//! one must not use the envelope. Values hold no space.
+//!
+//! Upholds INV-8: metadata written by others, or damaged, is never acted on.
+
+use std::fmt;
+
+/// No metadata is longer than this, in bytes; Kafka's own limit is 4,096
+/// (`offset.metadata.max.bytes`) and above 32 KiB the connection is dropped.
+pub const METADATA_LIMIT_BYTES: usize = 4_000;
+
+const MAGIC: &str = "pelton";
+const VERSION: &str = "1";
+
+/// The fields of a commit's metadata.
+///
+/// ```
+/// use pelton_engine::Envelope;
+///
+/// let envelope = Envelope { partitions: 12, incarnation: Some(("a7".to_owned(), 3)), ..Envelope::default() };
+/// let text = envelope.encode();
+/// assert!(text.starts_with("pelton1 "));
+/// assert_eq!(Envelope::decode(&text), Ok(Some(envelope)));
+/// assert_eq!(Envelope::decode("written by another tool"), Ok(None));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    /// The cluster the commit belongs to, where it is known (`c`).
+    pub cluster: Option<String>,
+    /// The topic's partition count that the group has settled on (`p`).
+    pub partitions: u32,
+    /// Which process wrote it and its how many-th commit it was (`i`).
+    pub incarnation: Option<(String, u64)>,
+    /// Offsets done above the committed one; empty until orderings need it (`d`).
+    pub done_set: String,
+}
+
+/// Why metadata that is ours can't be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EnvelopeError {
+    /// Written by a version this one does not know.
+    Version(String),
+    /// A required field this version does not know.
+    RequiredTag(String),
+    /// The checksum does not fit, or a field can't be read.
+    Damaged,
+}
+
+impl fmt::Display for EnvelopeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => write!(f, "written by envelope version {version}"),
+            Self::RequiredTag(tag) => write!(f, "has the unknown required field {tag}"),
+            Self::Damaged => f.write_str("is damaged"),
+        }
+    }
+}
+
+impl std::error::Error for EnvelopeError {}
+
+impl Envelope {
+    /// The text to commit, at most [`METADATA_LIMIT_BYTES`] long.
+    ///
+    /// The done-set is left out where it does not fit: a subset is always true.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut body = format!("p={}", self.partitions);
+        if let Some((name, n)) = &self.incarnation {
+            body.push_str(&format!(" i={}:{n}", token(name, 200)));
+        }
+        if let Some(cluster) = &self.cluster {
+            body.push_str(&format!(" c={}", token(cluster, 200)));
+        }
+        let head = MAGIC.len() + VERSION.len() + 10;
+        let done = token(&self.done_set, METADATA_LIMIT_BYTES);
+        if !done.is_empty() && head + body.len() + 3 + done.len() <= METADATA_LIMIT_BYTES {
+            body.push_str(&format!(" d={done}"));
+        }
+        format!("{MAGIC}{VERSION} {:08x} {body}", checksum(&body))
+    }
+
+    /// Reads metadata: `None` if somebody else wrote it.
+    ///
+    /// # Errors
+    ///
+    /// If it is ours and can't be used.
+    pub fn decode(text: &str) -> Result<Option<Self>, EnvelopeError> {
+        let Some(rest) = text.strip_prefix(MAGIC) else {
+            return Ok(None);
+        };
+        let (version, rest) = rest.split_once(' ').ok_or(EnvelopeError::Damaged)?;
+        if version != VERSION {
+            return Err(EnvelopeError::Version(version.chars().take(20).collect()));
+        }
+        let (sum, body) = rest.split_once(' ').ok_or(EnvelopeError::Damaged)?;
+        if u32::from_str_radix(sum, 16) != Ok(checksum(body)) {
+            return Err(EnvelopeError::Damaged);
+        }
+        let mut envelope = Self::default();
+        for field in body.split(' ') {
+            let (tag, value) = field.split_once('=').ok_or(EnvelopeError::Damaged)?;
+            envelope.take(tag, value)?;
+        }
+        Ok(Some(envelope))
+    }
+
+    fn take(&mut self, tag: &str, value: &str) -> Result<(), EnvelopeError> {
+        match tag {
+            "p" => self.partitions = value.parse().map_err(|_| EnvelopeError::Damaged)?,
+            "c" => self.cluster = Some(value.to_owned()),
+            "d" => self.done_set = value.to_owned(),
+            "i" => {
+                let (name, n) = value.rsplit_once(':').ok_or(EnvelopeError::Damaged)?;
+                let n = n.parse().map_err(|_| EnvelopeError::Damaged)?;
+                self.incarnation = Some((name.to_owned(), n));
+            }
+            _ if tag.starts_with(|first: char| first.is_ascii_uppercase()) => {
+                return Err(EnvelopeError::RequiredTag(tag.chars().take(20).collect()));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// At most `limit` bytes of a value, without the characters that would end a field.
+fn token(value: &str, limit: usize) -> String {
+    value
+        .chars()
+        .filter(char::is_ascii_graphic)
+        .take(limit)
+        .collect()
+}
+
+fn checksum(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |sum, byte| {
+        (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sealed(version: &str, body: &str) -> String {
+        format!("pelton{version} {:08x} {body}", checksum(body))
+    }
+
+    #[test]
+    fn inv_8_other_tools_metadata_is_ignored_and_damaged_metadata_is_refused() {
+        assert_eq!(Envelope::decode(""), Ok(None));
+        assert_eq!(Envelope::decode("a note by the operator"), Ok(None));
+        assert_eq!(
+            Envelope::decode("pelton1 00000000 p=3"),
+            Err(EnvelopeError::Damaged)
+        );
+        assert_eq!(Envelope::decode("pelton"), Err(EnvelopeError::Damaged));
+    }
+
+    #[test]
+    fn an_unknown_version_or_required_tag_is_named_and_an_unknown_optional_tag_is_ignored() {
+        assert_eq!(
+            Envelope::decode(&sealed("9", "p=3")),
+            Err(EnvelopeError::Version("9".into()))
+        );
+        let required = sealed("1", "p=3 Zoo=1");
+        assert_eq!(
+            Envelope::decode(&required),
+            Err(EnvelopeError::RequiredTag("Zoo".into()))
+        );
+        let optional = Envelope::decode(&sealed("1", "p=3 zoo=1"));
+        assert_eq!(optional.map(|e| e.map(|e| e.partitions)), Ok(Some(3)));
+    }
+
+    #[test]
+    fn the_longest_envelope_keeps_kafkas_limit() {
+        let envelope = Envelope {
+            done_set: "x".repeat(10_000),
+            ..Envelope::default()
+        };
+        assert!(envelope.encode().len() <= METADATA_LIMIT_BYTES);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_decodes_without_a_panic(text in ".{0,200}") {
+            prop_assert!(Envelope::decode(&text).is_ok() || text.starts_with("pelton"));
+            prop_assert!(!matches!(Envelope::decode(&sealed("1", &text)), Ok(None)));
+        }
+
+        #[test]
+        fn what_is_encoded_is_decoded(
+            partitions in any::<u32>(), n in any::<u64>(), name in "[a-z0-9:-]{1,40}", done in "[A-Za-z0-9+/]{0,200}",
+        ) {
+            let envelope = Envelope {
+                cluster: Some("abc_DEF-1".into()), partitions, incarnation: Some((name, n)), done_set: done,
+            };
+            prop_assert_eq!(Envelope::decode(&envelope.encode()), Ok(Some(envelope)));
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What the engine is told: everything that can happen to a worker.
+
+use crate::commit::CommitStatus;
+use crate::ids::{Epoch, Offset, PartitionId};
+use crate::time::Time;
+
+/// A run as the engine sees it: records of one partition that arrived together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunInfo {
+    /// Offset of its first record.
+    pub first: Offset,
+    /// Offset of its last record.
+    pub last: Offset,
+    /// How many records.
+    pub records: u64,
+    /// How many bytes of keys, values and headers.
+    pub bytes: u64,
+}
+
+/// What has happened.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The group gave us these partitions.
+    Assigned {
+        /// Which.
+        partitions: Vec<PartitionId>,
+    },
+    /// The group asks for these partitions back.
+    Revoked {
+        /// Which; perhaps none.
+        partitions: Vec<PartitionId>,
+    },
+    /// The group has taken these partitions away.
+    Lost {
+        /// Which.
+        partitions: Vec<PartitionId>,
+    },
+    /// A partition's stores are restored and its start is known.
+    Restored {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment.
+        epoch: Epoch,
+        /// The first offset to read.
+        position: Offset,
+        /// What the group has committed, if anything.
+        committed: Option<Offset>,
+    },
+    /// A run has arrived.
+    Fetched {
+        /// Of which partition.
+        partition: PartitionId,
+        /// What is in it.
+        run: RunInfo,
+    },
+    /// The partition's task is through with some records.
+    Progressed {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment.
+        epoch: Epoch,
+        /// How many records have left its buffer.
+        records: u64,
+        /// How many bytes have left its buffer.
+        bytes: u64,
+        /// There is something to commit.
+        dirty: bool,
+    },
+    /// Everything below `offset` is done, and its effects are durable.
+    Sealed {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment.
+        epoch: Epoch,
+        /// The offset that may be committed.
+        offset: Offset,
+    },
+    /// The partition's task has drained: nothing runs, nothing is undelivered.
+    Drained {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment.
+        epoch: Epoch,
+    },
+    /// The partition's task sends nothing before a commit proves that it is still ours.
+    ProofWanted {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment.
+        epoch: Epoch,
+    },
+    /// The partition must start again from its committed offset.
+    ResetWanted {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment.
+        epoch: Epoch,
+    },
+    /// The end of the partition's log is known.
+    End {
+        /// Which partition.
+        partition: PartitionId,
+        /// The offset the next record will get.
+        end: Offset,
+    },
+    /// Kafka has answered a commit.
+    CommitAnswered {
+        /// Which.
+        id: u64,
+        /// What it says of each partition.
+        statuses: Vec<(PartitionId, CommitStatus)>,
+    },
+    /// The worker is to end: everything drains.
+    Shutdown {
+        /// When what still runs is cancelled.
+        cancel_at: Time,
+        /// When partitions are released whatever has been committed.
+        release_at: Time,
+    },
+}

@@ -1,0 +1,47 @@
+//! How much, how often, how long? The engine's settings, as values.
+
+use std::time::Duration;
+
+use crate::planted::Bug;
+
+/// The engine's settings, as values.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineLimits {
+    /// Records that all partitions may buffer together. Default 100,000.
+    pub budget_records: u64,
+    /// Bytes that all partitions may buffer together. Default 256 MiB.
+    pub budget_bytes: u64,
+    /// Between two rounds of commits. Default 1 s.
+    pub commit_interval: Duration,
+    /// After it, a drain cancels what still runs. Default 10 s.
+    pub drain_timeout: Duration,
+    /// After it, a drain releases its partition whatever has been committed; between the two,
+    /// effects become durable and offsets are committed. Default 20 s; it must stay below half
+    /// of `max.poll.interval.ms`, past which the broker gives partitions away without a word.
+    pub release_timeout: Duration,
+    /// A running partition with lag that hears nothing for so long is fetched anew. Default 30 s.
+    pub silent_after: Duration,
+    /// A lost partition that the group says nothing of for so long makes the member join anew.
+    /// Default 60 s.
+    pub rejoin_after: Duration,
+    /// Between two tries of a refused commit. Default 50 ms.
+    pub commit_retry: Duration,
+    /// A known bug, planted by a test.
+    pub bug: Option<Bug>,
+}
+
+impl Default for EngineLimits {
+    fn default() -> Self {
+        Self {
+            budget_records: 100_000,
+            budget_bytes: 256 * 1024 * 1024,
+            commit_interval: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(10),
+            release_timeout: Duration::from_secs(20),
+            silent_after: Duration::from_secs(30),
+            rejoin_after: Duration::from_secs(60),
+            commit_retry: Duration::from_millis(50),
+            bug: None,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! How far may a partition's commit go while records finish in any order?
+//!
+//! Upholds INV-1: the committable offset never passes a record that is not done.
+
+use std::collections::VecDeque;
+
+use crate::ids::Offset;
+
+/// Tracks one partition's records from their arrival until they are done.
+///
+/// Offsets may have gaps: compaction removes records and transaction markers take up offsets
+/// that no consumer sees. The committable offset is one past the last record of the done
+/// prefix; it does not jump over a gap before the record behind it is done.
+///
+/// ```
+/// use pelton_engine::{Offset, OffsetTracker};
+///
+/// let mut tracker = OffsetTracker::starting_at(Offset(10));
+/// tracker.arrived(Offset(10));
+/// tracker.arrived(Offset(14)); // 11 to 13 were compacted away
+/// tracker.done(Offset(14)); // out of order
+/// assert_eq!(tracker.committable(), Offset(10));
+/// tracker.done(Offset(10));
+/// assert_eq!(tracker.committable(), Offset(15)); // the next one to read
+/// ```
+#[derive(Clone, Debug)]
+pub struct OffsetTracker {
+    /// The next offset to read if the partition moved now.
+    committable: Offset,
+    /// Records not yet covered by `committable`, in offset order.
+    open: VecDeque<Open>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    offset: Offset,
+    done: bool,
+}
+
+impl OffsetTracker {
+    /// A tracker for a partition whose next unread offset is `position`.
+    #[must_use]
+    pub fn starting_at(position: Offset) -> Self {
+        Self {
+            committable: position,
+            open: VecDeque::new(),
+        }
+    }
+
+    /// The record at `offset` is here. Ignored if it is not above every offset before it.
+    pub fn arrived(&mut self, offset: Offset) {
+        if offset >= self.expected() {
+            self.open.push_back(Open {
+                offset,
+                done: false,
+            });
+        }
+    }
+
+    /// The record at `offset` needs no more work. Ignored if it never arrived.
+    pub fn done(&mut self, offset: Offset) {
+        if self
+            .open
+            .front()
+            .is_some_and(|first| first.offset == offset)
+        {
+            self.open.pop_front();
+            self.committable = offset.next();
+        } else if let Ok(at) = self.open.binary_search_by_key(&offset, |open| open.offset) {
+            self.open[at].done = true;
+        }
+        while let Some(first) = self.open.front().filter(|first| first.done) {
+            self.committable = first.offset.next();
+            self.open.pop_front();
+        }
+    }
+
+    /// Forgets the records that are not done: a drain drops them, the next owner reads them.
+    pub fn forget_open(&mut self) {
+        self.open.retain(|open| open.done);
+    }
+
+    /// The offset to commit: the next one to read after a restart.
+    #[must_use]
+    pub fn committable(&self) -> Offset {
+        self.committable
+    }
+
+    /// The lowest offset that may arrive next.
+    #[must_use]
+    pub fn expected(&self) -> Offset {
+        self.open
+            .back()
+            .map_or(self.committable, |last| last.offset.next())
+    }
+
+    /// How many records have arrived and are not covered by the committable offset.
+    #[must_use]
+    pub fn open_records(&self) -> usize {
+        self.open.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_gap_left_by_compaction_does_not_hold_the_commit_back() {
+        let mut tracker = OffsetTracker::starting_at(Offset(0));
+        tracker.arrived(Offset(0));
+        tracker.arrived(Offset(7));
+        tracker.done(Offset(0));
+        assert_eq!(tracker.committable(), Offset(1));
+        tracker.done(Offset(7));
+        assert_eq!(tracker.committable(), Offset(8));
+    }
+
+    #[test]
+    fn a_slow_head_holds_the_commit_back() {
+        let mut tracker = OffsetTracker::starting_at(Offset(0));
+        tracker.arrived(Offset(0));
+        tracker.arrived(Offset(1));
+        tracker.done(Offset(1));
+        assert_eq!(tracker.committable(), Offset(0));
+    }
+
+    #[test]
+    fn done_twice_and_done_without_arrival_change_nothing() {
+        let mut tracker = OffsetTracker::starting_at(Offset(5));
+        tracker.done(Offset(5));
+        assert_eq!(tracker.committable(), Offset(5));
+        tracker.arrived(Offset(5));
+        tracker.done(Offset(5));
+        tracker.done(Offset(5));
+        assert_eq!(tracker.committable(), Offset(6));
+    }
+
+    proptest! {
+        /// INV-1, against the plainest model there is: a map of what is done.
+        #[test]
+        fn inv_1_the_committable_offset_never_passes_a_record_that_is_not_done(
+            gaps in proptest::collection::vec(1i64..4, 1..60),
+            order in proptest::collection::vec(any::<proptest::sample::Index>(), 0..60),
+        ) {
+            let offsets: Vec<i64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
+            let mut tracker = OffsetTracker::starting_at(Offset(0));
+            let mut model: BTreeMap<i64, bool> = offsets.iter().map(|o| (*o, false)).collect();
+            for offset in &offsets { tracker.arrived(Offset(*offset)); }
+            for pick in order {
+                let offset = *pick.get(&offsets);
+                tracker.done(Offset(offset));
+                model.insert(offset, true);
+                let first_open = model.iter().find(|(_, done)| !**done).map(|(o, _)| *o);
+                let expected = model.iter().take_while(|(_, done)| **done).last().map_or(0, |(o, _)| o + 1);
+                prop_assert_eq!(tracker.committable().0, expected);
+                if let Some(open) = first_open { prop_assert!(tracker.committable().0 <= open); }
+            }
+        }
+    }
+}
