@@ -22,6 +22,17 @@ pub enum SilentAction {
     StillRestoring,
 }
 
+/// Why a partition's task ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closing {
+    /// The partition is given up in good order.
+    Released,
+    /// It was taken away.
+    Lost,
+    /// It starts again in place.
+    Reset,
+}
+
 /// What the runtime has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -84,8 +95,8 @@ pub enum Action {
         partition: PartitionId,
         /// Of which assignment.
         epoch: Epoch,
-        /// Taken away rather than given up.
-        lost: bool,
+        /// Why it ends.
+        closing: Closing,
     },
     /// Send a commit.
     Commit {

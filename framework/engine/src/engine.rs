@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::action::{Action, CommitItem, SilentAction};
+use crate::action::{Action, Closing, CommitItem, SilentAction};
 use crate::assignment::{Active, Assignment, Drain, PartitionState, Phase};
 use crate::budget::Volume;
 use crate::commit::{CommitStatus, Progress};
@@ -249,7 +249,7 @@ impl Engine {
                 out.push(Action::Close {
                     partition,
                     epoch,
-                    lost: false,
+                    closing: Closing::Released,
                 });
             }
             Phase::Draining { drain: earlier, .. } => {
@@ -293,7 +293,7 @@ impl Engine {
                     out.push(Action::Close {
                         partition,
                         epoch,
-                        lost: true,
+                        closing: Closing::Lost,
                     });
                 }
                 Phase::Released | Phase::Lost { .. } => {}
@@ -355,7 +355,7 @@ impl Engine {
         out.push(Action::Close {
             partition,
             epoch,
-            lost: true,
+            closing: Closing::Reset,
         });
         let epoch = self.next_epoch(partition);
         self.assignments.insert(
@@ -554,7 +554,7 @@ impl Engine {
             }
             match status {
                 CommitStatus::MemberLost => member_lost = true,
-                CommitStatus::TopicGone if draining => self.release(partition, true, out),
+                CommitStatus::TopicGone if draining => self.release(partition, out),
                 CommitStatus::TopicGone
                 | CommitStatus::Accepted
                 | CommitStatus::Retry
@@ -594,17 +594,17 @@ impl Engine {
             }
         }
         for partition in finished {
-            self.release(partition, false, out);
+            self.release(partition, out);
         }
     }
 
-    fn release(&mut self, partition: PartitionId, lost: bool, out: &mut Vec<Action>) {
+    fn release(&mut self, partition: PartitionId, out: &mut Vec<Action>) {
         if let Some(assignment) = self.assignments.get_mut(&partition) {
             assignment.phase = Phase::Released;
             out.push(Action::Close {
                 partition,
                 epoch: assignment.epoch,
-                lost,
+                closing: Closing::Released,
             });
         }
     }

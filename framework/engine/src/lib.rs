@@ -35,7 +35,7 @@ mod schedule;
 mod start_offset;
 mod time;
 
-pub use action::{Action, CommitItem, SilentAction};
+pub use action::{Action, Closing, CommitItem, SilentAction};
 pub use assignment::PartitionState;
 pub use commit::CommitStatus;
 pub use engine::{Engine, PartitionView};

@@ -1,6 +1,82 @@
 //! Stream-processing workers on Apache Kafka that lose nothing.
+//!
+//! Implement [`Handler`], start N copies of the same program, scale out by starting more. Kafka
+//! shares the partitions among them; Pelton keeps each partition's records in order, commits
+//! only what is done and durable, and hands partitions over without loss or repetition.
+//!
+//! ```no_run
+//! use pelton::{Context, Exit, Handler, HandlerError, Output, Record, Store, Worker};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Deserialize)]
+//! struct Login<'a> { user: &'a str, status: &'a str }
+//! #[derive(Serialize)]
+//! struct Total<'a> { user: &'a str, total: u64 }
+//!
+//! struct CountLogins { totals: Store<str, u64>, out: Output }
+//!
+//! impl Handler for CountLogins {
+//!     async fn handle(&mut self, record: &Record<'_>, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+//!         let login: Login<'_> = record.json()?; // an error here is *invalid*: never retried
+//!         if login.status == "success" {
+//!             let total = ctx.update(self.totals, login.user, |n| n.unwrap_or(0) + 1)?;
+//!             ctx.emit(self.out, login.user, &Total { user: login.user, total })?;
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Exit {
+//!     let mut app = Worker::builder("login-counter");
+//!     let totals = app.store("totals");
+//!     let out = app.output("login_totals");
+//!     app.input("user_logins").handler(move |_slot| CountLogins { totals, out });
+//!     app.run().await
+//! }
+//! ```
+//!
+//! # A record's journey
+//!
+//! ```text
+//!  Kafka ──records──► Fetch ──runs──► poll loop ──► Engine ──► Schedule ──► Slot ──► Handler::handle
+//!    ▲                  ▲               │   ▲      (batches)  (a partition)            │ emit, update
+//!    │                  └─ start, stop ─┘   │                                          ▼
+//!    └──── Member ◄──── commit, acknowledge ┴──────── sealed ◄──────────────────── Outbox
+//! ```
+//!
+//! # Guarantees
+//!
+//! At-least-once: a committed offset says that every record before it is done and that its
+//! effects are durable. Records of a partition are handled one at a time, in offset order. A
+//! graceful hand-over repeats nothing. `docs/guarantees.md` says what is *not* covered.
 
+pub mod admin;
+pub mod config;
+mod context;
+mod error;
+mod handler;
+pub mod host;
+mod kafka;
+mod output;
+pub mod ports;
+mod record;
+mod runtime;
+mod signals;
+mod state;
 pub mod telemetry;
 mod topic_partition;
+mod worker;
 
+pub use context::{Cancellation, Context};
+pub use error::{Exit, HandlerError, WorkerError};
+pub use handler::{Handler, SlotId};
+pub use output::{Emit, Output};
+#[doc(hidden)]
+pub use pelton_engine::Bug;
+pub use pelton_engine::{Ordering, RetryPolicy};
+pub use record::{Record, Run};
+pub use runtime::{OnInvalid, WorkerHandle};
+pub use state::{Store, StoreKey};
 pub use topic_partition::TopicPartition;
+pub use worker::{InputBuilder, Worker, WorkerBuilder};

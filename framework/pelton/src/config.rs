@@ -1,0 +1,44 @@
+//! How does a worker learn its settings?
+//!
+//! From three places, the stronger first: a flag, an environment variable (`PELTON__…`), a TOML
+//! file. What none of them gives has a default.
+//!
+//! ```text
+//!  file ──┐
+//!  env  ──┼──► Tree (each value knows its source) ──► Settings + the application's own section
+//!  flags ─┘              │                                    │
+//!                        └─ unknown key, wrong type            └─ Settings::check: contradictions
+//! ```
+//!
+//! Loading never reads anything but the named file and the environment it is given. It upholds
+//! two rules: a value that can't be used is an error that says where the value came from and the
+//! way out, and a secret is never printed, neither by an error nor by `Debug`.
+
+mod check;
+mod choices;
+mod effective;
+mod environment;
+mod error;
+mod file;
+mod flags;
+mod kafka_keys;
+mod load;
+mod nearest;
+mod origin;
+mod pass_through;
+mod read;
+mod refused;
+mod settings;
+mod tree;
+mod units;
+
+pub use choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat};
+pub use error::ConfigError;
+pub use flags::Flags;
+pub use load::{Loaded, load, load_from};
+pub use origin::Origin;
+pub use pass_through::KafkaSettings;
+pub use settings::{AdminSettings, LogSettings, Settings};
+pub use units::ByteCount;
+
+pub(crate) use nearest::nearest;

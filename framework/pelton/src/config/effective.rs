@@ -1,0 +1,73 @@
+//! Which settings are in force, and where did each come from?
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::origin::Origin;
+use super::pass_through::{HIDDEN, may_show};
+use super::settings::Settings;
+use super::tree::joined;
+
+/// One line a setting: `key = value  # origin`.
+pub(super) fn lines<A: Serialize>(settings: &Settings, section: &str, app: &A) -> String {
+    let mut leaves = Vec::new();
+    collect(
+        "",
+        &serde_json::to_value(settings).unwrap_or_default(),
+        &mut leaves,
+    );
+    if let app @ Value::Object(_) = serde_json::to_value(app).unwrap_or_default() {
+        collect(section, &app, &mut leaves);
+    }
+    leaves
+        .into_iter()
+        .map(|(key, value)| {
+            let origin = settings.origins.given(&key).unwrap_or(&Origin::Default);
+            let value = if shows(&key) {
+                value
+            } else {
+                HIDDEN.to_owned()
+            };
+            format!("{key} = {value}  # {origin}\n")
+        })
+        .collect()
+}
+
+/// The names at the top of the settings, those of tables included.
+pub(super) fn keys() -> Vec<String> {
+    match serde_json::to_value(Settings::default()) {
+        Ok(Value::Object(table)) => table.into_iter().map(|(key, _)| key).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn collect(prefix: &str, value: &Value, into: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(table) => {
+            for (key, below) in table {
+                collect(&joined(prefix, key), below, into);
+            }
+        }
+        Value::Null => into.push((prefix.to_owned(), "(not set)".to_owned())),
+        other => into.push((prefix.to_owned(), other.to_string())),
+    }
+}
+
+/// Whether the value at `key` may be printed. An application's own keys are judged by their words.
+fn shows(key: &str) -> bool {
+    if let Some(kafka) = key.strip_prefix("kafka.") {
+        return may_show(kafka);
+    }
+    let secret = [
+        "password",
+        "passwd",
+        "secret",
+        "token",
+        "passphrase",
+        "credential",
+        "pem",
+    ];
+    let key = key.to_ascii_lowercase();
+    let private = key.ends_with("_key") || key.ends_with(".key") || key.contains("apikey");
+    !private && !secret.iter().any(|word| key.contains(word))
+}

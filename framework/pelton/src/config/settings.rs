@@ -1,0 +1,223 @@
+//! What can be set about a worker, with which default, and why that default?
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat};
+use super::origin::Origins;
+use super::pass_through::KafkaSettings;
+use super::units::{self, ByteCount};
+
+/// A worker's settings, all but the application's own.
+///
+/// A field's name is its key in the file; `PELTON__` and the name in capitals is its environment
+/// variable. [`check`](Self::check) says whether they can hold together; nothing else does, so a
+/// program may build them in code and check at the end.
+///
+/// ```
+/// use pelton::config::{AutoOffsetReset, Settings};
+///
+/// let mut settings = Settings::default();
+/// settings.bootstrap_servers = "localhost:9092".to_owned();
+/// settings.auto_offset_reset = Some(AutoOffsetReset::Earliest);
+/// assert!(settings.check().is_ok());
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Addresses of some brokers, `host:port`, comma-separated; the others are learnt from them.
+    /// No default: a wrong cluster is worse than none.
+    pub bootstrap_servers: String,
+
+    /// The consumer group. Default: the application's name, so copies of a program share work.
+    pub group_id: Option<String>,
+
+    /// The name this client has in broker logs and tools. Default: chosen by the worker.
+    pub client_id: Option<String>,
+
+    /// Makes the member *static*: it keeps its partitions over a restart shorter than the
+    /// session timeout. Unique in the group. Default: none, members are dynamic.
+    pub group_instance_id: Option<String>,
+
+    /// `classic` (default: every broker speaks it) or `consumer` (KIP-848, brokers from 4.0).
+    pub group_protocol: GroupProtocol,
+
+    /// `cooperative-sticky` (default: only moving partitions stop), `range` or `roundrobin`.
+    /// Classic groups only.
+    pub assignment_strategy: AssignmentStrategy,
+
+    /// Where a partition without a committed offset starts: `earliest`, `latest` or `error`.
+    /// No default: `latest` loses what arrives before the first commit, `earliest` may read years.
+    pub auto_offset_reset: Option<AutoOffsetReset>,
+
+    /// Milliseconds without a heartbeat after which the broker takes a member for dead. Default
+    /// 15,000: a crash is noticed soon, a long pause is survived. In a KIP-848 group the broker
+    /// owns this time; the value then only tells Pelton what the broker's is.
+    pub session_timeout_ms: u32,
+
+    /// Milliseconds between heartbeats. Default 1,000: members hear of a rebalance with their
+    /// next heartbeat. At most a third of the session timeout. Classic groups only.
+    pub heartbeat_interval_ms: u32,
+
+    /// Milliseconds within which a revocation must be acknowledged. Default 300,000, Kafka's.
+    /// How long a handler takes does not count against it.
+    pub max_poll_interval_ms: u32,
+
+    /// Records handed to the partitions per step of the poll loop. Default 500, Kafka's.
+    pub max_poll_records: u32,
+
+    /// `at_least_once` (default).
+    pub guarantee: Guarantee,
+
+    /// How often done work is committed. Default 1 s: so much may repeat after a crash.
+    #[serde(with = "units::duration")]
+    pub commit_interval: Duration,
+
+    /// How long a revoked partition may take to finish what it started. Below half of
+    /// `max_poll_interval_ms`, past which the broker removes the member without a word. Default:
+    /// the lesser of 10 s and a third of `max_poll_interval_ms`.
+    #[serde(with = "units::optional_duration")]
+    pub drain_timeout: Option<Duration>,
+
+    /// How long a graceful shutdown may take in all. Default 25 s: it fits a 30 s grace period.
+    #[serde(with = "units::duration")]
+    pub shutdown_timeout: Duration,
+
+    /// Bytes of records and effects a worker holds at most. Default 256 MiB.
+    pub memory_budget: ByteCount,
+
+    /// Records a worker holds at most. Default 100,000: small records cost more than their bytes.
+    pub memory_budget_records: u64,
+
+    /// How long a new partition may stay unnoticed. Default 30 s.
+    #[serde(with = "units::duration")]
+    pub partition_discovery_interval: Duration,
+
+    /// Where a worker may keep files over a restart. Default: nowhere, stores live in memory.
+    pub state_dir: Option<PathBuf>,
+
+    /// The endpoint for health, metrics and state: `[admin]`.
+    pub admin: AdminSettings,
+
+    /// What is logged, and how: `[log]`.
+    pub log: LogSettings,
+
+    /// Settings of librdkafka, for all clients: `[kafka]`.
+    pub kafka: KafkaSettings,
+
+    /// Where each value came from; empty for settings built in code.
+    #[serde(skip)]
+    pub(super) origins: Origins,
+}
+
+impl Settings {
+    /// How long a drain may take: what was set, or the lesser of 10 s and a third of
+    /// `max_poll_interval_ms`.
+    #[must_use]
+    pub fn effective_drain_timeout(&self) -> Duration {
+        let third = self.max_poll_interval() / 3;
+        self.drain_timeout
+            .unwrap_or_else(|| third.min(Duration::from_secs(10)))
+    }
+
+    /// `max_poll_interval_ms` as a length of time.
+    #[must_use]
+    pub fn max_poll_interval(&self) -> Duration {
+        Duration::from_millis(u64::from(self.max_poll_interval_ms))
+    }
+
+    /// `session_timeout_ms` as a length of time.
+    #[must_use]
+    pub fn session_timeout(&self) -> Duration {
+        Duration::from_millis(u64::from(self.session_timeout_ms))
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: String::new(),
+            group_id: None,
+            client_id: None,
+            group_instance_id: None,
+            group_protocol: GroupProtocol::default(),
+            assignment_strategy: AssignmentStrategy::default(),
+            auto_offset_reset: None,
+            session_timeout_ms: 15_000,
+            heartbeat_interval_ms: 1_000,
+            max_poll_interval_ms: 300_000,
+            max_poll_records: 500,
+            guarantee: Guarantee::default(),
+            commit_interval: Duration::from_secs(1),
+            drain_timeout: None,
+            shutdown_timeout: Duration::from_secs(25),
+            memory_budget: ByteCount::from_mib(256),
+            memory_budget_records: 100_000,
+            partition_discovery_interval: Duration::from_secs(30),
+            state_dir: None,
+            admin: AdminSettings::default(),
+            log: LogSettings::default(),
+            kafka: KafkaSettings::default(),
+            origins: Origins::default(),
+        }
+    }
+}
+
+/// Where the admin endpoint listens.
+///
+/// ```
+/// use pelton::config::AdminSettings;
+///
+/// assert!(AdminSettings::default().listen.ip().is_loopback());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct AdminSettings {
+    /// Whether there is an endpoint. Default: yes.
+    pub enabled: bool,
+    /// Address and port; port 0 takes any free one. Default `127.0.0.1:9464`: only this machine,
+    /// since the endpoint asks for no password.
+    pub listen: SocketAddr,
+}
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
+        }
+    }
+}
+
+/// What is logged, and how.
+///
+/// ```
+/// use pelton::config::{LogFormat, LogSettings};
+///
+/// let log = LogSettings::default();
+/// assert_eq!((log.filter.as_str(), log.format), ("info", LogFormat::Text));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct LogSettings {
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`), or several per module:
+    /// `info,pelton=debug`. Default `info`.
+    pub filter: String,
+    /// `text` (default) or `json`. Both go to stderr.
+    pub format: LogFormat,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            filter: "info".to_owned(),
+            format: LogFormat::default(),
+        }
+    }
+}

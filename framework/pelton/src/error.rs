@@ -1,0 +1,308 @@
+//! What can go wrong, whose fault is it, and what is the way out?
+//!
+//! Codes (`PLT-…`) and exit codes are public: `docs/errors.md` lists them all.
+
+use std::fmt;
+use std::process::{ExitCode, Termination};
+use std::time::Duration;
+
+use crate::config::ConfigError;
+use crate::topic_partition::TopicPartition;
+
+/// Why a handler did not finish a record.
+///
+/// Any `std::error::Error` becomes *retryable* through `?`: the record is tried again, with
+/// growing waits, for ever. [`Record::json`](crate::Record::json) and codecs give *invalid*:
+/// trying again can't help. *Fatal* stops the worker.
+///
+/// ```
+/// use pelton::HandlerError;
+///
+/// fn look_up() -> Result<u32, HandlerError> {
+///     Ok("12x".parse::<u32>()?) // retryable
+/// }
+/// assert!(look_up().unwrap_err().is_retryable());
+/// assert!(HandlerError::invalid("no user").is_invalid());
+/// assert_eq!(HandlerError::fatal("no disk").to_string(), "no disk");
+/// ```
+#[derive(Debug)]
+pub struct HandlerError {
+    kind: Kind,
+    message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Retryable,
+    Invalid,
+    Fatal,
+}
+
+impl HandlerError {
+    /// Trying again may help.
+    pub fn retryable(why: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::Retryable,
+            message: why.to_string(),
+        }
+    }
+
+    /// The record itself is at fault; the input's `on_invalid` decides.
+    pub fn invalid(why: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::Invalid,
+            message: why.to_string(),
+        }
+    }
+
+    /// The worker can't go on.
+    pub fn fatal(why: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::Fatal,
+            message: why.to_string(),
+        }
+    }
+
+    /// Will the record be tried again?
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        self.kind == Kind::Retryable
+    }
+
+    /// Is the record itself at fault?
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        self.kind == Kind::Invalid
+    }
+
+    /// Does it stop the worker?
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        self.kind == Kind::Fatal
+    }
+}
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// A `HandlerError` is no `std::error::Error` itself: that is what makes `?` work on all others.
+impl<E: std::error::Error> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self::retryable(error)
+    }
+}
+
+/// Why a worker ended, or could not start.
+///
+/// ```
+/// use pelton::WorkerError;
+///
+/// let error = WorkerError::Declaration("the store name \"a b\" is no legal topic name".into());
+/// assert_eq!(error.code(), "PLT-0201");
+/// assert_eq!(error.exit_code(), 2);
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WorkerError {
+    /// The configuration can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Inputs, outputs or stores are declared in a way that can't work.
+    #[error("PLT-0201: {0}")]
+    Declaration(String),
+    /// Kafka refused something the worker can't do without, or can't be reached at start-up.
+    #[error("PLT-0301: {0}")]
+    Kafka(String),
+    /// A topic is missing, or is not as the worker needs it.
+    #[error("PLT-0302: {0}")]
+    Topic(String),
+    /// There is no commit and `auto_offset_reset` is `error`.
+    #[error(
+        "PLT-0303: {partition} has no committed offset and auto_offset_reset is \"error\"; \
+         set it to \"earliest\" or \"latest\", or commit an offset with kafka-consumer-groups \
+         --reset-offsets"
+    )]
+    NoCommittedOffset {
+        /// The partition without a commit.
+        partition: TopicPartition,
+    },
+    /// The offset to read is not in the log: records were deleted or the topic was recreated.
+    #[error(
+        "PLT-0304: offset {offset} of {partition} is out of range: the log holds {low} to {high}; \
+         records were deleted before they were read, or the topic was truncated or recreated; \
+         decide with kafka-consumer-groups --reset-offsets where to go on"
+    )]
+    OutOfRange {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The offset that was to be read.
+        offset: i64,
+        /// The oldest offset that is there.
+        low: i64,
+        /// The log's end.
+        high: i64,
+    },
+    /// The topic has more partitions than the store's changelog.
+    #[error(
+        "PLT-0305: {topic} has {partitions} partitions but the changelog {changelog} has \
+         {changelog_partitions}: with more partitions keys move, and their state would not move \
+         with them; stop the group, rebuild the state from the input under a new group_id, or \
+         recreate the topic with {changelog_partitions} partitions"
+    )]
+    PartitionsGrew {
+        /// The input topic.
+        topic: String,
+        /// Its partitions now.
+        partitions: i32,
+        /// The store's changelog.
+        changelog: String,
+        /// The changelog's partitions.
+        changelog_partitions: i32,
+    },
+    /// A record is invalid and `on_invalid` is `stop`.
+    #[error(
+        "PLT-0401: the record at {partition} offset {offset} is invalid: {reason}; mend the \
+         producer, or let the input skip such records with on_invalid = \"skip\""
+    )]
+    InvalidRecord {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The record's offset.
+        offset: i64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A handler said that it can't go on.
+    #[error("PLT-0402: the handler of {partition} can't go on at offset {offset}: {reason}")]
+    Handler {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The record it was at, or -1 in a hook.
+        offset: i64,
+        /// What it said.
+        reason: String,
+    },
+    /// A store's content can't be read.
+    #[error("PLT-0403: the store {store} of {partition} can't be restored: {reason}")]
+    Store {
+        /// Which store.
+        store: String,
+        /// Of which partition.
+        partition: TopicPartition,
+        /// Why.
+        reason: String,
+    },
+    /// Another process has joined with this group instance id.
+    #[error(
+        "PLT-0501: another member of the group has the group_instance_id of this one \
+         ({reason}); give every process its own"
+    )]
+    InstanceFenced {
+        /// What Kafka said.
+        reason: String,
+    },
+    /// The Kafka client can't go on.
+    #[error("PLT-0502: the Kafka client can't go on: {reason}")]
+    Client {
+        /// What it said.
+        reason: String,
+    },
+    /// The shutdown took too long; what was not committed will be repeated.
+    #[error(
+        "PLT-0503: the shutdown did not finish within {limit:?}: {reason}; what was not \
+         committed runs again when the worker is started again"
+    )]
+    ShutdownTimeout {
+        /// `shutdown_timeout`.
+        limit: Duration,
+        /// What was missing.
+        reason: String,
+    },
+    /// The admin endpoint can't be opened.
+    #[error(transparent)]
+    Admin(#[from] crate::admin::AdminError),
+    /// The operating system refused something.
+    #[error("PLT-0601: {0}")]
+    System(String),
+}
+
+impl WorkerError {
+    /// Its stable code.
+    #[must_use]
+    pub fn code(&self) -> String {
+        let text = self.to_string();
+        text.split(':')
+            .next()
+            .filter(|code| code.starts_with("PLT-"))
+            .unwrap_or("PLT-0000")
+            .to_owned()
+    }
+
+    /// The exit code of a process that ends with it; `docs/errors.md` lists them.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Declaration(_) => 2,
+            Self::InvalidRecord { .. } => 3,
+            Self::Handler { .. } => 4,
+            Self::ShutdownTimeout { .. } => 5,
+            Self::InstanceFenced { .. } => 6,
+            Self::Client { .. } => 7,
+            Self::Kafka(_) => 8,
+            Self::Topic(_) | Self::NoCommittedOffset { .. } | Self::OutOfRange { .. } => 9,
+            Self::PartitionsGrew { .. } => 10,
+            Self::Store { .. } => 11,
+            Self::Admin(_) | Self::System(_) => 1,
+        }
+    }
+}
+
+/// How a worker's process ends: return it from `main`.
+///
+/// 0 after a clean shutdown; otherwise the reason is written to stderr and the exit code is
+/// [`WorkerError::exit_code`].
+///
+/// ```
+/// use pelton::Exit;
+///
+/// let exit = Exit::from(Ok(()));
+/// assert_eq!(exit.code(), 0);
+/// ```
+#[derive(Debug)]
+#[must_use = "return it from main"]
+pub struct Exit(Result<(), WorkerError>);
+
+impl Exit {
+    /// The exit code.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        self.0.as_ref().err().map_or(0, WorkerError::exit_code)
+    }
+
+    /// Writes the reason to stderr, if there is one.
+    #[expect(
+        clippy::print_stderr,
+        reason = "the last word of a process, whatever logging does"
+    )]
+    pub fn explain(&self) {
+        if let Err(error) = &self.0 {
+            eprintln!("error: {error}");
+        }
+    }
+}
+
+impl From<Result<(), WorkerError>> for Exit {
+    fn from(result: Result<(), WorkerError>) -> Self {
+        Self(result)
+    }
+}
+
+impl Termination for Exit {
+    fn report(self) -> ExitCode {
+        self.explain();
+        ExitCode::from(self.code())
+    }
+}

@@ -1,0 +1,19 @@
+//! The ports over librdkafka: the only place that knows rdkafka.
+//!
+//! Two clients (FACTS: measured): the *member* joins the group, commits and never fetches; the
+//! *fetcher* has no group and reads partitions at explicit offsets. So a rebalance never touches
+//! partitions that stay. A producer and an admin client stand beside them.
+
+mod admin;
+mod errors;
+mod fetcher;
+mod ffi;
+mod member;
+mod producer;
+mod settings;
+
+pub(crate) use admin::KafkaAdmin;
+pub(crate) use fetcher::{KafkaFetch, KafkaRestores};
+pub(crate) use member::{KafkaMember, Membership};
+pub(crate) use producer::KafkaProducer;
+pub(crate) use settings::{ClientSettings, Protocol};

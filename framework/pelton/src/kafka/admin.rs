@@ -1,0 +1,130 @@
+//! Questions about topics, asked on blocking threads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::kafka::errors::port_error;
+use crate::ports::{Admin, Created, PortError, TopicSpec};
+use crate::topic_partition::TopicPartition;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Topics over librdkafka: a client without a group for questions, an admin client for changes.
+pub(crate) struct KafkaAdmin {
+    asking: Arc<BaseConsumer<DefaultConsumerContext>>,
+    changing: AdminClient<DefaultClientContext>,
+}
+
+impl KafkaAdmin {
+    pub(crate) fn new(asking: &ClientConfig, changing: &ClientConfig) -> Result<Self, PortError> {
+        let error = |error: KafkaError| port_error("the admin client", &error);
+        Ok(Self {
+            asking: Arc::new(asking.create().map_err(error)?),
+            changing: changing.create().map_err(error)?,
+        })
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        question: impl FnOnce(&BaseConsumer<DefaultConsumerContext>) -> Result<T, KafkaError>
+        + Send
+        + 'static,
+    ) -> Result<T, PortError> {
+        let client = Arc::clone(&self.asking);
+        let answer = tokio::task::spawn_blocking(move || question(&client)).await;
+        answer
+            .map_err(PortError::passing)?
+            .map_err(|error| port_error(what, &error))
+    }
+}
+
+#[async_trait]
+impl Admin for KafkaAdmin {
+    async fn partitions(&self, topic: &str) -> Result<Option<i32>, PortError> {
+        let topic = topic.to_owned();
+        self.ask("asking for a topic", move |client| {
+            let metadata = client.fetch_metadata(Some(&topic), TIMEOUT)?;
+            let found = metadata.topics().iter().find(|found| found.name() == topic);
+            let count = found
+                .filter(|found| found.error().is_none())
+                .map(|found| found.partitions().len());
+            Ok(count
+                .filter(|count| *count > 0)
+                .and_then(|count| i32::try_from(count).ok()))
+        })
+        .await
+    }
+
+    async fn offsets(&self, partition: &TopicPartition) -> Result<(i64, i64), PortError> {
+        let partition = partition.clone();
+        self.ask("asking for a partition's offsets", move |client| {
+            client.fetch_watermarks(partition.topic(), partition.partition(), TIMEOUT)
+        })
+        .await
+    }
+
+    async fn create(&self, topic: &TopicSpec) -> Result<Created, PortError> {
+        let mut new = NewTopic::new(&topic.name, topic.partitions, TopicReplication::Fixed(-1));
+        for (name, value) in &topic.settings {
+            new = new.set(name, value);
+        }
+        let options = AdminOptions::new()
+            .request_timeout(Some(TIMEOUT))
+            .operation_timeout(Some(TIMEOUT));
+        let results = match self.changing.create_topics([&new], &options).await {
+            Ok(results) => results,
+            Err(error) if is_unsupported(&error) => return Ok(Created::NoAdminCalls),
+            Err(error) => return Err(port_error("creating a topic", &error)),
+        };
+        match results.into_iter().next() {
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(Created::Existed),
+            Some(Err((_, RDKafkaErrorCode::UnsupportedFeature))) => Ok(Created::NoAdminCalls),
+            Some(Err((name, code))) => Err(PortError::lasting(format!("creating {name}: {code}"))),
+            Some(Ok(_)) | None => Ok(Created::New),
+        }
+    }
+
+    async fn settings(&self, topic: &str) -> Result<Option<Vec<(String, String)>>, PortError> {
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let results = match self.changing.describe_configs(&asked, &options).await {
+            Ok(results) => results,
+            Err(error) if is_unsupported(&error) => return Ok(None),
+            Err(error) => return Err(port_error("asking for a topic's settings", &error)),
+        };
+        match results.into_iter().next() {
+            Some(Ok(resource)) => Ok(Some(
+                resource
+                    .entries
+                    .into_iter()
+                    .filter_map(|e| e.value.map(|v| (e.name, v)))
+                    .collect(),
+            )),
+            Some(Err(RDKafkaErrorCode::UnsupportedFeature)) | None => Ok(None),
+            Some(Err(code)) => Err(PortError::passing(format!(
+                "the settings of {topic}: {code}"
+            ))),
+        }
+    }
+
+    async fn cluster_id(&self) -> Option<String> {
+        self.ask("asking for the cluster id", |client| {
+            Ok(client.client().fetch_cluster_id(TIMEOUT))
+        })
+        .await
+        .ok()
+        .flatten()
+    }
+}
+
+fn is_unsupported(error: &KafkaError) -> bool {
+    error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnsupportedFeature)
+}

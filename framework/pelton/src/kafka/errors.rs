@@ -1,0 +1,74 @@
+//! What does an error of Kafka's say about us?
+
+use pelton_engine::CommitStatus;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+
+use crate::ports::PortError;
+
+/// Which commit errors mean *lost*, and which only *later* (FACTS, measured on Kafka 4.3.1).
+pub(crate) fn commit_status(code: Code) -> CommitStatus {
+    match code {
+        Code::NoError => CommitStatus::Accepted,
+        // This member is no longer in the group.
+        Code::UnknownMemberId | Code::FencedMemberEpoch | Code::FencedInstanceId => {
+            CommitStatus::MemberLost
+        }
+        Code::UnknownTopicOrPartition => CommitStatus::TopicGone,
+        // A change is under way; what it means for us comes as an event.
+        Code::IllegalGeneration | Code::RebalanceInProgress | Code::StaleMemberEpoch => {
+            CommitStatus::Retry
+        }
+        // No answer: stored or not.
+        Code::RequestTimedOut
+        | Code::OperationTimedOut
+        | Code::BrokerTransportFailure
+        | Code::NetworkException
+        | Code::BrokerDestroy
+        | Code::AllBrokersDown => CommitStatus::Unknown,
+        // Coordinator moving, rights missing, metadata refused: certainly not stored.
+        _ => CommitStatus::Retry,
+    }
+}
+
+/// An error of a blocking call.
+pub(crate) fn port_error(what: &str, error: &KafkaError) -> PortError {
+    let lasting = matches!(
+        error.rdkafka_error_code(),
+        Some(Code::InvalidArgument | Code::UnsupportedFeature | Code::InvalidTopic)
+    );
+    let reason = format!("{what}: {error}");
+    if lasting {
+        PortError::lasting(reason)
+    } else {
+        PortError::passing(reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_errors_that_say_so_mean_lost() {
+        assert_eq!(
+            commit_status(Code::UnknownMemberId),
+            CommitStatus::MemberLost
+        );
+        assert_eq!(
+            commit_status(Code::FencedMemberEpoch),
+            CommitStatus::MemberLost
+        );
+        for code in [
+            Code::IllegalGeneration,
+            Code::RebalanceInProgress,
+            Code::StaleMemberEpoch,
+        ] {
+            assert_eq!(commit_status(code), CommitStatus::Retry, "{code:?}");
+        }
+        assert_eq!(commit_status(Code::RequestTimedOut), CommitStatus::Unknown);
+        assert_eq!(
+            commit_status(Code::GroupAuthorizationFailed),
+            CommitStatus::Retry
+        );
+    }
+}

@@ -1,0 +1,399 @@
+//! The client that is the group's member: joins, hears rebalances, commits, never fetches.
+//!
+//! The rebalance callback only records the event; the poll loop acknowledges it when the engine
+//! says so. Exactly once, with exactly the event's list: anything else leaves librdkafka waiting
+//! for ever (FACTS).
+
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pelton_engine::CommitStatus;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+
+use crate::kafka::errors::{commit_status, port_error};
+use crate::kafka::ffi::{CommitQueue, create_partition_object, generation};
+use crate::ports::{
+    CommitEntry, Committed, CommittedOffsets, Member, MemberEvent, PortError, Waker,
+};
+use crate::topic_partition::TopicPartition;
+
+/// A blocking read of committed offsets waits so long at most; with a transaction open on the
+/// partition Kafka answers only when it ends.
+const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Closing polls so often, 10 ms each, before it lets the client be.
+const CLOSE_POLLS: usize = 500;
+
+pub(crate) struct KafkaMember {
+    commits: CommitQueue<MemberContext>,
+    consumer: Arc<BaseConsumer<MemberContext>>,
+    subscription: Vec<String>,
+    incremental: bool,
+    is_static: bool,
+    waiting: Option<Rebalance>,
+    left: bool,
+}
+
+struct Rebalance {
+    kind: RebalanceKind,
+    list: TopicPartitionList,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RebalanceKind {
+    Assign,
+    Revoke,
+    Lost,
+}
+
+/// What the callbacks leave for the poll loop.
+pub(crate) struct MemberContext {
+    rebalances: Mutex<VecDeque<Rebalance>>,
+    errors: Mutex<VecDeque<(KafkaError, String)>>,
+    /// While closing nobody would acknowledge later: a deferred one would hang for ever.
+    inline: AtomicBool,
+    incremental: bool,
+}
+
+impl ClientContext for MemberContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        errors.push_back((error, reason.to_owned()));
+    }
+}
+
+impl ConsumerContext for MemberContext {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        error: RDKafkaRespErr,
+        list: &mut TopicPartitionList,
+    ) {
+        let assign = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if self.inline.load(Ordering::Acquire) {
+            let answer = match (assign, self.incremental) {
+                (true, true) => consumer.incremental_assign(&TopicPartitionList::new()),
+                (true, false) => consumer.assign(&TopicPartitionList::new()),
+                (false, true) => consumer.incremental_unassign(list),
+                (false, false) => consumer.unassign(),
+            };
+            if let Err(error) = answer {
+                tracing::debug!(%error, "acknowledging while closing");
+            }
+            return;
+        }
+        let kind = match (assign, consumer.assignment_lost()) {
+            (true, _) => RebalanceKind::Assign,
+            (false, true) => RebalanceKind::Lost,
+            (false, false) => RebalanceKind::Revoke,
+        };
+        let mut rebalances = self
+            .rebalances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        rebalances.push_back(Rebalance {
+            kind,
+            list: list.clone(),
+        });
+    }
+}
+
+/// How the member takes part in its group.
+pub(crate) struct Membership {
+    pub(crate) subscription: Vec<String>,
+    /// Cooperative or KIP-848: partitions come and go one by one.
+    pub(crate) incremental: bool,
+    /// It has a group instance id: a restart keeps its partitions, so closing must not leave.
+    pub(crate) is_static: bool,
+}
+
+impl KafkaMember {
+    pub(crate) fn join(
+        config: &ClientConfig,
+        membership: Membership,
+        waker: Waker,
+    ) -> Result<Self, PortError> {
+        let context = MemberContext {
+            rebalances: Mutex::default(),
+            errors: Mutex::default(),
+            inline: AtomicBool::new(false),
+            incremental: membership.incremental,
+        };
+        let mut consumer: BaseConsumer<MemberContext> = config
+            .create_with_context(context)
+            .map_err(|error| port_error("the member's client", &error))?;
+        let wake = Arc::clone(&waker);
+        consumer.set_nonempty_callback(move || wake());
+        let consumer = Arc::new(consumer);
+        let member = Self {
+            commits: CommitQueue::new(Arc::clone(&consumer), waker),
+            consumer,
+            subscription: membership.subscription,
+            incremental: membership.incremental,
+            is_static: membership.is_static,
+            waiting: None,
+            left: false,
+        };
+        member
+            .subscribe()
+            .map_err(|error| port_error("subscribing", &error))?;
+        Ok(member)
+    }
+
+    fn subscribe(&self) -> Result<(), KafkaError> {
+        let topics: Vec<&str> = self.subscription.iter().map(String::as_str).collect();
+        self.consumer.subscribe(&topics)
+    }
+
+    fn next_rebalance(&mut self) -> Option<MemberEvent> {
+        if self.waiting.is_some() {
+            return None;
+        }
+        let context = self.consumer.context();
+        let rebalance = context
+            .rebalances
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()?;
+        let partitions = names(&rebalance.list);
+        let event = match rebalance.kind {
+            RebalanceKind::Assign => MemberEvent::Assigned(partitions),
+            RebalanceKind::Revoke => MemberEvent::Revoked(partitions),
+            RebalanceKind::Lost => MemberEvent::Lost(partitions),
+        };
+        self.waiting = Some(rebalance);
+        Some(event)
+    }
+
+    fn next_answer(&self) -> Option<MemberEvent> {
+        let answer = self.commits.answer()?;
+        let overall = answer.error;
+        let statuses = answer
+            .partitions
+            .into_iter()
+            .map(|(topic, partition, own)| {
+                let code = if own == RDKafkaErrorCode::NoError {
+                    overall
+                } else {
+                    own
+                };
+                let status = commit_status(code);
+                if status != CommitStatus::Accepted {
+                    tracing::debug!(topic, partition, %code, "a commit was not accepted");
+                }
+                (TopicPartition::new(topic, partition), status)
+            });
+        Some(MemberEvent::CommitAnswered {
+            id: answer.id,
+            statuses: statuses.collect(),
+        })
+    }
+
+    fn next_error(&self) -> Option<MemberEvent> {
+        let context = self.consumer.context();
+        let (error, reason) = context
+            .errors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_front()?;
+        Some(self.describe(&error, &reason))
+    }
+
+    fn describe(&self, error: &KafkaError, reason: &str) -> MemberEvent {
+        let code = error.rdkafka_error_code();
+        let fatal = self.consumer.client().fatal_error();
+        let text = fatal.as_ref().map_or_else(
+            || format!("{error} {reason}").trim().to_owned(),
+            |(_, text)| text.clone(),
+        );
+        let decisive = fatal.as_ref().map(|(code, _)| *code).or(code);
+        match decisive {
+            Some(RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId) => {
+                MemberEvent::InstanceFenced(text)
+            }
+            _ if fatal.is_some() => MemberEvent::Fatal(text),
+            _ => MemberEvent::Trouble(text),
+        }
+    }
+
+    /// Pauses before assigning, so that the member never fetches; the offset is a placeholder.
+    fn assign(&self, list: &TopicPartitionList) -> Result<(), KafkaError> {
+        let mut start = TopicPartitionList::with_capacity(list.count());
+        for element in list.elements() {
+            create_partition_object(&self.consumer, element.topic(), element.partition());
+            start.add_partition_offset(element.topic(), element.partition(), Offset::Offset(0))?;
+        }
+        if start.count() > 0 {
+            self.consumer.pause(&start)?;
+        }
+        if self.incremental {
+            self.consumer.incremental_assign(&start)
+        } else {
+            self.consumer.assign(&start)
+        }
+    }
+}
+
+impl Member for KafkaMember {
+    fn poll(&mut self) -> Option<MemberEvent> {
+        if let Some(event) = self.next_answer() {
+            return Some(event);
+        }
+        // The wake-up comes only once per fill: look until nothing is there. A poll that served
+        // a callback and one that found nothing look the same.
+        for _ in 0..4 {
+            match self.consumer.poll(Duration::ZERO) {
+                Some(Err(error)) => return Some(self.describe(&error, "")),
+                Some(Ok(_record)) => {
+                    return Some(MemberEvent::Trouble(
+                        "a record came to the member".to_owned(),
+                    ));
+                }
+                None => {}
+            }
+            if let Some(event) = self.next_error() {
+                return Some(event);
+            }
+            if let Some(event) = self.next_rebalance() {
+                return Some(event);
+            }
+        }
+        None
+    }
+
+    fn acknowledge(&mut self) -> Result<(), PortError> {
+        let Some(rebalance) = self.waiting.take() else {
+            return Ok(());
+        };
+        let answered = match rebalance.kind {
+            RebalanceKind::Assign => self.assign(&rebalance.list),
+            RebalanceKind::Revoke | RebalanceKind::Lost if self.incremental => {
+                self.consumer.incremental_unassign(&rebalance.list)
+            }
+            RebalanceKind::Revoke | RebalanceKind::Lost => self.consumer.unassign(),
+        };
+        answered.map_err(|error| port_error("acknowledging", &error))
+    }
+
+    fn commit(&mut self, id: u64, entries: &[CommitEntry]) -> Result<(), PortError> {
+        let mut list = TopicPartitionList::with_capacity(entries.len());
+        for entry in entries {
+            let (topic, partition) = (entry.partition.topic(), entry.partition.partition());
+            let mut element = list.add_partition(topic, partition);
+            element
+                .set_offset(Offset::Offset(entry.offset))
+                .map_err(|error| port_error("the offset to commit", &error))?;
+            element.set_metadata(&entry.metadata);
+        }
+        self.commits.commit(&list, id)
+    }
+
+    fn committed(&self) -> Arc<dyn CommittedOffsets> {
+        Arc::new(KafkaCommitted(Arc::clone(&self.consumer)))
+    }
+
+    fn has_joined(&self) -> bool {
+        generation(&self.consumer) > 0
+    }
+
+    fn leave(&mut self) {
+        if !self.is_static {
+            self.consumer.unsubscribe();
+        }
+        self.left = true;
+    }
+
+    fn rejoin(&mut self) {
+        self.consumer.unsubscribe();
+        if let Err(error) = self.subscribe() {
+            tracing::error!(%error, "joining anew");
+        }
+    }
+
+    fn has_left(&self) -> bool {
+        let waiting = self.waiting.is_some()
+            || !self
+                .consumer
+                .context()
+                .rebalances
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .is_empty();
+        let assigned = || self.consumer.assignment().map_or(0, |list| list.count());
+        self.left && !waiting && (self.is_static || assigned() == 0)
+    }
+
+    fn close(self: Box<Self>, graceful: bool) {
+        if !graceful {
+            // The coordinator may be away: librdkafka 2.12.1 can crash in LeaveGroup then.
+            let _left_alone = ManuallyDrop::new(self);
+            return;
+        }
+        self.consumer
+            .context()
+            .inline
+            .store(true, Ordering::Release);
+        let closing = self.consumer.close_queue();
+        for _ in 0..CLOSE_POLLS {
+            if closing.is_err() || self.consumer.closed() {
+                return; // what remains is dropped: queue first, client last
+            }
+            if let Some(Err(error)) = self.consumer.poll(Duration::from_millis(10)) {
+                tracing::debug!(%error, "closing");
+            }
+        }
+        tracing::warn!("the member's client did not close in time and is left alone");
+        let _left_alone = ManuallyDrop::new(self);
+    }
+}
+
+/// Reads committed offsets on a blocking thread.
+struct KafkaCommitted(Arc<BaseConsumer<MemberContext>>);
+
+#[async_trait]
+impl CommittedOffsets for KafkaCommitted {
+    async fn read(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Committed>, PortError> {
+        let consumer = Arc::clone(&self.0);
+        let read = tokio::task::spawn_blocking(move || {
+            let mut list = TopicPartitionList::with_capacity(partitions.len());
+            for partition in &partitions {
+                list.add_partition(partition.topic(), partition.partition());
+            }
+            let answer = consumer
+                .committed_offsets(list, COMMITTED_TIMEOUT)
+                .map_err(|error| port_error("reading committed offsets", &error))?;
+            answer.elements().iter().map(committed).collect()
+        });
+        read.await.map_err(PortError::passing)?
+    }
+}
+
+fn committed(
+    element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>,
+) -> Result<Committed, PortError> {
+    element
+        .error()
+        .map_err(|error| port_error("reading committed offsets", &error))?;
+    Ok(Committed {
+        partition: TopicPartition::new(element.topic(), element.partition()),
+        offset: match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        },
+        metadata: element.metadata().to_owned(),
+    })
+}
+
+fn names(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    list.elements()
+        .iter()
+        .map(|e| TopicPartition::new(e.topic(), e.partition()))
+        .collect()
+}

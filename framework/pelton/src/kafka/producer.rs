@@ -1,0 +1,114 @@
+//! The client that writes: idempotent, every report heard.
+
+use std::mem::ManuallyDrop;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext};
+
+use crate::kafka::errors::port_error;
+use crate::ports::{OutRecord, PortError, Producer, Reports, SendError};
+
+/// Writes records over librdkafka; a thread of its own serves the delivery reports.
+pub(crate) struct KafkaProducer {
+    /// `None` once closed.
+    client: Mutex<Option<Client>>,
+}
+
+type Client = ThreadedProducer<ReportContext>;
+
+pub(crate) struct ReportContext;
+
+/// Whom to tell about a record.
+pub(crate) struct Ticket {
+    number: u64,
+    reports: Arc<dyn Reports>,
+}
+
+impl ClientContext for ReportContext {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(client = "producer", %error, reason, "kafka client");
+    }
+}
+
+impl ProducerContext for ReportContext {
+    type DeliveryOpaque = Box<Ticket>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        let result = match result {
+            Ok(_) => Ok(()),
+            Err((error, _)) => Err(port_error("delivering", error)),
+        };
+        ticket.reports.report(ticket.number, result);
+    }
+}
+
+impl KafkaProducer {
+    pub(crate) fn new(config: &ClientConfig) -> Result<Self, PortError> {
+        let client = config
+            .create_with_context(ReportContext)
+            .map_err(|error| port_error("the producer's client", &error))?;
+        Ok(Self {
+            client: Mutex::new(Some(client)),
+        })
+    }
+
+    /// A client of its own for the caller: clones share the native one.
+    fn client(&self) -> Option<Client> {
+        self.client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Producer for KafkaProducer {
+    fn send(
+        &self,
+        record: &OutRecord,
+        ticket: u64,
+        reports: &Arc<dyn Reports>,
+    ) -> Result<(), SendError> {
+        let client = self
+            .client()
+            .ok_or_else(|| SendError::Refused(PortError::lasting("the producer is closed")))?;
+        let ticket = Box::new(Ticket {
+            number: ticket,
+            reports: Arc::clone(reports),
+        });
+        let mut outgoing = BaseRecord::<[u8], [u8], _>::with_opaque_to(&record.topic, ticket);
+        outgoing.key = record.key.as_deref();
+        outgoing.payload = record.value.as_deref();
+        outgoing.partition = record.partition;
+        outgoing.timestamp = record.timestamp_ms;
+        if !record.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
+            for (key, value) in &record.headers {
+                headers = headers.insert(Header {
+                    key,
+                    value: value.as_ref(),
+                });
+            }
+            outgoing.headers = Some(headers);
+        }
+        client
+            .send(outgoing)
+            .map_err(|(error, _)| match error.rdkafka_error_code() {
+                Some(RDKafkaErrorCode::QueueFull) => SendError::Full,
+                _ => SendError::Refused(port_error("sending", &error)),
+            })
+    }
+
+    fn close(&self, graceful: bool) {
+        let client = self
+            .client
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if !graceful {
+            let _left_alone = ManuallyDrop::new(client);
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Which librdkafka settings does each client get, and why?
+//!
+//! Order: our defaults, then what the user passes through (`[kafka]`; the dangerous ones were
+//! refused when the configuration was read), then what must hold for the guarantees.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+
+/// What the clients of one worker are made from.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientSettings {
+    pub(crate) bootstrap_servers: String,
+    pub(crate) client_id: String,
+    pub(crate) group_id: String,
+    pub(crate) group_instance_id: Option<String>,
+    pub(crate) protocol: Protocol,
+    pub(crate) max_poll_interval_ms: u64,
+    /// How soon new partitions and topics are found, at the latest.
+    pub(crate) discovery: Duration,
+    pub(crate) message_timeout: Duration,
+    /// What the user passes through.
+    pub(crate) pass_through: Vec<(String, String)>,
+}
+
+/// How the group agrees on who owns what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// The classic protocol.
+    Classic {
+        strategy: &'static str,
+        session_ms: u64,
+        heartbeat_ms: u64,
+    },
+    /// KIP-848: sessions and heartbeats are the broker's; librdkafka refuses them.
+    Consumer,
+}
+
+impl Protocol {
+    /// Do partitions come and go one by one?
+    pub(crate) fn is_incremental(&self) -> bool {
+        match self {
+            Self::Classic { strategy, .. } => *strategy == "cooperative-sticky",
+            Self::Consumer => true,
+        }
+    }
+}
+
+/// For every client.
+const COMMON: &[(&str, &str)] = &[
+    // A cloud's load balancer forgets idle connections; better to notice.
+    ("socket.keepalive.enable", "true"),
+    // The default of 10 s makes a broker's return a long silence.
+    ("reconnect.backoff.max.ms", "2000"),
+    // A missing topic is an error that we report, never one that appears by being asked for.
+    ("allow.auto.create.topics", "false"),
+    // Idle connections are closed by brokers as a matter of course.
+    ("log.connection.close", "false"),
+];
+
+/// For the clients that read.
+const READING: &[(&str, &str)] = &[
+    // 1,000 by default: the worst throughput trap there is (0.26 instead of 1.23 M records/s).
+    ("fetch.queue.backoff.ms", "5"),
+    // A start may wait for a fetch in flight; 500 by default.
+    ("fetch.wait.max.ms", "100"),
+    // No cost that could be measured (hardware CRC32C).
+    ("check.crcs", "true"),
+    // What one fetch response may bring, and what waits inside librdkafka: modest, because the
+    // memory budget counts only what has been handed over.
+    ("fetch.max.bytes", "16777216"),
+    ("queued.max.messages.kbytes", "32768"),
+    ("queued.min.messages", "20000"),
+];
+
+impl ClientSettings {
+    /// The member: joins, commits, never fetches.
+    pub(crate) fn member(&self) -> ClientConfig {
+        let mut config = self.with_defaults("member", &[]);
+        config
+            .set("group.id", &self.group_id)
+            .set(
+                "max.poll.interval.ms",
+                self.max_poll_interval_ms.to_string(),
+            )
+            // New partitions and topics of a pattern are found by this refresh.
+            .set(
+                "topic.metadata.refresh.interval.ms",
+                self.discovery.as_millis().to_string(),
+            )
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "false")
+            .set("auto.offset.reset", "error")
+            // Makes committed() stable: it waits while a transaction is open.
+            .set("isolation.level", "read_committed");
+        if let Some(instance) = &self.group_instance_id {
+            config.set("group.instance.id", instance);
+        }
+        match &self.protocol {
+            Protocol::Classic {
+                strategy,
+                session_ms,
+                heartbeat_ms,
+            } => {
+                config
+                    .set("group.protocol", "classic")
+                    .set("partition.assignment.strategy", *strategy)
+                    .set("session.timeout.ms", session_ms.to_string())
+                    // A hand-over takes about one heartbeat: the default of 3 s is long.
+                    .set("heartbeat.interval.ms", heartbeat_ms.to_string());
+            }
+            Protocol::Consumer => {
+                config.set("group.protocol", "consumer");
+            }
+        }
+        config
+    }
+
+    /// The fetcher: no group, explicit offsets, an error instead of a silent jump.
+    pub(crate) fn fetcher(&self) -> ClientConfig {
+        self.reader("fetcher", false)
+    }
+
+    /// A fetcher for a restore; it tells the ends of the logs.
+    pub(crate) fn restore(&self) -> ClientConfig {
+        self.reader("restore", true)
+    }
+
+    /// Asks about topics.
+    pub(crate) fn asking(&self) -> ClientConfig {
+        self.reader("admin", false)
+    }
+
+    fn reader(&self, role: &str, tell_ends: bool) -> ClientConfig {
+        let mut config = self.with_defaults(role, READING);
+        config
+            .set("auto.offset.reset", "error")
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set(
+                "enable.partition.eof",
+                if tell_ends { "true" } else { "false" },
+            )
+            .set("isolation.level", "read_committed");
+        config
+    }
+
+    /// The producer: idempotent, short-lived messages.
+    pub(crate) fn producer(&self) -> ClientConfig {
+        let defaults = &[
+            // Small enough to stay below the latency of a commit, large enough to batch.
+            ("linger.ms", "5"),
+            ("compression.type", "lz4"),
+            // One worker's undelivered outputs are bounded per partition already; this bounds
+            // the client as a whole. 1 GiB by default.
+            ("queue.buffering.max.kbytes", "65536"),
+        ];
+        let mut config = self.with_defaults("producer", defaults);
+        config
+            .set("enable.idempotence", "true")
+            .set("acks", "all")
+            // Java's default partitioner for keyed records.
+            .set("partitioner", "murmur2_random")
+            // A frozen process must find its old messages dead when it wakes.
+            .set(
+                "message.timeout.ms",
+                self.message_timeout.as_millis().to_string(),
+            );
+        config
+    }
+
+    /// Creates topics, reads their settings.
+    pub(crate) fn changing(&self) -> ClientConfig {
+        self.with_defaults("admin", &[])
+    }
+
+    fn with_defaults(&self, role: &str, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        for (name, value) in COMMON.iter().chain(defaults) {
+            config.set(*name, *value);
+        }
+        for (name, value) in &self.pass_through {
+            if applies(name, role) {
+                config.set(name, value);
+            }
+        }
+        config
+            .set("bootstrap.servers", &self.bootstrap_servers)
+            .set("client.id", &self.client_id)
+            // Errors come as events and results; the log lines behind them only double them.
+            .set("log_level", "4");
+        config
+    }
+}
+
+/// librdkafka warns of a consumer's setting at a producer and the other way round.
+fn applies(name: &str, role: &str) -> bool {
+    let writing = [
+        "linger.ms",
+        "batch.",
+        "compression.",
+        "queue.buffering.",
+        "sticky.partitioning",
+        "transaction.",
+    ];
+    let reading = ["fetch.", "queued.", "check.crcs", "receive.message.max"];
+    let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    match role {
+        "producer" => !is(&reading),
+        _ => !is(&writing),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(protocol: Protocol) -> ClientSettings {
+        ClientSettings {
+            bootstrap_servers: "localhost:9092".into(),
+            client_id: "w".into(),
+            group_id: "g".into(),
+            group_instance_id: None,
+            protocol,
+            max_poll_interval_ms: 300_000,
+            discovery: Duration::from_secs(30),
+            message_timeout: Duration::from_millis(7_500),
+            pass_through: vec![
+                ("linger.ms".into(), "50".into()),
+                ("fetch.wait.max.ms".into(), "10".into()),
+            ],
+        }
+    }
+
+    #[test]
+    fn kip_848_gets_no_session_settings_because_librdkafka_refuses_them() {
+        let config = settings(Protocol::Consumer).member();
+        assert_eq!(config.get("session.timeout.ms"), None);
+        assert_eq!(config.get("group.protocol"), Some("consumer"));
+    }
+
+    #[test]
+    fn what_is_passed_through_reaches_the_clients_it_is_for() {
+        let settings = settings(Protocol::Consumer);
+        assert_eq!(settings.producer().get("linger.ms"), Some("50"));
+        assert_eq!(settings.producer().get("fetch.wait.max.ms"), None);
+        assert_eq!(settings.fetcher().get("fetch.wait.max.ms"), Some("10"));
+    }
+
+    #[test]
+    fn inv_1_no_client_commits_or_jumps_by_itself() {
+        let settings = settings(Protocol::Consumer);
+        for config in [
+            settings.member(),
+            settings.fetcher(),
+            settings.restore(),
+            settings.asking(),
+        ] {
+            assert_eq!(config.get("enable.auto.commit"), Some("false"));
+            assert_eq!(config.get("enable.auto.offset.store"), Some("false"));
+            assert_eq!(config.get("auto.offset.reset"), Some("error"));
+        }
+    }
+}

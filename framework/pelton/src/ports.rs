@@ -1,0 +1,353 @@
+//! How does the runtime reach the world? Through these narrow traits, and no other way.
+//!
+//! `kafka/` implements them over librdkafka, the test kit in memory. Public, because a test kit
+//! and a native fetcher need them; unstable, because they follow the runtime's needs.
+//!
+//! Contracts that hold for all of them: nothing here panics on what Kafka sends; a call that is
+//! not `async` returns at once; errors say whether trying again helps.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pelton_engine::{CommitStatus, Time};
+
+use crate::record::Run;
+use crate::topic_partition::TopicPartition;
+
+/// Why a call on a port failed.
+///
+/// ```
+/// use pelton::ports::PortError;
+/// let error = PortError::passing("the broker is away");
+/// assert!(error.retryable);
+/// ```
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{reason}")]
+pub struct PortError {
+    /// What failed and why.
+    pub reason: String,
+    /// Does trying again help?
+    pub retryable: bool,
+}
+
+impl PortError {
+    /// An error that trying again may mend.
+    pub fn passing(reason: impl fmt::Display) -> Self {
+        Self {
+            reason: reason.to_string(),
+            retryable: true,
+        }
+    }
+
+    /// An error that stays.
+    pub fn lasting(reason: impl fmt::Display) -> Self {
+        Self {
+            reason: reason.to_string(),
+            retryable: false,
+        }
+    }
+}
+
+/// Wakes the poll loop from any thread; calling it often is cheap.
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
+
+/// What the group tells its member.
+#[derive(Clone, Debug)]
+pub enum MemberEvent {
+    /// These partitions are ours; to be acknowledged.
+    Assigned(Vec<TopicPartition>),
+    /// These partitions are asked back; to be acknowledged when they are drained.
+    Revoked(Vec<TopicPartition>),
+    /// These partitions were taken away; to be acknowledged.
+    Lost(Vec<TopicPartition>),
+    /// Kafka has answered a commit.
+    CommitAnswered {
+        /// The number given to [`Member::commit`].
+        id: u64,
+        /// What it says of each partition.
+        statuses: Vec<(TopicPartition, CommitStatus)>,
+    },
+    /// Something is wrong that may pass by itself.
+    Trouble(String),
+    /// Another process has our group instance id.
+    InstanceFenced(String),
+    /// The client can't go on.
+    Fatal(String),
+}
+
+/// One partition's part of a commit.
+#[derive(Clone, Debug)]
+pub struct CommitEntry {
+    /// Which partition.
+    pub partition: TopicPartition,
+    /// The next offset to read.
+    pub offset: i64,
+    /// The commit-metadata envelope.
+    pub metadata: String,
+}
+
+/// This process's identity in the group. Only the poll loop uses it.
+pub trait Member: Send {
+    /// The next event, if there is one. Never blocks.
+    fn poll(&mut self) -> Option<MemberEvent>;
+
+    /// Acknowledges the rebalance event handed out last. Partitions of an assignment are
+    /// paused first: the member never fetches.
+    ///
+    /// # Errors
+    ///
+    /// If the client refuses; the group will then take the partitions away.
+    fn acknowledge(&mut self) -> Result<(), PortError>;
+
+    /// Sends a commit; its answer comes as [`MemberEvent::CommitAnswered`].
+    ///
+    /// # Errors
+    ///
+    /// If it can't even be queued; no answer comes then.
+    fn commit(&mut self, id: u64, entries: &[CommitEntry]) -> Result<(), PortError>;
+
+    /// A handle for reading committed offsets from other tasks.
+    fn committed(&self) -> Arc<dyn CommittedOffsets>;
+
+    /// Is the process in its group, whether or not it has partitions? No broker is asked.
+    fn has_joined(&self) -> bool;
+
+    /// Begins to leave the group; a revocation follows and must be acknowledged.
+    fn leave(&mut self);
+
+    /// Leaves and joins anew, as a member the group does not know.
+    fn rejoin(&mut self);
+
+    /// Has the group been left and nothing is waiting for an acknowledgement?
+    fn has_left(&self) -> bool;
+
+    /// Ends the client. `graceful` is false where the coordinator may be away: then the client
+    /// is left alone rather than waited for.
+    fn close(self: Box<Self>, graceful: bool);
+}
+
+/// A committed offset as Kafka stores it.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Which partition.
+    pub partition: TopicPartition,
+    /// The next offset to read; `None` if nothing is committed.
+    pub offset: Option<i64>,
+    /// What was committed beside it.
+    pub metadata: String,
+}
+
+/// Reads what the group has committed.
+#[async_trait]
+pub trait CommittedOffsets: Send + Sync {
+    /// The stable committed offsets of `partitions`, in their order. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka does not answer in time or answers with an error; the caller tries again.
+    async fn read(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Committed>, PortError>;
+}
+
+/// What a fetch brings.
+#[derive(Debug)]
+pub enum FetchEvent {
+    /// Records, in order.
+    Run(Run),
+    /// The position is not in the log; the partition is stopped until it is started again.
+    OutOfRange {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The position.
+        offset: i64,
+    },
+    /// The end of the log is reached (only where the fetch was made to tell).
+    End {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The position.
+        offset: i64,
+    },
+    /// Something is wrong with a partition; it must be stopped and started again.
+    Trouble {
+        /// Which partition.
+        partition: TopicPartition,
+        /// What.
+        reason: String,
+    },
+}
+
+/// Reads partitions from explicit offsets. Used by one thread.
+pub trait Fetch: Send {
+    /// Starts a stopped partition at `offset`.
+    ///
+    /// # Errors
+    ///
+    /// If the client refuses.
+    fn start(&mut self, partition: &TopicPartition, offset: i64) -> Result<(), PortError>;
+
+    /// Stops a partition; after it none of its records comes out. Stopping a stopped one is
+    /// no error.
+    ///
+    /// # Errors
+    ///
+    /// If the client refuses.
+    fn stop(&mut self, partition: &TopicPartition) -> Result<(), PortError>;
+
+    /// Appends what has arrived, at most `max_records` records. Never blocks.
+    fn poll(&mut self, max_records: usize, out: &mut Vec<FetchEvent>);
+
+    /// The end of the log as of the last answer, if there was one. No I/O.
+    fn end_offset(&self, partition: &TopicPartition) -> Option<i64>;
+
+    /// Ends the client.
+    fn close(self: Box<Self>);
+}
+
+/// A record to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutRecord {
+    /// Where to.
+    pub topic: Arc<str>,
+    /// To which partition; `None` lets the key decide (murmur2, as Java does).
+    pub partition: Option<i32>,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Its headers.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// Milliseconds since 1970; `None` is now.
+    pub timestamp_ms: Option<i64>,
+}
+
+impl OutRecord {
+    /// Bytes of its key, value and headers.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(n, v)| n.len() + v.as_ref().map_or(0, Vec::len))
+            .sum();
+        self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
+    }
+}
+
+/// Hears what became of sent records; called from the client's thread, must not block.
+pub trait Reports: Send + Sync {
+    /// The record sent with `ticket` is stored, or is not known to be.
+    fn report(&self, ticket: u64, result: Result<(), PortError>);
+}
+
+/// Why a record could not be queued.
+#[derive(Clone, Debug)]
+pub enum SendError {
+    /// The client's queue is full: try again shortly.
+    Full,
+    /// It was refused.
+    Refused(PortError),
+}
+
+/// Writes records. Records for one partition are stored in the order they were sent, except
+/// after a failure.
+pub trait Producer: Send + Sync {
+    /// Queues a record; `reports` hears of it exactly once, unless this call fails.
+    ///
+    /// # Errors
+    ///
+    /// If it was not queued.
+    fn send(
+        &self,
+        record: &OutRecord,
+        ticket: u64,
+        reports: &Arc<dyn Reports>,
+    ) -> Result<(), SendError>;
+
+    /// Ends the client; what is undelivered is dropped. `graceful` is false where brokers may be
+    /// away: then the client is left alone rather than waited for.
+    fn close(&self, graceful: bool);
+}
+
+/// What a topic has to be like.
+#[derive(Clone, Debug)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// Its partitions.
+    pub partitions: i32,
+    /// Its settings.
+    pub settings: Vec<(String, String)>,
+}
+
+/// How an attempt to create a topic ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It is there now.
+    New,
+    /// It was there before.
+    Existed,
+    /// The cluster has no such call (an embedded one).
+    NoAdminCalls,
+}
+
+/// Asks about topics, and makes them.
+#[async_trait]
+pub trait Admin: Send + Sync {
+    /// How many partitions a topic has; `None` if there is no such topic.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka does not answer.
+    async fn partitions(&self, topic: &str) -> Result<Option<i32>, PortError>;
+
+    /// The first offset of a partition's log, and its end.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka does not answer.
+    async fn offsets(&self, partition: &TopicPartition) -> Result<(i64, i64), PortError>;
+
+    /// Creates a topic unless it exists.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be made; the error says why.
+    async fn create(&self, topic: &TopicSpec) -> Result<Created, PortError>;
+
+    /// A topic's settings; `None` where the cluster has no such call.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka does not answer, or refuses.
+    async fn settings(&self, topic: &str) -> Result<Option<Vec<(String, String)>>, PortError>;
+
+    /// The cluster's id, where it has one.
+    async fn cluster_id(&self) -> Option<String>;
+}
+
+/// Opens a second fetch for restores: own client, alive only while restoring; it tells the ends.
+pub trait RestoreFetches: Send + Sync {
+    /// A new client.
+    ///
+    /// # Errors
+    ///
+    /// If none can be made.
+    fn open(&self, waker: Waker) -> Result<Box<dyn Fetch>, PortError>;
+}
+
+/// The machine the worker runs on: its clock, and a seed for what should differ by process.
+pub trait Host: Send + Sync {
+    /// Time for the engine: monotonic, from a moment of the host's choice.
+    fn now(&self) -> Time;
+
+    /// Milliseconds since 1970, for lag in seconds; never for decisions.
+    fn wall_clock_ms(&self) -> i64;
+
+    /// Spreads retries of many workers.
+    fn seed(&self) -> u64;
+
+    /// Ends when `duration` has passed on this host's clock. Cancel safe.
+    fn sleep(&self, duration: Duration) -> futures::future::BoxFuture<'static, ()>;
+}

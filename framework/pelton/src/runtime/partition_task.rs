@@ -1,0 +1,444 @@
+//! One partition's loop: take commands, do the next step, again.
+//!
+//! The task owns the partition's desk and its slot. User code runs here and nowhere else; while
+//! it waits, the desk goes on. The task never waits for another partition.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64};
+use std::task::Poll;
+
+use futures::{FutureExt, poll};
+use pelton_engine::{Closing, Epoch, Event, Finish, Offset, PartitionId, Time};
+use tokio::sync::mpsc::{UnboundedReceiver, WeakUnboundedSender};
+use tokio::sync::watch;
+
+use crate::context::{Effects, Place};
+use crate::error::{HandlerError, WorkerError};
+use crate::handler::Handler;
+use crate::ports::{PortError, Reports};
+use crate::runtime::desk::{Command, Desk, Lease, Step};
+use crate::runtime::input::{HandlerFactory, InputSpec, OnInvalid};
+use crate::runtime::prepare::prepare;
+use crate::runtime::shared::{EventSender, Shared, TaskEvent};
+use crate::runtime::slot::{Called, Slot};
+use crate::state::Stores;
+use crate::telemetry::{Observation, RecordOutcome};
+use crate::topic_partition::TopicPartition;
+
+/// What a partition's task is made from.
+pub(crate) struct TaskParts {
+    pub(crate) id: PartitionId,
+    pub(crate) epoch: Epoch,
+    pub(crate) partition: TopicPartition,
+    pub(crate) spec: InputSpec,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) commands: UnboundedReceiver<Command>,
+    /// Weak: the task ends when the poll loop forgets it.
+    pub(crate) own_commands: WeakUnboundedSender<Command>,
+    pub(crate) events: EventSender,
+    pub(crate) alive: Arc<AtomicBool>,
+    pub(crate) oldest: Arc<AtomicI64>,
+    pub(crate) cancelled: watch::Receiver<bool>,
+}
+
+/// Delivery reports go the way of all commands.
+struct ReportsToTask(WeakUnboundedSender<Command>);
+
+impl Reports for ReportsToTask {
+    fn report(&self, ticket: u64, result: Result<(), PortError>) {
+        let error = result.err().map(|error| error.reason);
+        if let Some(commands) = self.0.upgrade() {
+            // A task that has ended needs no report.
+            let _ended = commands.send(Command::Delivered { ticket, error }).is_err();
+        }
+    }
+}
+
+/// Runs a partition from its assignment to its end.
+pub(crate) async fn run<H: Handler>(mut parts: TaskParts, factory: HandlerFactory<H>) {
+    let Some((mut desk, position, committed)) = begin(&mut parts).await else {
+        return;
+    };
+    let mut slot = Slot::new(Arc::clone(&desk.place), factory);
+    if let Some(closing) = assigned(&mut desk, &mut slot, &mut parts.commands).await {
+        return end(&mut slot, closing).await;
+    }
+    let (partition, epoch) = (desk.id, desk.epoch);
+    let start = Observation::Started {
+        partition: &parts.partition,
+        epoch: epoch.0,
+        position: position.0,
+    };
+    desk.shared.observe(&start);
+    let restored = Event::Restored {
+        partition,
+        epoch,
+        position,
+        committed,
+    };
+    parts.events.send(TaskEvent::Engine(restored));
+    let closing = go(&mut desk, &mut slot, &mut parts.commands).await;
+    end(&mut slot, closing).await;
+}
+
+/// Reads the start offset, restores the stores and sets up the desk; `None` if the partition
+/// was given up meanwhile.
+async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> {
+    let prepared = {
+        let preparing = prepare(&parts.shared, &parts.spec, &parts.partition);
+        tokio::select! {
+            biased;
+            _closed = closed(&mut parts.commands) => return None,
+            prepared = preparing => prepared,
+        }
+    };
+    let prepared = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            parts.events.send(TaskEvent::Failed(error));
+            closed(&mut parts.commands).await;
+            return None;
+        }
+    };
+    let (partition, epoch) = (parts.id, parts.epoch);
+    parts.events.send(TaskEvent::Settled {
+        partition,
+        epoch,
+        partitions: prepared.settled,
+    });
+    let mut bound = vec![None; parts.shared.plan.stores.len()];
+    for (at, store) in parts.spec.stores.iter().enumerate() {
+        if let Some(place) = bound.get_mut(*store) {
+            *place = Some(at);
+        }
+    }
+    let place = Arc::new(Place {
+        partition: parts.partition.clone(),
+        epoch: epoch.0,
+        outputs: Arc::clone(&parts.shared.plan.outputs),
+        declared: Arc::clone(&parts.shared.plan.stores),
+        bound,
+        stores: Stores::new(prepared.stores),
+        cancelled: parts.cancelled.clone(),
+    });
+    let position = Offset(prepared.position);
+    let desk = Desk::new(
+        partition,
+        epoch,
+        place,
+        Arc::clone(&parts.shared),
+        parts.spec.clone(),
+        parts.events.clone(),
+        Arc::new(ReportsToTask(parts.own_commands.clone())),
+        Lease {
+            alive: Arc::clone(&parts.alive),
+            oldest: Arc::clone(&parts.oldest),
+        },
+        position,
+    );
+    Some((desk, position, prepared.committed.map(Offset)))
+}
+
+/// Ends when the poll loop closes the task or forgets it.
+async fn closed(commands: &mut UnboundedReceiver<Command>) -> Closing {
+    while let Some(command) = commands.recv().await {
+        if let Command::Close(closing) = command {
+            return closing;
+        }
+    }
+    Closing::Released
+}
+
+/// Calls the `assigned` hook until it succeeds.
+async fn assigned<H: Handler>(
+    desk: &mut Desk,
+    slot: &mut Slot<H>,
+    commands: &mut UnboundedReceiver<Command>,
+) -> Option<Closing> {
+    let mut attempt = 0;
+    loop {
+        let called = tokio::select! {
+            biased;
+            closing = closed(commands) => return Some(closing),
+            called = slot.assigned() => called,
+        };
+        attempt += 1;
+        match called {
+            Called::Done(effects) => {
+                desk.enter(effects);
+                return None;
+            }
+            Called::Failed(error) if error.is_fatal() => {
+                desk.fail(handler_failed(desk, Offset(-1), &error));
+                return Some(closed(commands).await);
+            }
+            Called::Failed(error) => log_retry(desk, "assigned", attempt, &error.to_string()),
+            Called::Panicked(panic) => {
+                slot.discard();
+                log_retry(desk, "assigned", attempt, &panic);
+            }
+        }
+        let wait = desk.spec.retry.backoff(attempt, desk.epoch.0);
+        tokio::select! {
+            biased;
+            closing = closed(commands) => return Some(closing),
+            () = desk.shared.host.sleep(wait) => {}
+        }
+    }
+}
+
+/// The loop. Ends when the partition is closed.
+async fn go<H: Handler>(
+    desk: &mut Desk,
+    slot: &mut Slot<H>,
+    commands: &mut UnboundedReceiver<Command>,
+) -> Closing {
+    let mut busy = 0u32;
+    loop {
+        let now = desk.now();
+        while let Ok(command) = commands.try_recv() {
+            desk.take(command, now);
+        }
+        match desk.step(now) {
+            Step::Closed(closing) => return closing,
+            Step::Handle {
+                index,
+                offset,
+                attempt,
+            } => {
+                handle(
+                    desk,
+                    slot,
+                    commands,
+                    Turn {
+                        index,
+                        offset,
+                        attempt,
+                    },
+                )
+                .await;
+                busy += 1;
+                if busy % 64 == 0 {
+                    tokio::task::yield_now().await; // other partitions share this thread
+                }
+            }
+            Step::Flush => flush(desk, slot, commands).await,
+            Step::Tick => tick(desk, slot, commands).await,
+            Step::Drained => {
+                slot.revoked().await;
+                desk.drained();
+            }
+            Step::Wait(until) => wait(desk, commands, until, now).await,
+        }
+    }
+}
+
+/// Ends with a command, at a moment, or when the poll loop has forgotten this task.
+async fn wait(
+    desk: &mut Desk,
+    commands: &mut UnboundedReceiver<Command>,
+    until: Option<Time>,
+    now: Time,
+) {
+    let timer = async {
+        match until {
+            Some(until) => desk.shared.host.sleep(until.since(now)).await,
+            None => std::future::pending().await,
+        }
+    };
+    let command = tokio::select! {
+        biased;
+        command = commands.recv() => command.or(Some(Command::Close(Closing::Released))),
+        () = timer => None,
+    };
+    if let Some(command) = command {
+        let now = desk.now();
+        desk.take(command, now);
+    }
+}
+
+/// Runs user code to its end while the desk goes on; `None` if it had to be cut off.
+async fn supervise(
+    desk: &mut Desk,
+    commands: &mut UnboundedReceiver<Command>,
+    code: impl Future<Output = Called>,
+) -> Option<Called> {
+    let mut code = pin!(code);
+    if let Poll::Ready(called) = poll!(code.as_mut()) {
+        return Some(called); // most handlers never wait
+    }
+    loop {
+        let now = desk.now();
+        let timer = desk.wake().map_or_else(
+            || std::future::pending().boxed(),
+            |at| desk.shared.host.sleep(at.since(now)),
+        );
+        tokio::select! {
+            biased;
+            called = code.as_mut() => return Some(called),
+            command = commands.recv() => {
+                desk.take(command.unwrap_or(Command::Close(Closing::Released)), now);
+            }
+            () = timer => {}
+        }
+        if desk.must_cut() {
+            return None;
+        }
+        let now = desk.now();
+        desk.pump(now);
+    }
+}
+
+/// One attempt at one record.
+#[derive(Clone, Copy)]
+struct Turn {
+    index: u64,
+    offset: Offset,
+    attempt: u32,
+}
+
+async fn handle<H: Handler>(
+    desk: &mut Desk,
+    slot: &mut Slot<H>,
+    commands: &mut UnboundedReceiver<Command>,
+    turn: Turn,
+) {
+    let Some((run, at)) = desk.record(turn.index) else {
+        return;
+    };
+    let Some(record) = run.record(at) else { return };
+    desk.observe_start(turn.offset, turn.attempt, record.timestamp_ms());
+    let begun = desk.now();
+    let called = supervise(desk, commands, slot.handle(&record, turn.attempt)).await;
+    let now = desk.now();
+    desk.metrics.handled(now.since(begun));
+    let outcome = match called {
+        Some(Called::Done(effects)) => {
+            desk.observe_end(turn.offset, turn.attempt, RecordOutcome::Done);
+            desk.done(turn.index, effects, now);
+            RecordOutcome::Done
+        }
+        Some(Called::Failed(error)) => failed(desk, turn, &error, now),
+        Some(Called::Panicked(panic)) => {
+            slot.discard();
+            log_retry(desk, "handle", turn.attempt, &panic);
+            desk.observe_end(turn.offset, turn.attempt, RecordOutcome::Panicked);
+            desk.not_done(turn.index, Finish::Retry, now);
+            desk.reset_if_handled();
+            RecordOutcome::Panicked
+        }
+        None => {
+            slot.discard();
+            desk.observe_end(turn.offset, turn.attempt, RecordOutcome::Cancelled);
+            desk.not_done(turn.index, Finish::Cancelled, now);
+            desk.reset_if_handled();
+            RecordOutcome::Cancelled
+        }
+    };
+    desk.metrics.outcome(outcome);
+}
+
+/// The handler returned an error: try again, skip, or stop.
+fn failed(desk: &mut Desk, turn: Turn, error: &HandlerError, now: Time) -> RecordOutcome {
+    let partition = desk.place.partition.clone();
+    let (offset, attempt) = (turn.offset.0, turn.attempt);
+    let outcome = if error.is_retryable() {
+        tracing::warn!(%partition, offset, attempt, %error, "the record failed and will be tried again");
+        RecordOutcome::Retry
+    } else if error.is_invalid() && desk.spec.on_invalid == OnInvalid::Skip {
+        tracing::warn!(%partition, offset, %error, "the record is invalid and is skipped");
+        RecordOutcome::Skipped
+    } else {
+        RecordOutcome::Fatal
+    };
+    desk.observe_end(turn.offset, attempt, outcome);
+    match outcome {
+        RecordOutcome::Retry => desk.not_done(turn.index, Finish::Retry, now),
+        RecordOutcome::Skipped => desk.done(turn.index, Effects::default(), now),
+        _ => {
+            desk.not_done(turn.index, Finish::Cancelled, now);
+            let error = if error.is_invalid() {
+                WorkerError::InvalidRecord {
+                    partition,
+                    offset,
+                    reason: error.to_string(),
+                }
+            } else {
+                handler_failed(desk, turn.offset, error)
+            };
+            desk.fail(error);
+        }
+    }
+    outcome
+}
+
+async fn flush<H: Handler>(
+    desk: &mut Desk,
+    slot: &mut Slot<H>,
+    commands: &mut UnboundedReceiver<Command>,
+) {
+    match supervise(desk, commands, slot.flush()).await {
+        Some(Called::Done(effects)) => desk.flushed(effects),
+        Some(Called::Failed(error)) if error.is_fatal() => {
+            desk.fail(handler_failed(desk, Offset(-1), &error));
+        }
+        Some(Called::Failed(error)) => {
+            log_retry(desk, "flush", 1, &error.to_string());
+            let now = desk.now();
+            desk.flush_failed(now);
+        }
+        Some(Called::Panicked(panic)) => {
+            log_retry(desk, "flush", 1, &panic);
+            slot.discard();
+            desk.reset_if_handled();
+        }
+        None => {
+            slot.discard();
+            desk.reset_if_handled();
+        }
+    }
+}
+
+async fn tick<H: Handler>(
+    desk: &mut Desk,
+    slot: &mut Slot<H>,
+    commands: &mut UnboundedReceiver<Command>,
+) {
+    match supervise(desk, commands, slot.tick()).await {
+        Some(Called::Done(effects)) => desk.ticked(effects),
+        Some(Called::Failed(error)) if error.is_fatal() => {
+            desk.fail(handler_failed(desk, Offset(-1), &error));
+        }
+        Some(Called::Failed(error)) => log_retry(desk, "tick", 1, &error.to_string()),
+        Some(Called::Panicked(panic)) => {
+            log_retry(desk, "tick", 1, &panic);
+            slot.discard();
+            desk.reset_if_handled();
+        }
+        None => {
+            slot.discard();
+            desk.reset_if_handled();
+        }
+    }
+}
+
+async fn end<H: Handler>(slot: &mut Slot<H>, closing: Closing) {
+    if closing != Closing::Released {
+        slot.lost().await;
+    }
+    slot.close().await;
+}
+
+fn handler_failed(desk: &Desk, offset: Offset, error: &HandlerError) -> WorkerError {
+    WorkerError::Handler {
+        partition: desk.place.partition.clone(),
+        offset: offset.0,
+        reason: error.to_string(),
+    }
+}
+
+fn log_retry(desk: &Desk, call: &str, attempt: u32, error: &str) {
+    tracing::warn!(partition = %desk.place.partition, call, attempt, error, "user code failed and will be called again");
+}

@@ -1,0 +1,777 @@
+//! The one loop that talks to the group: events to the engine, actions to the world.
+//!
+//! It never runs user code, never waits for a handler and makes no blocking call to a broker.
+//! [`PollLoop::step`] does one round and says when to call it again: production gives it a
+//! thread, the test kit calls it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use pelton_engine::{
+    Action, Bug, Closing, CommitItem, CommitStatus, Engine, Envelope, Epoch, Event, Offset,
+    PartitionId, RunInfo, SilentAction, Time,
+};
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+
+use crate::error::WorkerError;
+use crate::ports::{CommitEntry, Fetch, FetchEvent, Member, MemberEvent};
+use crate::record::Run;
+use crate::runtime::desk::Command;
+use crate::runtime::partition_task::TaskParts;
+use crate::runtime::shared::{EventSender, Shared, TaskEvent};
+use crate::runtime::status::{StatusBoard, partition_status};
+use crate::telemetry::{CommitOutcome, Observation, WorkerMetrics};
+use crate::topic_partition::TopicPartition;
+
+/// The loop looks around at least so often: it is also the gate's pulse.
+pub(crate) const PULSE: Duration = Duration::from_millis(100);
+
+/// Between two updates of what the worker shows of itself.
+const STATUS_INTERVAL: Duration = Duration::from_millis(250);
+
+pub(crate) struct PollLoop {
+    member: Box<dyn Member>,
+    fetch: Box<dyn Fetch>,
+    shared: Arc<Shared>,
+    runtime: tokio::runtime::Handle,
+    engine: Engine,
+    inbox: mpsc::Receiver<TaskEvent>,
+    events: EventSender,
+    names: Names,
+    tasks: BTreeMap<PartitionId, Task>,
+    /// The run that the engine is deciding about.
+    at_hand: Option<Run>,
+    fetched: Vec<FetchEvent>,
+    actions: Vec<Action>,
+    commit: Option<SentCommit>,
+    incarnation: String,
+    cluster: Option<String>,
+    pub(crate) status: Arc<StatusBoard>,
+    metrics: WorkerMetrics,
+    next_status: Time,
+    failure: Option<WorkerError>,
+    ending: Ending,
+}
+
+/// A partition's task, as the loop knows it.
+struct Task {
+    epoch: Epoch,
+    commands: UnboundedSender<Command>,
+    alive: Arc<AtomicBool>,
+    cancel: watch::Sender<bool>,
+    settled: u32,
+    /// Timestamp of the oldest record that is not done, or -1.
+    oldest: Arc<AtomicI64>,
+}
+
+struct SentCommit {
+    id: u64,
+    items: Vec<CommitItem>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    No,
+    Draining {
+        give_up_at: Time,
+    },
+    /// The group has been told; its last revocation is on its way.
+    Leaving {
+        give_up_at: Time,
+    },
+    Over,
+}
+
+/// What the loop says after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Call again at this moment, or earlier if woken.
+    Again(Time),
+    /// The worker has ended.
+    Over,
+}
+
+/// Numbers for topic-partitions, given at first sight.
+#[derive(Default)]
+struct Names {
+    ids: HashMap<TopicPartition, PartitionId>,
+    names: Vec<TopicPartition>,
+}
+
+impl Names {
+    fn id(&mut self, partition: &TopicPartition) -> PartitionId {
+        if let Some(id) = self.ids.get(partition) {
+            return *id;
+        }
+        let id = PartitionId(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
+        self.ids.insert(partition.clone(), id);
+        self.names.push(partition.clone());
+        id
+    }
+
+    fn ids(&mut self, partitions: &[TopicPartition]) -> Vec<PartitionId> {
+        partitions
+            .iter()
+            .map(|partition| self.id(partition))
+            .collect()
+    }
+
+    fn name(&self, id: PartitionId) -> Option<&TopicPartition> {
+        usize::try_from(id.0).ok().and_then(|at| self.names.get(at))
+    }
+}
+
+/// What a poll loop is made from.
+pub(crate) struct LoopParts {
+    pub(crate) member: Box<dyn Member>,
+    pub(crate) fetch: Box<dyn Fetch>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) runtime: tokio::runtime::Handle,
+    pub(crate) engine: Engine,
+    pub(crate) inbox: mpsc::Receiver<TaskEvent>,
+    pub(crate) events: EventSender,
+    pub(crate) incarnation: String,
+    pub(crate) cluster: Option<String>,
+    pub(crate) status: Arc<StatusBoard>,
+}
+
+impl PollLoop {
+    pub(crate) fn new(parts: LoopParts) -> Self {
+        Self {
+            member: parts.member,
+            fetch: parts.fetch,
+            shared: parts.shared,
+            runtime: parts.runtime,
+            engine: parts.engine,
+            inbox: parts.inbox,
+            events: parts.events,
+            names: Names::default(),
+            tasks: BTreeMap::new(),
+            at_hand: None,
+            fetched: Vec::new(),
+            actions: Vec::new(),
+            commit: None,
+            incarnation: parts.incarnation,
+            cluster: parts.cluster,
+            status: parts.status,
+            metrics: WorkerMetrics::new(),
+            next_status: Time::ZERO,
+            failure: None,
+            ending: Ending::No,
+        }
+    }
+
+    /// One round: hear everything, decide, act.
+    pub(crate) fn step(&mut self, now: Time) -> Turn {
+        if self.shared.gate.beat(now) {
+            self.thawed(now);
+        }
+        while let Some(event) = self.member.poll() {
+            self.member_event(now, event);
+        }
+        while let Ok(event) = self.inbox.try_recv() {
+            self.task_event(now, event);
+        }
+        let more = self.take_records(now);
+        let wake = self.engine.tick(now, &mut self.actions);
+        self.act(now);
+        self.end_if_due(now);
+        if now >= self.next_status {
+            self.next_status = now + STATUS_INTERVAL;
+            self.show_status(now);
+        }
+        if self.ending == Ending::Over {
+            return Turn::Over;
+        }
+        let pulse = now + PULSE;
+        Turn::Again(if more {
+            now
+        } else {
+            wake.map_or(pulse, |wake| wake.min(pulse))
+        })
+    }
+
+    /// Begins a graceful shutdown; a second call changes nothing.
+    pub(crate) fn shut_down(&mut self, now: Time) {
+        if self.ending != Ending::No {
+            return;
+        }
+        tracing::info!("shutting down: partitions drain");
+        self.shared.observe(&Observation::Stopping);
+        self.status.draining();
+        // Three quarters for what runs, the rest to commit and to leave.
+        let limit = self.shared.plan.shutdown_timeout;
+        let cancel_at = now + limit * 6 / 10;
+        let release_at = now + limit * 8 / 10;
+        self.ending = Ending::Draining {
+            give_up_at: now + limit * 9 / 10,
+        };
+        self.tell(
+            now,
+            Event::Shutdown {
+                cancel_at,
+                release_at,
+            },
+        );
+    }
+
+    /// Ends the clients. Returns why the worker ended, if not by request.
+    pub(crate) fn finish(self) -> Result<(), WorkerError> {
+        let graceful = self.member.has_left();
+        drop(self.tasks);
+        self.fetch.close();
+        self.member.close(graceful);
+        self.shared.producer.close(graceful);
+        if let Some(failure) = self.failure {
+            return Err(failure);
+        }
+        if !graceful {
+            return Err(WorkerError::ShutdownTimeout {
+                limit: self.shared.plan.shutdown_timeout,
+                reason: "the group could not be left; its coordinator does not answer".to_owned(),
+            });
+        }
+        self.shared.observe(&Observation::Stopped);
+        Ok(())
+    }
+
+    // --- hearing --------------------------------------------------------------------------
+
+    fn tell(&mut self, now: Time, event: Event) {
+        self.engine.handle(now, event, &mut self.actions);
+        self.act(now);
+    }
+
+    fn member_event(&mut self, now: Time, event: MemberEvent) {
+        match event {
+            MemberEvent::Assigned(partitions) => {
+                tracing::info!(partitions = %list(&partitions), "assigned");
+                self.status.joined();
+                self.metrics.rebalanced("assigned");
+                let ids = self.names.ids(&partitions);
+                self.tell(now, Event::Assigned { partitions: ids });
+            }
+            MemberEvent::Revoked(partitions) => {
+                tracing::info!(partitions = %list(&partitions), "revoked");
+                self.metrics.rebalanced("revoked");
+                let ids = self.names.ids(&partitions);
+                for id in &ids {
+                    self.observe(*id, |partition, epoch| Observation::Revoked {
+                        partition,
+                        epoch,
+                    });
+                }
+                self.tell(now, Event::Revoked { partitions: ids });
+            }
+            MemberEvent::Lost(partitions) => {
+                tracing::warn!(partitions = %list(&partitions), "lost: what was not committed runs again elsewhere");
+                self.metrics.rebalanced("lost");
+                let ids = self.names.ids(&partitions);
+                self.tell(now, Event::Lost { partitions: ids });
+            }
+            MemberEvent::CommitAnswered { id, statuses } => {
+                self.commit_answered(now, id, &statuses)
+            }
+            MemberEvent::Trouble(reason) => {
+                tracing::warn!(reason, "the group's client reports trouble")
+            }
+            MemberEvent::InstanceFenced(reason) => {
+                self.fail(now, WorkerError::InstanceFenced { reason })
+            }
+            MemberEvent::Fatal(reason) => self.fail(now, WorkerError::Client { reason }),
+        }
+    }
+
+    fn task_event(&mut self, now: Time, event: TaskEvent) {
+        match event {
+            TaskEvent::Engine(event) => self.tell(now, event),
+            TaskEvent::Settled {
+                partition,
+                epoch,
+                partitions,
+            } => {
+                if let Some(task) = self
+                    .tasks
+                    .get_mut(&partition)
+                    .filter(|task| task.epoch == epoch)
+                {
+                    task.settled = partitions;
+                }
+            }
+            TaskEvent::Failed(error) => self.fail(now, error),
+            TaskEvent::CoordinatorAnswers => {
+                if let Ending::Draining { give_up_at } = self.ending {
+                    self.ending = Ending::Leaving { give_up_at };
+                    self.member.leave();
+                }
+            }
+        }
+    }
+
+    /// Hands over what has been fetched. Returns whether there may be more.
+    fn take_records(&mut self, now: Time) -> bool {
+        let mut fetched = std::mem::take(&mut self.fetched);
+        self.fetch
+            .poll(self.shared.plan.max_poll_records, &mut fetched);
+        let more = !fetched.is_empty();
+        for event in fetched.drain(..) {
+            match event {
+                FetchEvent::Run(run) => self.take_run(now, run),
+                FetchEvent::OutOfRange { partition, offset } => {
+                    self.out_of_range(&partition, offset)
+                }
+                FetchEvent::Trouble { partition, reason } => {
+                    tracing::warn!(%partition, reason, "the fetch of a partition reports trouble");
+                }
+                FetchEvent::End { .. } => {}
+            }
+        }
+        self.fetched = fetched;
+        more
+    }
+
+    fn take_run(&mut self, now: Time, run: Run) {
+        let (Some(first), Some(last)) = (run.offsets().next(), run.offsets().next_back()) else {
+            return;
+        };
+        let partition = self.names.id(run.partition());
+        let info = RunInfo {
+            first: Offset(first),
+            last: Offset(last),
+            records: u64::try_from(run.len()).unwrap_or(u64::MAX),
+            bytes: u64::try_from(run.bytes()).unwrap_or(u64::MAX),
+        };
+        self.at_hand = Some(run);
+        self.tell(
+            now,
+            Event::Fetched {
+                partition,
+                run: info,
+            },
+        );
+        self.at_hand = None;
+    }
+
+    fn commit_answered(&mut self, now: Time, id: u64, statuses: &[(TopicPartition, CommitStatus)]) {
+        let statuses: Vec<_> = statuses
+            .iter()
+            .map(|(name, status)| (self.names.id(name), *status))
+            .collect();
+        if let Some(sent) = self.commit.take_if(|sent| sent.id == id) {
+            self.observe_answers(&sent, &statuses);
+        }
+        let accepted = statuses
+            .iter()
+            .any(|(_, status)| *status == CommitStatus::Accepted);
+        self.metrics.committed(accepted);
+        self.tell(now, Event::CommitAnswered { id, statuses });
+    }
+
+    fn observe_answers(&self, sent: &SentCommit, statuses: &[(PartitionId, CommitStatus)]) {
+        for item in &sent.items {
+            let status = statuses.iter().find(|(id, _)| *id == item.partition);
+            let outcome = match status.map(|(_, status)| *status) {
+                Some(CommitStatus::Accepted) => CommitOutcome::Accepted,
+                Some(CommitStatus::Unknown) | None => CommitOutcome::Unknown,
+                Some(CommitStatus::Retry | CommitStatus::MemberLost | CommitStatus::TopicGone) => {
+                    CommitOutcome::Refused
+                }
+            };
+            if let Some(partition) = self.names.name(item.partition) {
+                let (id, epoch, offset) = (sent.id, item.epoch.0, item.offset.0);
+                self.shared.observe(&Observation::CommitKnown {
+                    id,
+                    partition,
+                    epoch,
+                    offset,
+                    outcome,
+                });
+            }
+        }
+    }
+
+    /// The process was frozen: nothing is sent before the group has confirmed that we are in it.
+    fn thawed(&mut self, now: Time) {
+        tracing::warn!(
+            "the process stood still for longer than half its session; outputs wait for proof of ownership"
+        );
+        let all: Vec<_> = self
+            .tasks
+            .iter()
+            .map(|(id, task)| (*id, task.epoch))
+            .collect();
+        for (partition, epoch) in all {
+            self.tell(now, Event::ProofWanted { partition, epoch });
+        }
+    }
+
+    // --- acting ---------------------------------------------------------------------------
+
+    fn act(&mut self, now: Time) {
+        let mut actions = std::mem::take(&mut self.actions);
+        for action in actions.drain(..) {
+            self.act_on(now, action);
+        }
+        self.actions = actions;
+    }
+
+    fn act_on(&mut self, now: Time, action: Action) {
+        match action {
+            Action::Acknowledge => {
+                if let Err(error) = self.member.acknowledge() {
+                    tracing::warn!(%error, "the rebalance could not be acknowledged");
+                }
+            }
+            Action::Restore { partition, epoch } => self.restore(partition, epoch),
+            Action::StartFetch { partition, from } => self.start_fetch(now, partition, from),
+            Action::StopFetch { partition } => self.stop_fetch(partition),
+            Action::Deliver {
+                partition,
+                skip_below,
+            } => self.deliver(partition, skip_below),
+            Action::Backwards {
+                partition, offset, ..
+            } => {
+                if let Some(name) = self.names.name(partition).cloned() {
+                    self.out_of_range(&name, offset.0);
+                }
+            }
+            Action::Seal { partition } => self.command(partition, Command::Seal),
+            Action::Drain { partition } => self.command(partition, Command::Drain),
+            Action::Cancel { partition } => {
+                tracing::warn!(partition = %self.show(partition), "the drain has reached its deadline; what runs is cut off");
+                if let Some(task) = self.tasks.get(&partition) {
+                    task.cancel.send_replace(true);
+                }
+                self.command(partition, Command::Cancel);
+            }
+            Action::Close {
+                partition,
+                epoch,
+                closing,
+            } => self.close(partition, epoch, closing),
+            Action::Commit { id, items } => self.send_commit(now, id, items),
+            Action::Committed {
+                partition,
+                offset,
+                proof,
+            } => {
+                self.command(partition, Command::Committed { offset, proof });
+            }
+            Action::Silent {
+                partition,
+                what: SilentAction::FetchedAnew,
+            } => {
+                tracing::warn!(partition = %self.show(partition), "nothing came although there is lag; the fetch was started anew");
+                self.metrics.silent();
+            }
+            Action::Silent {
+                partition,
+                what: SilentAction::StillRestoring,
+            } => {
+                tracing::warn!(partition = %self.show(partition), "the partition has not started yet");
+            }
+            Action::Rejoin => {
+                tracing::warn!("the group has forgotten this member; it joins anew");
+                self.member.rejoin();
+            }
+            Action::Leave => self.ask_coordinator(),
+        }
+    }
+
+    fn restore(&mut self, partition: PartitionId, epoch: Epoch) {
+        let Some(name) = self.names.name(partition).cloned() else {
+            return;
+        };
+        let inputs = Arc::clone(&self.shared.plan.inputs);
+        let Some(input) = inputs
+            .iter()
+            .find(|input| input.subscription.matches(name.topic()))
+        else {
+            tracing::error!(partition = %name, "no input is declared for this topic");
+            return;
+        };
+        self.shared.observe(&Observation::Assigned {
+            partition: &name,
+            epoch: epoch.0,
+        });
+        let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let alive = Arc::new(AtomicBool::new(true));
+        let oldest = Arc::new(AtomicI64::new(-1));
+        let (cancel, cancelled) = watch::channel(false);
+        let parts = TaskParts {
+            id: partition,
+            epoch,
+            partition: name,
+            spec: input.spec.clone(),
+            shared: Arc::clone(&self.shared),
+            commands: receiver,
+            own_commands: commands.downgrade(),
+            events: self.events.clone(),
+            alive: Arc::clone(&alive),
+            oldest: Arc::clone(&oldest),
+            cancelled,
+        };
+        self.runtime.spawn(input.slots.task(parts));
+        self.tasks.insert(
+            partition,
+            Task {
+                epoch,
+                commands,
+                alive,
+                cancel,
+                settled: 0,
+                oldest,
+            },
+        );
+    }
+
+    fn start_fetch(&mut self, now: Time, partition: PartitionId, from: Offset) {
+        let Some(name) = self.names.name(partition).cloned() else {
+            return;
+        };
+        if let Err(error) = self.fetch.start(&name, from.0) {
+            tracing::error!(partition = %name, %error, "the fetch could not be started");
+            self.fail(
+                now,
+                WorkerError::Client {
+                    reason: format!("fetching {name}: {error}"),
+                },
+            );
+        }
+    }
+
+    fn stop_fetch(&mut self, partition: PartitionId) {
+        let Some(name) = self.names.name(partition) else {
+            return;
+        };
+        if let Err(error) = self.fetch.stop(name) {
+            tracing::warn!(partition = %name, %error, "the fetch could not be stopped");
+        }
+        self.metrics.fetch_stopped();
+    }
+
+    fn deliver(&mut self, partition: PartitionId, skip_below: Offset) {
+        let Some(mut run) = self.at_hand.take() else {
+            return;
+        };
+        let skipped = run.skip_below(skip_below.0);
+        if skipped > 0 {
+            tracing::warn!(partition = %run.partition(), skipped, "records came twice from the client and were dropped");
+            self.metrics.redelivered(skipped);
+        }
+        if !run.is_empty() {
+            self.command(partition, Command::Run(run));
+        }
+    }
+
+    fn command(&self, partition: PartitionId, command: Command) {
+        if let Some(task) = self.tasks.get(&partition) {
+            // A task that has ended by itself is found out by its drain's deadline.
+            let _ended = task.commands.send(command).is_err();
+        }
+    }
+
+    fn close(&mut self, partition: PartitionId, epoch: Epoch, closing: Closing) {
+        let Some(task) = self.tasks.remove(&partition) else {
+            return;
+        };
+        if Bug::IgnoreLost.is(self.shared.plan.bug) && closing == Closing::Lost {
+            self.tasks.insert(partition, task);
+            return;
+        }
+        task.alive.store(false, Ordering::Release);
+        task.cancel.send_replace(true);
+        let _ended = task.commands.send(Command::Close(closing)).is_err();
+        if let Some(name) = self.names.name(partition) {
+            let (partition, epoch) = (name, epoch.0);
+            self.shared.observe(&match closing {
+                Closing::Released => Observation::Released { partition, epoch },
+                Closing::Lost => Observation::Lost { partition, epoch },
+                Closing::Reset => Observation::Reset { partition, epoch },
+            });
+        }
+    }
+
+    fn send_commit(&mut self, now: Time, id: u64, items: Vec<CommitItem>) {
+        let mut entries = Vec::with_capacity(items.len());
+        for item in &items {
+            let Some(partition) = self.names.name(item.partition) else {
+                continue;
+            };
+            let settled = self
+                .tasks
+                .get(&item.partition)
+                .map_or(0, |task| task.settled);
+            let envelope = Envelope {
+                cluster: self.cluster.clone(),
+                partitions: settled,
+                incarnation: Some((self.incarnation.clone(), id)),
+                done_set: String::new(),
+            };
+            let (epoch, offset) = (item.epoch.0, item.offset.0);
+            self.shared.observe(&Observation::CommitTried {
+                id,
+                partition,
+                epoch,
+                offset,
+            });
+            let metadata = envelope.encode();
+            entries.push(CommitEntry {
+                partition: partition.clone(),
+                offset,
+                metadata,
+            });
+        }
+        self.commit = Some(SentCommit { id, items });
+        if let Err(error) = self.member.commit(id, &entries) {
+            tracing::warn!(%error, "the commit could not be sent; it will be tried again");
+            let statuses: Vec<_> = entries
+                .into_iter()
+                .map(|entry| (entry.partition, CommitStatus::Retry))
+                .collect();
+            // Answered later, as every commit is: an answer within its own sending would
+            // send it again at once.
+            self.events.send(TaskEvent::Engine(Event::CommitAnswered {
+                id,
+                statuses: statuses
+                    .iter()
+                    .map(|(name, s)| (self.names.id(name), *s))
+                    .collect(),
+            }));
+            self.commit = None;
+            let _now = now;
+        }
+    }
+
+    // --- the end --------------------------------------------------------------------------
+
+    /// Everything is drained. The group is left only if its coordinator answers: librdkafka
+    /// 2.12.1 can crash in LeaveGroup where it is away.
+    fn ask_coordinator(&self) {
+        let inputs = self.shared.plan.inputs.iter();
+        let topic = inputs
+            .map(|input| input.subscription.name())
+            .next()
+            .unwrap_or("none");
+        let probe = vec![TopicPartition::new(topic.trim_matches(['^', '$']), 0)];
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        self.runtime.spawn(async move {
+            match shared.committed.read(probe).await {
+                Ok(_) => events.send(TaskEvent::CoordinatorAnswers),
+                Err(error) => tracing::warn!(%error, "the group's coordinator does not answer; the group is not left"),
+            }
+        });
+    }
+
+    /// Finds out what the log holds, off the loop, and ends the worker with it.
+    fn out_of_range(&self, partition: &TopicPartition, offset: i64) {
+        let (partition, shared, events) = (
+            partition.clone(),
+            Arc::clone(&self.shared),
+            self.events.clone(),
+        );
+        self.runtime.spawn(async move {
+            let (low, high) = shared.admin.offsets(&partition).await.unwrap_or((-1, -1));
+            events.send(TaskEvent::Failed(WorkerError::OutOfRange {
+                partition,
+                offset,
+                low,
+                high,
+            }));
+        });
+    }
+
+    fn fail(&mut self, now: Time, error: WorkerError) {
+        tracing::error!(%error, "the worker can't go on");
+        self.status.failed(&error);
+        let fenced = matches!(
+            error,
+            WorkerError::InstanceFenced { .. } | WorkerError::Client { .. }
+        );
+        self.failure.get_or_insert(error);
+        self.shut_down(now);
+        if fenced {
+            // The client is of no use any more: there is nothing to commit with.
+            self.ending = Ending::Over;
+        }
+    }
+
+    fn end_if_due(&mut self, now: Time) {
+        match self.ending {
+            Ending::Leaving { .. } if self.member.has_left() => self.ending = Ending::Over,
+            Ending::Draining { give_up_at } | Ending::Leaving { give_up_at }
+                if now >= give_up_at =>
+            {
+                tracing::error!("the shutdown takes too long; what was not committed runs again");
+                self.ending = Ending::Over;
+            }
+            Ending::No | Ending::Draining { .. } | Ending::Leaving { .. } | Ending::Over => {}
+        }
+    }
+
+    // --- showing --------------------------------------------------------------------------
+
+    fn show_status(&mut self, now: Time) {
+        let ends: Vec<_> = self
+            .engine
+            .partitions()
+            .filter_map(|view| {
+                let name = self.names.name(view.partition)?;
+                self.fetch.end_offset(name).map(|end| (view.partition, end))
+            })
+            .collect();
+        for (partition, end) in ends {
+            self.tell(
+                now,
+                Event::End {
+                    partition,
+                    end: Offset(end),
+                },
+            );
+        }
+        if !self.status.has_joined() && self.member.has_joined() {
+            self.status.joined(); // a spare member hears of no assignment
+        }
+        let wall = self.shared.host.wall_clock_ms();
+        let lines = self.engine.partitions().filter_map(|view| {
+            let name = self.names.name(view.partition)?;
+            let oldest = self
+                .tasks
+                .get(&view.partition)
+                .map_or(-1, |task| task.oldest.load(Ordering::Relaxed));
+            let behind = (oldest >= 0)
+                .then(|| Duration::from_millis(u64::try_from(wall - oldest).unwrap_or(0)));
+            Some(partition_status(
+                name,
+                &view,
+                behind.map(|behind| behind.as_secs_f64()),
+            ))
+        });
+        self.status.show(lines.collect());
+    }
+
+    fn observe(
+        &self,
+        id: PartitionId,
+        observation: impl for<'a> FnOnce(&'a TopicPartition, u64) -> Observation<'a>,
+    ) {
+        if let Some((partition, epoch)) = self.names.name(id).zip(self.engine.epoch(id)) {
+            self.shared.observe(&observation(partition, epoch.0));
+        }
+    }
+
+    fn show(&self, id: PartitionId) -> String {
+        self.names
+            .name(id)
+            .map_or_else(|| "unknown".to_owned(), ToString::to_string)
+    }
+}
+
+fn list(partitions: &[TopicPartition]) -> String {
+    let names: Vec<_> = partitions.iter().map(ToString::to_string).collect();
+    names.join(" ")
+}

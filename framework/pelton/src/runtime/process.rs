@@ -1,0 +1,205 @@
+//! How does a worker start, and how does it end?
+//!
+//! `start` checks what was declared, opens the clients and gives the poll loop its thread;
+//! `Running` waits for the end. The order of the end (FACTS): drain, commit, leave, acknowledge,
+//! close the fetcher, close the member, close the producer.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use pelton_engine::{Engine, EngineLimits};
+use tokio::sync::oneshot;
+
+use crate::error::WorkerError;
+use crate::host::Machine;
+use crate::kafka::{ClientSettings, Membership};
+use crate::kafka::{KafkaAdmin, KafkaFetch, KafkaMember, KafkaProducer, KafkaRestores};
+use crate::output::SendGate;
+use crate::ports::{Host, Member, PortError, Waker};
+use crate::runtime::poll_loop::{LoopParts, PollLoop, Turn};
+use crate::runtime::shared::{EventSender, Plan, Shared};
+use crate::runtime::start_up;
+use crate::runtime::status::StatusBoard;
+use crate::telemetry::Observer;
+
+/// What a worker is made from, once it is configured.
+#[derive(Debug)]
+pub(crate) struct WorkerParts {
+    pub(crate) plan: Plan,
+    pub(crate) clients: ClientSettings,
+    pub(crate) limits: EngineLimits,
+    /// A silence of the poll loop above it is taken for a frozen process.
+    pub(crate) thaw_limit: Duration,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
+/// Tells a running worker to end, from anywhere.
+///
+/// ```
+/// # fn doc(handle: pelton::WorkerHandle) {
+/// handle.shut_down(); // drain, commit, leave; Worker::run returns when it is done
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct WorkerHandle(Arc<Stop>);
+
+#[derive(Default)]
+struct Stop {
+    wanted: AtomicBool,
+    thread: std::sync::OnceLock<std::thread::Thread>,
+}
+
+impl std::fmt::Debug for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stop")
+            .field("wanted", &self.wanted)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WorkerHandle {
+    pub(crate) fn new() -> Self {
+        Self(Arc::default())
+    }
+
+    /// Begins a graceful shutdown; calling it again changes nothing.
+    pub fn shut_down(&self) {
+        self.0.wanted.store(true, Ordering::Release);
+        if let Some(thread) = self.0.thread.get() {
+            thread.unpark();
+        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        self.0.wanted.load(Ordering::Acquire)
+    }
+}
+
+/// A worker at work.
+pub(crate) struct Running {
+    ended: oneshot::Receiver<Result<(), WorkerError>>,
+    pub(crate) status: Arc<StatusBoard>,
+}
+
+impl Running {
+    /// Waits for the end. Cancel safe.
+    pub(crate) async fn ended(&mut self) -> Result<(), WorkerError> {
+        (&mut self.ended).await.unwrap_or_else(|_| {
+            Err(WorkerError::System(
+                "the poll loop's thread died; this is a bug in Pelton".to_owned(),
+            ))
+        })
+    }
+}
+
+/// Checks, connects and starts the poll loop on a thread of its own.
+///
+/// # Errors
+///
+/// If something declared is missing, or a client can't be made.
+pub(crate) async fn start(
+    parts: WorkerParts,
+    status: Arc<StatusBoard>,
+    handle: &WorkerHandle,
+) -> Result<Running, WorkerError> {
+    let host: Arc<dyn Host> = Arc::new(Machine::new());
+    let lasting = |error: PortError| WorkerError::Kafka(error.reason);
+    let admin =
+        KafkaAdmin::new(&parts.clients.asking(), &parts.clients.changing()).map_err(lasting)?;
+    start_up::check(&parts.plan, &admin, &*host).await?;
+    let cluster = crate::ports::Admin::cluster_id(&admin).await;
+    let producer = KafkaProducer::new(&parts.clients.producer()).map_err(lasting)?;
+    let runtime = tokio::runtime::Handle::current();
+    let (ended, receiver) = oneshot::channel();
+    let incarnation = format!("{:x}", host.seed());
+    let board = Arc::clone(&status);
+    let handle = handle.clone();
+    let body = move || {
+        let thread = std::thread::current();
+        let _first = handle.0.thread.set(thread.clone());
+        let waker: Waker = Arc::new(move || thread.unpark());
+        let made = connect(&parts, Arc::clone(&waker));
+        let result = made.and_then(|(member, fetch)| {
+            let (queue, inbox) = mpsc::channel();
+            let shared = Arc::new(Shared {
+                gate: SendGate::new(host.now(), parts.thaw_limit),
+                plan: parts.plan,
+                host: Arc::clone(&host),
+                committed: member.committed(),
+                admin: Arc::new(admin),
+                producer: Arc::new(producer),
+                restores: Arc::new(KafkaRestores {
+                    settings: parts.clients,
+                }),
+                observer: parts.observer,
+            });
+            let poll_loop = PollLoop::new(LoopParts {
+                member: Box::new(member),
+                fetch: Box::new(fetch),
+                shared,
+                runtime,
+                engine: Engine::new(parts.limits),
+                inbox,
+                events: EventSender::new(queue, waker),
+                incarnation,
+                cluster,
+                status: board,
+            });
+            drive(poll_loop, &*host, &handle)
+        });
+        let _nobody_waits = ended.send(result).is_err();
+    };
+    std::thread::Builder::new()
+        .name("pelton-poll".to_owned())
+        .spawn(body)
+        .map_err(|error| WorkerError::System(format!("the poll loop's thread: {error}")))?;
+    Ok(Running {
+        ended: receiver,
+        status,
+    })
+}
+
+fn connect(parts: &WorkerParts, waker: Waker) -> Result<(KafkaMember, KafkaFetch), WorkerError> {
+    let lasting = |error: PortError| WorkerError::Kafka(error.reason);
+    let fetch = KafkaFetch::new(&parts.clients.fetcher(), Arc::clone(&waker)).map_err(lasting)?;
+    let membership = Membership {
+        subscription: parts
+            .plan
+            .inputs
+            .iter()
+            .map(|input| input.subscription.name().to_owned())
+            .collect(),
+        incremental: parts.clients.protocol.is_incremental(),
+        is_static: parts.clients.group_instance_id.is_some(),
+    };
+    let member = KafkaMember::join(&parts.clients.member(), membership, waker).map_err(lasting)?;
+    Ok((member, fetch))
+}
+
+/// Calls the loop until it is over.
+fn drive(
+    mut poll_loop: PollLoop,
+    host: &dyn Host,
+    handle: &WorkerHandle,
+) -> Result<(), WorkerError> {
+    let status = Arc::clone(&poll_loop.status);
+    loop {
+        let now = host.now();
+        if handle.is_wanted() {
+            poll_loop.shut_down(now);
+        }
+        match poll_loop.step(now) {
+            Turn::Over => break,
+            Turn::Again(at) => {
+                let wait = at.since(host.now());
+                if !wait.is_zero() {
+                    std::thread::park_timeout(wait);
+                }
+            }
+        }
+    }
+    let result = poll_loop.finish();
+    status.ended();
+    result
+}

@@ -1,0 +1,82 @@
+//! What all loops of a worker share: the plan, the ports, the word to the poll loop.
+
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use pelton_engine::{Bug, Epoch, Event, PartitionId};
+
+use crate::error::WorkerError;
+use crate::output::{OutputSpec, SendGate};
+use crate::ports::{Admin, CommittedOffsets, Host, Producer, RestoreFetches, Waker};
+use crate::runtime::input::Input;
+use crate::state::StoreSpec;
+use crate::telemetry::{Observation, Observer};
+
+/// The worker as it was declared and configured: values only.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) bootstrap_servers: String,
+    pub(crate) inputs: Arc<[Input]>,
+    pub(crate) outputs: Arc<[OutputSpec]>,
+    pub(crate) stores: Arc<[StoreSpec]>,
+    pub(crate) offset_reset: pelton_engine::OffsetReset,
+    pub(crate) max_poll_records: usize,
+    pub(crate) shutdown_timeout: Duration,
+    pub(crate) bug: Option<Bug>,
+}
+
+/// What every partition's task can reach.
+pub(crate) struct Shared {
+    pub(crate) plan: Plan,
+    pub(crate) host: Arc<dyn Host>,
+    pub(crate) committed: Arc<dyn CommittedOffsets>,
+    pub(crate) admin: Arc<dyn Admin>,
+    pub(crate) producer: Arc<dyn Producer>,
+    pub(crate) restores: Arc<dyn RestoreFetches>,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+    pub(crate) gate: SendGate,
+}
+
+impl Shared {
+    pub(crate) fn observe(&self, observation: &Observation<'_>) {
+        if let Some(observer) = &self.observer {
+            observer.observe(observation);
+        }
+    }
+}
+
+/// What a partition's task tells the poll loop.
+pub(crate) enum TaskEvent {
+    /// Something for the engine.
+    Engine(Event),
+    /// The partition count to write into this partition's commits.
+    Settled {
+        partition: PartitionId,
+        epoch: Epoch,
+        partitions: u32,
+    },
+    /// The worker can't go on.
+    Failed(WorkerError),
+    /// The group's coordinator is there, so the group can be left.
+    CoordinatorAnswers,
+}
+
+/// The way from a task to the poll loop.
+#[derive(Clone)]
+pub(crate) struct EventSender {
+    queue: mpsc::Sender<TaskEvent>,
+    waker: Waker,
+}
+
+impl EventSender {
+    pub(crate) fn new(queue: mpsc::Sender<TaskEvent>, waker: Waker) -> Self {
+        Self { queue, waker }
+    }
+
+    /// Tells the poll loop; once it has ended, nobody needs to know.
+    pub(crate) fn send(&self, event: TaskEvent) {
+        if self.queue.send(event).is_ok() {
+            (self.waker)();
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Where user code runs: one handler instance, one record at a time, panics caught.
+//!
+//! Upholds INV-11 (a failed attempt leaves nothing behind) and INV-14 (a panic is a retryable
+//! error, and the instance that panicked is never used again).
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures::FutureExt;
+
+use crate::context::{Context, Effects, Place};
+use crate::error::HandlerError;
+use crate::handler::{Handler, SlotId};
+use crate::record::Record;
+use crate::runtime::input::HandlerFactory;
+
+/// A handler instance and the way to make another.
+pub(crate) struct Slot<H> {
+    place: Arc<Place>,
+    factory: HandlerFactory<H>,
+    handler: Option<H>,
+}
+
+/// How a call of user code ended.
+#[derive(Debug)]
+pub(crate) enum Called {
+    Done(Effects),
+    Failed(HandlerError),
+    Panicked(String),
+}
+
+impl<H: Handler> Slot<H> {
+    pub(crate) fn new(place: Arc<Place>, factory: HandlerFactory<H>) -> Self {
+        Self {
+            place,
+            factory,
+            handler: None,
+        }
+    }
+
+    /// One attempt at one record. Dropping the future cuts the attempt off; then
+    /// [`discard`](Self::discard) must be called.
+    pub(crate) async fn handle(&mut self, record: &Record<'_>, attempt: u32) -> Called {
+        if let Err(error) = self.make().await {
+            return Called::Failed(error);
+        }
+        let Some(handler) = &mut self.handler else {
+            return Called::Done(Effects::default());
+        };
+        let mut ctx = Context::new(&self.place, attempt, true);
+        let called = caught(handler.handle(record, &mut ctx)).await;
+        settle(called, ctx)
+    }
+
+    pub(crate) async fn flush(&mut self) -> Called {
+        let Some(handler) = &mut self.handler else {
+            return Called::Done(Effects::default());
+        };
+        let mut ctx = Context::new(&self.place, 1, true);
+        let called = caught(handler.flush(&mut ctx)).await;
+        settle(called, ctx)
+    }
+
+    pub(crate) async fn tick(&mut self) -> Called {
+        let Some(handler) = &mut self.handler else {
+            return Called::Done(Effects::default());
+        };
+        let mut ctx = Context::new(&self.place, 1, true);
+        let called = caught(handler.tick(&mut ctx)).await;
+        settle(called, ctx)
+    }
+
+    /// Makes the instance and tells it that the partition is ours.
+    pub(crate) async fn assigned(&mut self) -> Called {
+        if let Err(error) = self.make().await {
+            return Called::Failed(error);
+        }
+        let Some(handler) = &mut self.handler else {
+            return Called::Done(Effects::default());
+        };
+        let mut ctx = Context::new(&self.place, 1, true);
+        let called = caught(handler.assigned(&mut ctx)).await;
+        settle(called, ctx)
+    }
+
+    pub(crate) async fn revoked(&mut self) {
+        let Some(handler) = &mut self.handler else {
+            return;
+        };
+        let mut ctx = Context::new(&self.place, 1, false);
+        let panic = caught(handler.revoked(&mut ctx)).await.err();
+        self.log_panic("revoked", panic);
+    }
+
+    pub(crate) async fn lost(&mut self) {
+        let Some(handler) = &mut self.handler else {
+            return;
+        };
+        let mut ctx = Context::new(&self.place, 1, false);
+        let panic = caught(handler.lost(&mut ctx)).await.err();
+        self.log_panic("lost", panic);
+    }
+
+    pub(crate) async fn close(&mut self) {
+        let Some(mut handler) = self.handler.take() else {
+            return;
+        };
+        let panic = caught(handler.close()).await.err();
+        drop(handler);
+        self.log_panic("close", panic);
+    }
+
+    /// The instance panicked or was cut off: the next call makes another.
+    pub(crate) fn discard(&mut self) {
+        self.handler = None;
+    }
+
+    async fn make(&mut self) -> Result<(), HandlerError> {
+        if self.handler.is_some() {
+            return Ok(());
+        }
+        let slot = SlotId {
+            partition: self.place.partition.clone(),
+            index: 0,
+        };
+        let made = caught(self.factory.make(slot)).await;
+        self.handler = Some(match made {
+            Ok(handler) => handler?,
+            Err(panic) => {
+                return Err(HandlerError::retryable(format!(
+                    "the factory panicked: {panic}"
+                )));
+            }
+        });
+        Ok(())
+    }
+
+    fn log_panic(&self, hook: &str, panic: Option<String>) {
+        if let Some(panic) = panic {
+            tracing::error!(partition = %self.place.partition, hook, panic, "a hook panicked");
+        }
+    }
+}
+
+fn settle(called: Result<Result<(), HandlerError>, String>, ctx: Context<'_>) -> Called {
+    match called {
+        Ok(Ok(())) => Called::Done(ctx.effects),
+        Ok(Err(error)) => Called::Failed(error),
+        Err(panic) => Called::Panicked(panic),
+    }
+}
+
+/// Runs user code and turns a panic into its message.
+async fn caught<T>(code: impl Future<Output = T>) -> Result<T, String> {
+    AssertUnwindSafe(code)
+        .catch_unwind()
+        .await
+        .map_err(|panic| message(&*panic))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,196 @@
+//! Is everything there that was declared? Checked, and changelogs created, before any record runs.
+
+use std::time::Duration;
+
+use pelton_engine::RetryPolicy;
+
+use crate::error::WorkerError;
+use crate::ports::{Admin, Created, Host, PortError, TopicSpec};
+use crate::runtime::input::Subscription;
+use crate::runtime::shared::Plan;
+use crate::state::{changelog_settings, create_command};
+
+const RETRY: RetryPolicy = RetryPolicy {
+    initial: Duration::from_millis(200),
+    max: Duration::from_secs(2),
+};
+
+/// Tries so often to reach Kafka before it gives up: about 15 s.
+const ATTEMPTS: u32 = 12;
+
+/// Checks inputs, outputs and changelogs.
+///
+/// # Errors
+///
+/// If a topic is missing or not as it must be, or Kafka can't be reached.
+pub(crate) async fn check(
+    plan: &Plan,
+    admin: &dyn Admin,
+    host: &dyn Host,
+) -> Result<(), WorkerError> {
+    for output in plan.outputs.iter() {
+        partitions_of(admin, host, plan, &output.topic)
+            .await?
+            .ok_or_else(|| missing(plan, "output", &output.topic))?;
+    }
+    for input in plan.inputs.iter() {
+        let Subscription::Topic(topic) = &input.subscription else {
+            continue;
+        };
+        let partitions = partitions_of(admin, host, plan, topic)
+            .await?
+            .ok_or_else(|| missing(plan, "input", topic))?;
+        for store in input
+            .spec
+            .stores
+            .iter()
+            .filter_map(|index| plan.stores.get(*index))
+        {
+            if let Some(changelog) = &store.changelog {
+                let spec = TopicSpec {
+                    name: changelog.to_string(),
+                    partitions,
+                    settings: changelog_settings(),
+                };
+                ensure_changelog(plan, admin, host, topic, &spec).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn missing(plan: &Plan, role: &str, topic: &str) -> WorkerError {
+    let spec = TopicSpec {
+        name: topic.to_owned(),
+        partitions: 12,
+        settings: Vec::new(),
+    };
+    WorkerError::Topic(format!(
+        "the {role} topic {topic} does not exist; create it, for example with: {}",
+        create_command(&plan.bootstrap_servers, &spec)
+    ))
+}
+
+/// Makes the changelog or checks the one that is there.
+async fn ensure_changelog(
+    plan: &Plan,
+    admin: &dyn Admin,
+    host: &dyn Host,
+    topic: &str,
+    spec: &TopicSpec,
+) -> Result<(), WorkerError> {
+    if partitions_of(admin, host, plan, &spec.name)
+        .await?
+        .is_none()
+    {
+        match admin.create(spec).await {
+            Ok(Created::New) => {
+                tracing::info!(
+                    changelog = spec.name,
+                    partitions = spec.partitions,
+                    "changelog created"
+                );
+            }
+            Ok(Created::Existed) => {}
+            Ok(Created::NoAdminCalls) => {
+                return Err(not_made(plan, spec, "this cluster has no admin calls"));
+            }
+            Err(error) => return Err(not_made(plan, spec, &error.reason)),
+        }
+    }
+    let partitions = seen(admin, host, plan, spec).await?;
+    if partitions != spec.partitions {
+        return Err(WorkerError::PartitionsGrew {
+            topic: topic.to_owned(),
+            partitions: spec.partitions,
+            changelog: spec.name.clone(),
+            changelog_partitions: partitions,
+        });
+    }
+    check_settings(plan, admin, spec).await
+}
+
+fn not_made(plan: &Plan, spec: &TopicSpec, reason: &str) -> WorkerError {
+    WorkerError::Topic(format!(
+        "the changelog {} does not exist and could not be created ({reason}); create it with: {}",
+        spec.name,
+        create_command(&plan.bootstrap_servers, spec)
+    ))
+}
+
+/// A topic just made takes a moment to be seen.
+async fn seen(
+    admin: &dyn Admin,
+    host: &dyn Host,
+    plan: &Plan,
+    spec: &TopicSpec,
+) -> Result<i32, WorkerError> {
+    for attempt in 1..=ATTEMPTS {
+        if let Some(partitions) = partitions_of(admin, host, plan, &spec.name).await? {
+            return Ok(partitions);
+        }
+        host.sleep(RETRY.backoff(attempt, host.seed())).await;
+    }
+    Err(not_made(plan, spec, "it was created but does not appear"))
+}
+
+async fn check_settings(
+    plan: &Plan,
+    admin: &dyn Admin,
+    spec: &TopicSpec,
+) -> Result<(), WorkerError> {
+    let found = match admin.settings(&spec.name).await {
+        Ok(Some(found)) => found,
+        Ok(None) => {
+            tracing::warn!(
+                changelog = spec.name,
+                "this cluster has no admin calls: the changelog's settings are unchecked"
+            );
+            return Ok(());
+        }
+        Err(error) => {
+            tracing::warn!(changelog = spec.name, %error, "the changelog's settings could not be read and are unchecked");
+            return Ok(());
+        }
+    };
+    let policy = found
+        .iter()
+        .find(|(name, _)| name == "cleanup.policy")
+        .map(|(_, value)| value.as_str());
+    if policy == Some("compact") {
+        return Ok(());
+    }
+    Err(WorkerError::Topic(format!(
+        "the changelog {} has cleanup.policy={}: anything but \"compact\" loses state; mend it with: \
+         kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {} \
+         --add-config cleanup.policy=compact",
+        spec.name,
+        policy.unwrap_or("(unknown)"),
+        plan.bootstrap_servers,
+        spec.name
+    )))
+}
+
+/// A topic's partitions, with some patience for a broker that is not there yet.
+async fn partitions_of(
+    admin: &dyn Admin,
+    host: &dyn Host,
+    plan: &Plan,
+    topic: &str,
+) -> Result<Option<i32>, WorkerError> {
+    let mut last = PortError::passing("not asked");
+    for attempt in 1..=ATTEMPTS {
+        match admin.partitions(topic).await {
+            Ok(partitions) => return Ok(partitions),
+            Err(error) => {
+                tracing::warn!(bootstrap_servers = plan.bootstrap_servers, %error, "kafka does not answer yet");
+                last = error;
+            }
+        }
+        host.sleep(RETRY.backoff(attempt, host.seed())).await;
+    }
+    Err(WorkerError::Kafka(format!(
+        "no answer from {}: {last}; is bootstrap_servers right, and is Kafka running there?",
+        plan.bootstrap_servers
+    )))
+}

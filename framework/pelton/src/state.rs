@@ -1,0 +1,12 @@
+//! State that follows its partition: stores, their changelogs, their restore.
+
+mod changelog;
+mod layers;
+mod restore;
+mod store;
+
+pub(crate) use changelog::{StoreSpec, changelog_records, changelog_settings, create_command};
+pub(crate) use layers::{StoreLayers, Stores, Writes};
+pub(crate) use restore::{RestoreRequest, restore};
+pub use store::{Store, StoreKey};
+pub(crate) use store::{decode, encode};

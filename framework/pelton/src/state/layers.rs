@@ -1,0 +1,157 @@
+//! What is in a store now, and what of it is committed?
+//!
+//! Writes of done records are *pending* until a commit that covers them is known; then they are
+//! merged into the *committed* layer. Handlers read through all layers; snapshots, standbys and
+//! queries will read only the committed one. Upholds INV-11: a failed attempt leaves nothing
+//! behind, because its writes never come here.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Last value per key; `None` deletes the key.
+pub(crate) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// One partition's part of one store.
+#[derive(Debug, Default)]
+pub(crate) struct StoreLayers {
+    committed: HashMap<Vec<u8>, Vec<u8>>,
+    /// Sealed, oldest first, with the number of the seal; their commit is not known yet.
+    sealed: VecDeque<(u64, Writes)>,
+    /// Of records done since the last seal.
+    pending: Writes,
+    /// Of records handled since the last flush: not done yet, but later records see them.
+    handled: Writes,
+}
+
+impl StoreLayers {
+    /// The value a handler sees.
+    pub(crate) fn read(&self, key: &[u8]) -> Option<&[u8]> {
+        let sealed = || {
+            self.sealed
+                .iter()
+                .rev()
+                .find_map(|(_, writes)| writes.get(key))
+        };
+        match self
+            .handled
+            .get(key)
+            .or_else(|| self.pending.get(key))
+            .or_else(sealed)
+        {
+            Some(written) => written.as_deref(),
+            None => self.committed.get(key).map(Vec::as_slice),
+        }
+    }
+
+    /// Takes in the writes of a done record.
+    pub(crate) fn apply(&mut self, writes: Writes) {
+        self.pending.extend(writes);
+    }
+
+    /// Takes in the writes of a record that the next flush makes done.
+    pub(crate) fn apply_handled(&mut self, writes: Writes) {
+        self.handled.extend(writes);
+    }
+
+    /// The flush succeeded: handled records are done.
+    pub(crate) fn flushed(&mut self) {
+        let handled = std::mem::take(&mut self.handled);
+        self.pending.extend(handled);
+    }
+
+    /// Closes the pending writes under the number `seal` and returns what the changelog must
+    /// hold before the commit may be sent.
+    pub(crate) fn seal(&mut self, seal: u64) -> Writes {
+        let writes = std::mem::take(&mut self.pending);
+        if !writes.is_empty() {
+            self.sealed.push_back((seal, writes.clone()));
+        }
+        writes
+    }
+
+    /// The commit of seal number `seal` is known: what it closed is committed.
+    pub(crate) fn committed(&mut self, seal: u64) {
+        while self
+            .sealed
+            .front()
+            .is_some_and(|(number, _)| *number <= seal)
+        {
+            for (key, value) in self
+                .sealed
+                .pop_front()
+                .into_iter()
+                .flat_map(|(_, writes)| writes)
+            {
+                self.restored(key, value);
+            }
+        }
+    }
+
+    /// A changelog record, while restoring.
+    pub(crate) fn restored(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        match value {
+            Some(value) => drop(self.committed.insert(key, value)),
+            None => drop(self.committed.remove(&key)),
+        }
+    }
+}
+
+/// All stores of one partition. A record's handler and the partition's task both reach it, never
+/// at the same time: the lock is never waited for, and never held across an await.
+#[derive(Debug, Default)]
+pub(crate) struct Stores(Mutex<Vec<StoreLayers>>);
+
+impl Stores {
+    pub(crate) fn new(stores: Vec<StoreLayers>) -> Self {
+        Self(Mutex::new(stores))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Vec<StoreLayers>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(key: &str, value: Option<&str>) -> Writes {
+        Writes::from([(
+            key.as_bytes().to_vec(),
+            value.map(|v| v.as_bytes().to_vec()),
+        )])
+    }
+
+    #[test]
+    fn the_newest_layer_wins_and_a_deletion_hides_what_is_below() {
+        let mut layers = StoreLayers::default();
+        layers.restored(b"a".to_vec(), Some(b"1".to_vec()));
+        layers.apply(write("a", Some("2")));
+        assert_eq!(layers.read(b"a"), Some(&b"2"[..]));
+        layers.seal(1);
+        layers.apply(write("a", None));
+        assert_eq!(layers.read(b"a"), None);
+    }
+
+    #[test]
+    fn a_seal_holds_each_key_once_with_its_last_value() {
+        let mut layers = StoreLayers::default();
+        for n in 1..=9 {
+            layers.apply(write("a", Some(&n.to_string())));
+        }
+        assert_eq!(layers.seal(1), write("a", Some("9")));
+        assert_eq!(layers.seal(2), Writes::new());
+    }
+
+    #[test]
+    fn only_known_commits_reach_the_committed_layer() {
+        let mut layers = StoreLayers::default();
+        layers.apply(write("a", Some("1")));
+        layers.seal(1);
+        layers.apply(write("a", Some("2")));
+        layers.seal(2);
+        layers.committed(1);
+        assert_eq!(layers.committed.get(&b"a"[..]), Some(&b"1".to_vec()));
+        assert_eq!(layers.read(b"a"), Some(&b"2"[..]));
+    }
+}
