@@ -26,10 +26,7 @@ impl Volume {
     /// The share of one of `partitions` partitions.
     pub(crate) fn share(self, partitions: usize) -> Self {
         let parts = u64::try_from(partitions.max(1)).unwrap_or(u64::MAX);
-        Self {
-            records: (self.records / parts).max(1),
-            bytes: (self.bytes / parts).max(1),
-        }
+        Self { records: (self.records / parts).max(1), bytes: (self.bytes / parts).max(1) }
     }
 
     /// Is the share used up?
@@ -49,69 +46,19 @@ mod tests {
 
     #[test]
     fn a_share_stops_when_full_and_starts_again_at_half() {
-        let share = Volume {
-            records: 100,
-            bytes: 1_000,
-        }
-        .share(10);
-        assert_eq!(
-            share,
-            Volume {
-                records: 10,
-                bytes: 100
-            }
-        );
-        assert!(
-            Volume {
-                records: 10,
-                bytes: 0
-            }
-            .fills(share)
-        );
-        assert!(
-            Volume {
-                records: 0,
-                bytes: 100
-            }
-            .fills(share)
-        );
-        assert!(
-            !Volume {
-                records: 9,
-                bytes: 99
-            }
-            .fills(share)
-        );
-        assert!(
-            Volume {
-                records: 5,
-                bytes: 50
-            }
-            .leaves_half_of(share)
-        );
-        assert!(
-            !Volume {
-                records: 5,
-                bytes: 51
-            }
-            .leaves_half_of(share)
-        );
+        let share = Volume { records: 100, bytes: 1_000 }.share(10);
+        assert_eq!(share, Volume { records: 10, bytes: 100 });
+        assert!(Volume { records: 10, bytes: 0 }.fills(share));
+        assert!(Volume { records: 0, bytes: 100 }.fills(share));
+        assert!(!Volume { records: 9, bytes: 99 }.fills(share));
+        assert!(Volume { records: 5, bytes: 50 }.leaves_half_of(share));
+        assert!(!Volume { records: 5, bytes: 51 }.leaves_half_of(share));
     }
 
     #[test]
     fn a_tiny_budget_still_lets_every_partition_have_one_record() {
-        let share = Volume {
-            records: 3,
-            bytes: 3,
-        }
-        .share(64);
-        assert_eq!(
-            share,
-            Volume {
-                records: 1,
-                bytes: 1
-            }
-        );
+        let share = Volume { records: 3, bytes: 3 }.share(64);
+        assert_eq!(share, Volume { records: 1, bytes: 1 });
         assert!(Volume::default().leaves_half_of(share));
     }
 }

@@ -127,10 +127,7 @@ impl Progress {
         if asked {
             self.proof = Proof::NotWanted;
         }
-        Some(Accepted {
-            offset,
-            proof: asked,
-        })
+        Some(Accepted { offset, proof: asked })
     }
 
     /// Nothing is left to send or to hear of.
@@ -139,11 +136,7 @@ impl Progress {
     }
 
     pub(crate) fn retry_at(&self) -> Option<Time> {
-        if self.is_settled() || self.in_flight.is_some() {
-            None
-        } else {
-            self.retry_at
-        }
+        if self.is_settled() || self.in_flight.is_some() { None } else { self.retry_at }
     }
 }
 
@@ -178,26 +171,10 @@ mod tests {
         assert!(progress.take(Time::ZERO).is_some());
         progress.want_proof();
         let first = progress.answered(CommitStatus::Accepted, Time::ZERO);
-        assert_eq!(
-            first,
-            Some(Accepted {
-                offset: Offset(5),
-                proof: false
-            })
-        );
-        assert_eq!(
-            progress.take(Time::ZERO),
-            Some(Offset(5)),
-            "even an unmoved one"
-        );
+        assert_eq!(first, Some(Accepted { offset: Offset(5), proof: false }));
+        assert_eq!(progress.take(Time::ZERO), Some(Offset(5)), "even an unmoved one");
         let second = progress.answered(CommitStatus::Accepted, Time::ZERO);
-        assert_eq!(
-            second,
-            Some(Accepted {
-                offset: Offset(5),
-                proof: true
-            })
-        );
+        assert_eq!(second, Some(Accepted { offset: Offset(5), proof: true }));
     }
 
     #[test]

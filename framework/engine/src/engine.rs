@@ -92,38 +92,19 @@ impl Engine {
             Event::Revoked { partitions } => self.revoked(now, partitions, out),
             Event::Lost { partitions } => {
                 self.lose(now, &partitions, out);
-                self.unacknowledged
-                    .get_or_insert_default()
-                    .extend(partitions);
+                self.unacknowledged.get_or_insert_default().extend(partitions);
             }
-            Event::Restored {
-                partition,
-                epoch,
-                position,
-                committed,
-            } => {
+            Event::Restored { partition, epoch, position, committed } => {
                 self.restored(now, partition, epoch, position, committed, out);
             }
             Event::Fetched { partition, run } => self.fetched(now, partition, run, out),
-            Event::Progressed {
-                partition,
-                epoch,
-                records,
-                bytes,
-                dirty,
-            } => {
+            Event::Progressed { partition, epoch, records, bytes, dirty } => {
                 self.progressed(now, partition, epoch, Volume { records, bytes }, dirty, out);
             }
-            Event::Sealed {
-                partition,
-                epoch,
-                offset,
-            } => self.sealed(partition, epoch, offset),
+            Event::Sealed { partition, epoch, offset } => self.sealed(partition, epoch, offset),
             Event::Drained { partition, epoch } => {
-                if let Some(Assignment {
-                    phase: Phase::Draining { drain, .. },
-                    ..
-                }) = self.current(partition, epoch)
+                if let Some(Assignment { phase: Phase::Draining { drain, .. }, .. }) =
+                    self.current(partition, epoch)
                 {
                     drain.drained = true;
                 }
@@ -135,19 +116,14 @@ impl Engine {
             }
             Event::ResetWanted { partition, epoch } => self.reset(now, partition, epoch, out),
             Event::End { partition, end } => {
-                if let Some(active) = self
-                    .assignments
-                    .get_mut(&partition)
-                    .and_then(Assignment::active_mut)
+                if let Some(active) =
+                    self.assignments.get_mut(&partition).and_then(Assignment::active_mut)
                 {
                     active.end = Some(end);
                 }
             }
             Event::CommitAnswered { id, statuses } => self.answered(now, id, &statuses, out),
-            Event::Shutdown {
-                cancel_at,
-                release_at,
-            } => {
+            Event::Shutdown { cancel_at, release_at } => {
                 self.begin_shutdown(now, cancel_at, release_at, out);
             }
         }
@@ -186,9 +162,7 @@ impl Engine {
     /// The partition's current epoch, while it is assigned.
     #[must_use]
     pub fn epoch(&self, partition: PartitionId) -> Option<Epoch> {
-        self.assignments
-            .get(&partition)
-            .map(|assignment| assignment.epoch)
+        self.assignments.get(&partition).map(|assignment| assignment.epoch)
     }
 
     // --- rebalances -----------------------------------------------------------------------
@@ -201,14 +175,10 @@ impl Engine {
             let phase = if self.ending != Ending::No {
                 Phase::Released
             } else {
-                out.push(Action::Restore {
-                    partition: *partition,
-                    epoch,
-                });
+                out.push(Action::Restore { partition: *partition, epoch });
                 Phase::Restoring { since: now }
             };
-            self.assignments
-                .insert(*partition, Assignment { epoch, phase });
+            self.assignments.insert(*partition, Assignment { epoch, phase });
         }
     }
 
@@ -222,9 +192,7 @@ impl Engine {
         for partition in &partitions {
             self.drain(*partition, drain, out);
         }
-        self.unacknowledged
-            .get_or_insert_default()
-            .extend(partitions);
+        self.unacknowledged.get_or_insert_default().extend(partitions);
     }
 
     fn drain(&mut self, partition: PartitionId, drain: Drain, out: &mut Vec<Action>) {
@@ -246,11 +214,7 @@ impl Engine {
             }
             Phase::Restoring { .. } => {
                 assignment.phase = Phase::Released;
-                out.push(Action::Close {
-                    partition,
-                    epoch,
-                    closing: Closing::Released,
-                });
+                out.push(Action::Close { partition, epoch, closing: Closing::Released });
             }
             Phase::Draining { drain: earlier, .. } => {
                 earlier.cancel_at = earlier.cancel_at.min(drain.cancel_at);
@@ -271,39 +235,24 @@ impl Engine {
                 continue;
             };
             let (partition, epoch) = (*partition, assignment.epoch);
-            if assignment
-                .active()
-                .is_some_and(|active| active.fetching_from.is_some())
-            {
+            if assignment.active().is_some_and(|active| active.fetching_from.is_some()) {
                 out.push(Action::StopFetch { partition });
             }
-            if let Some(active) = assignment
-                .active()
-                .filter(|_| Bug::CommitLost.is(self.limits.bug))
+            if let Some(active) =
+                assignment.active().filter(|_| Bug::CommitLost.is(self.limits.bug))
             {
-                zombie_commit.push(CommitItem {
-                    partition,
-                    epoch,
-                    offset: active.expected,
-                });
+                zombie_commit.push(CommitItem { partition, epoch, offset: active.expected });
             }
             match assignment.phase {
                 Phase::Restoring { .. } | Phase::Running(_) | Phase::Draining { .. } => {
                     assignment.phase = Phase::Lost { since: now };
-                    out.push(Action::Close {
-                        partition,
-                        epoch,
-                        closing: Closing::Lost,
-                    });
+                    out.push(Action::Close { partition, epoch, closing: Closing::Lost });
                 }
                 Phase::Released | Phase::Lost { .. } => {}
             }
         }
         if !zombie_commit.is_empty() {
-            out.push(Action::Commit {
-                id: u64::MAX,
-                items: zombie_commit,
-            });
+            out.push(Action::Commit { id: u64::MAX, items: zombie_commit });
         }
     }
 
@@ -336,10 +285,7 @@ impl Engine {
             heard: now,
             end: None,
         });
-        out.push(Action::StartFetch {
-            partition,
-            from: position,
-        });
+        out.push(Action::StartFetch { partition, from: position });
     }
 
     fn reset(&mut self, now: Time, partition: PartitionId, epoch: Epoch, out: &mut Vec<Action>) {
@@ -352,19 +298,10 @@ impl Engine {
         if active.fetching_from.is_some() {
             out.push(Action::StopFetch { partition });
         }
-        out.push(Action::Close {
-            partition,
-            epoch,
-            closing: Closing::Reset,
-        });
+        out.push(Action::Close { partition, epoch, closing: Closing::Reset });
         let epoch = self.next_epoch(partition);
-        self.assignments.insert(
-            partition,
-            Assignment {
-                epoch,
-                phase: Phase::Restoring { since: now },
-            },
-        );
+        self.assignments
+            .insert(partition, Assignment { epoch, phase: Phase::Restoring { since: now } });
         out.push(Action::Restore { partition, epoch });
     }
 
@@ -380,27 +317,17 @@ impl Engine {
         };
         let expected = active.expected;
         if active.fetching_from.is_some_and(|from| run.first < from) {
-            out.push(Action::Backwards {
-                partition,
-                offset: run.first,
-                expected,
-            });
+            out.push(Action::Backwards { partition, offset: run.first, expected });
             return;
         }
         active.heard = now;
-        out.push(Action::Deliver {
-            partition,
-            skip_below: expected,
-        });
+        out.push(Action::Deliver { partition, skip_below: expected });
         if run.last < expected {
             return; // delivered before, all of it: the runtime counts and drops it
         }
         active.expected = run.last.next();
         active.end = active.end.max(Some(active.expected));
-        active.buffered.add(Volume {
-            records: run.records,
-            bytes: run.bytes,
-        });
+        active.buffered.add(Volume { records: run.records, bytes: run.bytes });
         if active.buffered.fills(share) && active.fetching_from.take().is_some() {
             out.push(Action::StopFetch { partition });
         }
@@ -429,25 +356,15 @@ impl Engine {
         if stopped && active.buffered.leaves_half_of(share) {
             active.fetching_from = Some(active.expected);
             active.heard = now;
-            out.push(Action::StartFetch {
-                partition,
-                from: active.expected,
-            });
+            out.push(Action::StartFetch { partition, from: active.expected });
         }
     }
 
     /// What each running partition may buffer.
     fn share(&self) -> Volume {
-        let running = self
-            .assignments
-            .values()
-            .filter(|a| a.active().is_some())
-            .count();
-        Volume {
-            records: self.limits.budget_records,
-            bytes: self.limits.budget_bytes,
-        }
-        .share(running)
+        let running = self.assignments.values().filter(|a| a.active().is_some()).count();
+        Volume { records: self.limits.budget_records, bytes: self.limits.budget_bytes }
+            .share(running)
     }
 
     // --- commits --------------------------------------------------------------------------
@@ -464,9 +381,7 @@ impl Engine {
             if active.progress.dirty && !active.progress.sealing {
                 active.progress.dirty = false;
                 active.progress.sealing = true;
-                out.push(Action::Seal {
-                    partition: *partition,
-                });
+                out.push(Action::Seal { partition: *partition });
             }
         }
     }
@@ -500,11 +415,7 @@ impl Engine {
                 continue;
             };
             if let Some(offset) = active.progress.take(now) {
-                items.push(CommitItem {
-                    partition: *partition,
-                    epoch,
-                    offset,
-                });
+                items.push(CommitItem { partition: *partition, epoch, offset });
             }
         }
         if items.is_empty() {
@@ -512,10 +423,7 @@ impl Engine {
         }
         self.commits += 1;
         let id = self.commits;
-        let owners = items
-            .iter()
-            .map(|item| (item.partition, item.epoch))
-            .collect();
+        let owners = items.iter().map(|item| (item.partition, item.epoch)).collect();
         self.in_flight = Some(InFlight { id, items: owners });
         out.push(Action::Commit { id, items });
     }
@@ -546,11 +454,7 @@ impl Engine {
             };
             if let Some(accepted) = active.progress.answered(status, retry_at) {
                 let (offset, proof) = (accepted.offset, accepted.proof);
-                out.push(Action::Committed {
-                    partition,
-                    offset,
-                    proof,
-                });
+                out.push(Action::Committed { partition, offset, proof });
             }
             match status {
                 CommitStatus::MemberLost => member_lost = true,
@@ -576,9 +480,7 @@ impl Engine {
             };
             if now >= drain.cancel_at && !drain.cancelled && !drain.drained {
                 drain.cancelled = true;
-                out.push(Action::Cancel {
-                    partition: *partition,
-                });
+                out.push(Action::Cancel { partition: *partition });
             }
         }
     }
@@ -641,20 +543,13 @@ impl Engine {
             return;
         }
         self.ending = Ending::Draining;
-        let drain = Drain {
-            cancel_at,
-            release_at,
-            cancelled: false,
-            drained: false,
-        };
+        let drain = Drain { cancel_at, release_at, cancelled: false, drained: false };
         let all: Vec<_> = self.assignments.keys().copied().collect();
         for partition in all {
             // The last commit is sent even if nothing moved: its answer says that the group
             // can still be left in good order.
-            if let Some(active) = self
-                .assignments
-                .get_mut(&partition)
-                .and_then(Assignment::active_mut)
+            if let Some(active) =
+                self.assignments.get_mut(&partition).and_then(Assignment::active_mut)
             {
                 active.progress.want_proof();
             }
@@ -687,22 +582,13 @@ impl Engine {
                         active.heard = now;
                         active.fetching_from = Some(active.expected);
                         out.push(Action::StopFetch { partition });
-                        out.push(Action::StartFetch {
-                            partition,
-                            from: active.expected,
-                        });
-                        out.push(Action::Silent {
-                            partition,
-                            what: SilentAction::FetchedAnew,
-                        });
+                        out.push(Action::StartFetch { partition, from: active.expected });
+                        out.push(Action::Silent { partition, what: SilentAction::FetchedAnew });
                     }
                 }
                 Phase::Restoring { since } if now.since(*since) >= limits.silent_after => {
                     *since = now;
-                    out.push(Action::Silent {
-                        partition,
-                        what: SilentAction::StillRestoring,
-                    });
+                    out.push(Action::Silent { partition, what: SilentAction::StillRestoring });
                 }
                 Phase::Lost { since } if now.since(*since) >= limits.rejoin_after => {
                     *since = now;
@@ -723,11 +609,7 @@ impl Engine {
             let due = match &assignment.phase {
                 Phase::Running(active) => active.progress.retry_at(),
                 Phase::Draining { active, drain } => {
-                    let next = if drain.cancelled {
-                        drain.release_at
-                    } else {
-                        drain.cancel_at
-                    };
+                    let next = if drain.cancelled { drain.release_at } else { drain.cancel_at };
                     Some(active.progress.retry_at().map_or(next, |at| at.min(next)))
                 }
                 Phase::Restoring { .. } | Phase::Released | Phase::Lost { .. } => None,
@@ -750,13 +632,10 @@ impl Engine {
 
     /// The assignment, if it is still the one meant (INV-7).
     fn current(&mut self, partition: PartitionId, epoch: Epoch) -> Option<&mut Assignment> {
-        self.assignments
-            .get_mut(&partition)
-            .filter(|assignment| assignment.epoch == epoch)
+        self.assignments.get_mut(&partition).filter(|assignment| assignment.epoch == epoch)
     }
 
     fn active(&mut self, partition: PartitionId, epoch: Epoch) -> Option<&mut Active> {
-        self.current(partition, epoch)
-            .and_then(Assignment::active_mut)
+        self.current(partition, epoch).and_then(Assignment::active_mut)
     }
 }

@@ -130,17 +130,11 @@ impl Envelope {
 
 /// At most `limit` bytes of a value, without the characters that would end a field.
 fn token(value: &str, limit: usize) -> String {
-    value
-        .chars()
-        .filter(char::is_ascii_graphic)
-        .take(limit)
-        .collect()
+    value.chars().filter(char::is_ascii_graphic).take(limit).collect()
 }
 
 fn checksum(text: &str) -> u32 {
-    text.bytes().fold(0x811c_9dc5, |sum, byte| {
-        (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    })
+    text.bytes().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
 #[cfg(test)]
@@ -156,34 +150,22 @@ mod tests {
     fn inv_8_other_tools_metadata_is_ignored_and_damaged_metadata_is_refused() {
         assert_eq!(Envelope::decode(""), Ok(None));
         assert_eq!(Envelope::decode("a note by the operator"), Ok(None));
-        assert_eq!(
-            Envelope::decode("pelton1 00000000 p=3"),
-            Err(EnvelopeError::Damaged)
-        );
+        assert_eq!(Envelope::decode("pelton1 00000000 p=3"), Err(EnvelopeError::Damaged));
         assert_eq!(Envelope::decode("pelton"), Err(EnvelopeError::Damaged));
     }
 
     #[test]
     fn an_unknown_version_or_required_tag_is_named_and_an_unknown_optional_tag_is_ignored() {
-        assert_eq!(
-            Envelope::decode(&sealed("9", "p=3")),
-            Err(EnvelopeError::Version("9".into()))
-        );
+        assert_eq!(Envelope::decode(&sealed("9", "p=3")), Err(EnvelopeError::Version("9".into())));
         let required = sealed("1", "p=3 Zoo=1");
-        assert_eq!(
-            Envelope::decode(&required),
-            Err(EnvelopeError::RequiredTag("Zoo".into()))
-        );
+        assert_eq!(Envelope::decode(&required), Err(EnvelopeError::RequiredTag("Zoo".into())));
         let optional = Envelope::decode(&sealed("1", "p=3 zoo=1"));
         assert_eq!(optional.map(|e| e.map(|e| e.partitions)), Ok(Some(3)));
     }
 
     #[test]
     fn the_longest_envelope_keeps_kafkas_limit() {
-        let envelope = Envelope {
-            done_set: "x".repeat(10_000),
-            ..Envelope::default()
-        };
+        let envelope = Envelope { done_set: "x".repeat(10_000), ..Envelope::default() };
         assert!(envelope.encode().len() <= METADATA_LIMIT_BYTES);
     }
 

@@ -41,29 +41,19 @@ impl OffsetTracker {
     /// A tracker for a partition whose next unread offset is `position`.
     #[must_use]
     pub fn starting_at(position: Offset) -> Self {
-        Self {
-            committable: position,
-            open: VecDeque::new(),
-        }
+        Self { committable: position, open: VecDeque::new() }
     }
 
     /// The record at `offset` is here. Ignored if it is not above every offset before it.
     pub fn arrived(&mut self, offset: Offset) {
         if offset >= self.expected() {
-            self.open.push_back(Open {
-                offset,
-                done: false,
-            });
+            self.open.push_back(Open { offset, done: false });
         }
     }
 
     /// The record at `offset` needs no more work. Ignored if it never arrived.
     pub fn done(&mut self, offset: Offset) {
-        if self
-            .open
-            .front()
-            .is_some_and(|first| first.offset == offset)
-        {
+        if self.open.front().is_some_and(|first| first.offset == offset) {
             self.open.pop_front();
             self.committable = offset.next();
         } else if let Ok(at) = self.open.binary_search_by_key(&offset, |open| open.offset) {
@@ -89,9 +79,7 @@ impl OffsetTracker {
     /// The lowest offset that may arrive next.
     #[must_use]
     pub fn expected(&self) -> Offset {
-        self.open
-            .back()
-            .map_or(self.committable, |last| last.offset.next())
+        self.open.back().map_or(self.committable, |last| last.offset.next())
     }
 
     /// How many records have arrived and are not covered by the committable offset.

@@ -26,10 +26,7 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self {
-            initial: Duration::from_secs(1),
-            max: Duration::from_secs(30),
-        }
+        Self { initial: Duration::from_secs(1), max: Duration::from_secs(30) }
     }
 }
 
@@ -63,10 +60,7 @@ mod tests {
         for attempt in 1..100 {
             let full = Duration::from_secs(1 << (attempt - 1).min(5)).min(policy.max);
             let wait = policy.backoff(attempt, 7);
-            assert!(
-                wait <= full && wait >= full / 2,
-                "attempt {attempt} waits {wait:?}"
-            );
+            assert!(wait <= full && wait >= full / 2, "attempt {attempt} waits {wait:?}");
         }
     }
 

@@ -159,11 +159,7 @@ impl Schedule {
                 continue;
             }
             self.tracker.arrived(offset);
-            self.waiting.push_back(Waiting {
-                index,
-                offset,
-                attempts: 0,
-            });
+            self.waiting.push_back(Waiting { index, offset, attempts: 0 });
         }
         Ok(())
     }
@@ -187,11 +183,8 @@ impl Schedule {
             return Next::Idle;
         };
         first.attempts = first.attempts.saturating_add(1);
-        let start = Next::Start {
-            index: first.index,
-            offset: first.offset,
-            attempt: first.attempts,
-        };
+        let start =
+            Next::Start { index: first.index, offset: first.offset, attempt: first.attempts };
         if Bug::CommitPastInFlight.is(self.bug) {
             self.tracker.done(first.offset);
         }
@@ -201,12 +194,7 @@ impl Schedule {
 
     /// The attempt at record `index` has ended. Ignored if that record is not running.
     pub fn finished(&mut self, index: u64, finish: Finish, now: Time) {
-        let Some(first) = self
-            .waiting
-            .front()
-            .copied()
-            .filter(|first| first.index == index)
-        else {
+        let Some(first) = self.waiting.front().copied().filter(|first| first.index == index) else {
             return;
         };
         if self.head != Head::Running {
@@ -271,9 +259,7 @@ impl Schedule {
     /// The index of the first record whose bytes are still needed.
     #[must_use]
     pub fn first_needed(&self) -> u64 {
-        self.waiting
-            .front()
-            .map_or(self.arrivals, |first| first.index)
+        self.waiting.front().map_or(self.arrivals, |first| first.index)
     }
 
     /// Records that have arrived and are not done or handled.
@@ -302,45 +288,23 @@ mod tests {
     use std::time::Duration;
 
     fn schedule(offsets: &[i64]) -> Schedule {
-        let mut schedule = Schedule::new(
-            Ordering::Partition,
-            Offset(offsets[0]),
-            RetryPolicy::default(),
-            9,
-        );
+        let mut schedule =
+            Schedule::new(Ordering::Partition, Offset(offsets[0]), RetryPolicy::default(), 9);
         schedule.push(items(offsets)).expect("ascending offsets");
         schedule
     }
 
     fn items(offsets: &[i64]) -> Vec<Item> {
-        offsets
-            .iter()
-            .map(|o| Item {
-                offset: Offset(*o),
-                unit: 0,
-            })
-            .collect()
+        offsets.iter().map(|o| Item { offset: Offset(*o), unit: 0 }).collect()
     }
 
     #[test]
     fn inv_2_a_waiting_retry_lets_nothing_pass() {
         let mut schedule = schedule(&[1, 2]);
-        assert!(matches!(
-            schedule.next(Time::ZERO),
-            Next::Start { index: 0, .. }
-        ));
+        assert!(matches!(schedule.next(Time::ZERO), Next::Start { index: 0, .. }));
         schedule.finished(0, Finish::Retry, Time::ZERO);
-        let Next::WaitUntil(at) = schedule.next(Time::ZERO) else {
-            panic!("the retry waits")
-        };
-        assert!(matches!(
-            schedule.next(at),
-            Next::Start {
-                index: 0,
-                attempt: 2,
-                ..
-            }
-        ));
+        let Next::WaitUntil(at) = schedule.next(Time::ZERO) else { panic!("the retry waits") };
+        assert!(matches!(schedule.next(at), Next::Start { index: 0, attempt: 2, .. }));
     }
 
     #[test]
@@ -369,13 +333,7 @@ mod tests {
     fn a_record_that_goes_backwards_is_refused() {
         let mut schedule = schedule(&[1, 2]);
         let refused = schedule.push(items(&[2]));
-        assert_eq!(
-            refused,
-            Err(Backwards {
-                offset: Offset(2),
-                expected: Offset(3)
-            })
-        );
+        assert_eq!(refused, Err(Backwards { offset: Offset(2), expected: Offset(3) }));
     }
 
     proptest! {

@@ -77,17 +77,11 @@ impl TopicCommits {
     pub fn settled(&self) -> u32 {
         let known = self.known.unwrap_or(0);
         let all_committed = (known..self.partitions).all(|p| self.commit_of(p).is_some());
-        if self.is_fresh() || all_committed {
-            self.partitions.max(known)
-        } else {
-            known
-        }
+        if self.is_fresh() || all_committed { self.partitions.max(known) } else { known }
     }
 
     fn commit_of(&self, partition: u32) -> Option<Offset> {
-        usize::try_from(partition)
-            .ok()
-            .and_then(|at| self.committed.get(at).copied().flatten())
+        usize::try_from(partition).ok().and_then(|at| self.committed.get(at).copied().flatten())
     }
 
     /// The group has never committed anything on this topic.
@@ -112,10 +106,7 @@ mod tests {
     fn a_fresh_group_follows_the_setting_on_every_partition() {
         let fresh = commits(None, &[None, None]);
         assert_eq!(fresh.start(1, OffsetReset::Latest), StartDecision::Latest);
-        assert_eq!(
-            fresh.start(1, OffsetReset::Earliest),
-            StartDecision::Earliest
-        );
+        assert_eq!(fresh.start(1, OffsetReset::Earliest), StartDecision::Earliest);
         assert_eq!(fresh.start(1, OffsetReset::Error), StartDecision::Refused);
         assert_eq!(fresh.settled(), 2);
     }
@@ -123,11 +114,7 @@ mod tests {
     #[test]
     fn inv_9_a_new_partition_starts_at_its_beginning_whatever_the_setting_says() {
         let grown = commits(Some(1), &[Some(40), None, None]);
-        for reset in [
-            OffsetReset::Latest,
-            OffsetReset::Error,
-            OffsetReset::Earliest,
-        ] {
+        for reset in [OffsetReset::Latest, OffsetReset::Error, OffsetReset::Earliest] {
             assert_eq!(grown.start(1, reset), StartDecision::Earliest);
             assert_eq!(grown.start(2, reset), StartDecision::Earliest);
         }
@@ -151,9 +138,6 @@ mod tests {
     #[test]
     fn commits_of_another_tool_record_no_count_so_the_safe_side_is_taken() {
         let foreign = commits(None, &[Some(5), None]);
-        assert_eq!(
-            foreign.start(1, OffsetReset::Latest),
-            StartDecision::Earliest
-        );
+        assert_eq!(foreign.start(1, OffsetReset::Latest), StartDecision::Earliest);
     }
 }

@@ -23,6 +23,8 @@ mod file;
 mod flags;
 mod kafka_keys;
 mod load;
+#[cfg(test)]
+mod load_tests;
 mod nearest;
 mod origin;
 mod pass_through;

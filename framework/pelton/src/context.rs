@@ -63,12 +63,7 @@ pub(crate) struct Effects {
 
 impl<'a> Context<'a> {
     pub(crate) fn new(place: &'a Place, attempt: u32, may_emit: bool) -> Self {
-        Self {
-            place,
-            attempt,
-            may_emit,
-            effects: Effects::default(),
-        }
+        Self { place, attempt, may_emit, effects: Effects::default() }
     }
 
     /// Writes `value` as JSON under `key` to an output. The partition follows from the key as
@@ -141,22 +136,12 @@ impl<'a> Context<'a> {
     {
         let (at, name) = self.bound(store.index)?;
         let key = key.store_key();
-        let own = self
-            .effects
-            .writes
-            .get(&at)
-            .and_then(|writes| writes.get(key.as_ref()));
+        let own = self.effects.writes.get(&at).and_then(|writes| writes.get(key.as_ref()));
         if let Some(written) = own {
-            return written
-                .as_deref()
-                .map(|bytes| decode(name, bytes))
-                .transpose();
+            return written.as_deref().map(|bytes| decode(name, bytes)).transpose();
         }
         let stores = self.place.stores.lock();
-        stores[at]
-            .read(&key)
-            .map(|bytes| decode(name, bytes))
-            .transpose()
+        stores[at].read(&key).map(|bytes| decode(name, bytes)).transpose()
     }
 
     /// Puts `value` under `key`.
@@ -249,11 +234,7 @@ impl<'a> Context<'a> {
                 "an entry of {bytes} bytes for the store {name} is larger than {MAX_RECORD_BYTES}"
             )));
         }
-        self.effects
-            .writes
-            .entry(at)
-            .or_default()
-            .insert(key, value);
+        self.effects.writes.entry(at).or_default().insert(key, value);
         Ok(())
     }
 

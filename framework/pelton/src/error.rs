@@ -41,26 +41,17 @@ enum Kind {
 impl HandlerError {
     /// Trying again may help.
     pub fn retryable(why: impl fmt::Display) -> Self {
-        Self {
-            kind: Kind::Retryable,
-            message: why.to_string(),
-        }
+        Self { kind: Kind::Retryable, message: why.to_string() }
     }
 
     /// The record itself is at fault; the input's `on_invalid` decides.
     pub fn invalid(why: impl fmt::Display) -> Self {
-        Self {
-            kind: Kind::Invalid,
-            message: why.to_string(),
-        }
+        Self { kind: Kind::Invalid, message: why.to_string() }
     }
 
     /// The worker can't go on.
     pub fn fatal(why: impl fmt::Display) -> Self {
-        Self {
-            kind: Kind::Fatal,
-            message: why.to_string(),
-        }
+        Self { kind: Kind::Fatal, message: why.to_string() }
     }
 
     /// Will the record be tried again?
@@ -283,10 +274,7 @@ impl Exit {
     }
 
     /// Writes the reason to stderr, if there is one.
-    #[expect(
-        clippy::print_stderr,
-        reason = "the last word of a process, whatever logging does"
-    )]
+    #[expect(clippy::print_stderr, reason = "the last word of a process, whatever logging does")]
     pub fn explain(&self) {
         if let Err(error) = &self.0 {
             eprintln!("error: {error}");

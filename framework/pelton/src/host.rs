@@ -28,15 +28,9 @@ pub struct Machine {
 impl Machine {
     /// Time begins now.
     #[must_use]
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            seed: RandomState::new().build_hasher().finish(),
-        }
+        Self { start: Instant::now(), seed: RandomState::new().build_hasher().finish() }
     }
 }
 
@@ -51,14 +45,9 @@ impl Host for Machine {
         Time::ZERO + self.start.elapsed()
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     fn wall_clock_ms(&self) -> i64 {
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     }
 

@@ -76,7 +76,7 @@ pub use output::{Emit, Output};
 pub use pelton_engine::Bug;
 pub use pelton_engine::{Ordering, RetryPolicy};
 pub use record::{Record, Run};
-pub use runtime::{OnInvalid, WorkerHandle};
+pub use runtime::{OnInvalid, SteppedWorker, WorkerHandle};
 pub use state::{Store, StoreKey};
 pub use topic_partition::TopicPartition;
 pub use worker::{InputBuilder, Worker, WorkerBuilder};

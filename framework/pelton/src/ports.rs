@@ -35,18 +35,12 @@ pub struct PortError {
 impl PortError {
     /// An error that trying again may mend.
     pub fn passing(reason: impl fmt::Display) -> Self {
-        Self {
-            reason: reason.to_string(),
-            retryable: true,
-        }
+        Self { reason: reason.to_string(), retryable: true }
     }
 
     /// An error that stays.
     pub fn lasting(reason: impl fmt::Display) -> Self {
-        Self {
-            reason: reason.to_string(),
-            retryable: false,
-        }
+        Self { reason: reason.to_string(), retryable: false }
     }
 }
 
@@ -226,11 +220,8 @@ impl OutRecord {
     /// Bytes of its key, value and headers.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(n, v)| n.len() + v.as_ref().map_or(0, Vec::len))
-            .sum();
+        let headers: usize =
+            self.headers.iter().map(|(n, v)| n.len() + v.as_ref().map_or(0, Vec::len)).sum();
         self.key.as_ref().map_or(0, Vec::len) + self.value.as_ref().map_or(0, Vec::len) + headers
     }
 }
@@ -338,7 +329,7 @@ pub trait RestoreFetches: Send + Sync {
 }
 
 /// The machine the worker runs on: its clock, and a seed for what should differ by process.
-pub trait Host: Send + Sync {
+pub trait Host: Send + Sync + fmt::Debug {
     /// Time for the engine: monotonic, from a moment of the host's choice.
     fn now(&self) -> Time;
 
@@ -350,4 +341,28 @@ pub trait Host: Send + Sync {
 
     /// Ends when `duration` has passed on this host's clock. Cancel safe.
     fn sleep(&self, duration: Duration) -> futures::future::BoxFuture<'static, ()>;
+}
+
+/// All ports of one worker, for [`Worker::on_ports`](crate::Worker::on_ports).
+pub struct Ports {
+    /// The group.
+    pub member: Box<dyn Member>,
+    /// The records.
+    pub fetch: Box<dyn Fetch>,
+    /// The outputs.
+    pub producer: Arc<dyn Producer>,
+    /// The topics.
+    pub admin: Arc<dyn Admin>,
+    /// The changelogs.
+    pub restores: Arc<dyn RestoreFetches>,
+    /// The machine.
+    pub host: Arc<dyn Host>,
+    /// Called whenever the worker should be stepped.
+    pub waker: Waker,
+}
+
+impl fmt::Debug for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ports")
+    }
 }

@@ -47,12 +47,7 @@ impl Run {
     /// An empty run.
     #[must_use]
     pub fn new(partition: TopicPartition) -> Self {
-        Self {
-            partition,
-            arena: Vec::new(),
-            entries: Vec::new(),
-            headers: Vec::new(),
-        }
+        Self { partition, arena: Vec::new(), entries: Vec::new(), headers: Vec::new() }
     }
 
     /// Copies one record to the end of the run. `timestamp` is milliseconds since 1970.
@@ -73,13 +68,7 @@ impl Run {
             self.headers.push(HeaderEntry { name, value });
         }
         let headers = first..self.headers.len();
-        self.entries.push(Entry {
-            offset,
-            timestamp,
-            key,
-            value,
-            headers,
-        });
+        self.entries.push(Entry { offset, timestamp, key, value, headers });
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
@@ -117,9 +106,7 @@ impl Run {
     /// The record at `index`, counted from 0.
     #[must_use]
     pub fn record(&self, index: usize) -> Option<Record<'_>> {
-        self.entries
-            .get(index)
-            .map(|entry| Record { run: self, entry })
+        self.entries.get(index).map(|entry| Record { run: self, entry })
     }
 
     /// The offset of the record at `index`.
@@ -211,21 +198,16 @@ impl<'a> Record<'a> {
         &self,
     ) -> impl DoubleEndedIterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {
         let this = *self;
-        self.run.headers[self.entry.headers.clone()]
-            .iter()
-            .map(move |header| {
-                let name = std::str::from_utf8(&this.run.arena[header.name.clone()]).unwrap_or("");
-                (name, this.bytes(header.value.as_ref()))
-            })
+        self.run.headers[self.entry.headers.clone()].iter().map(move |header| {
+            let name = std::str::from_utf8(&this.run.arena[header.name.clone()]).unwrap_or("");
+            (name, this.bytes(header.value.as_ref()))
+        })
     }
 
     /// The value of its last header called `name`.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
-        self.headers()
-            .rev()
-            .find(|(found, _)| *found == name)
-            .and_then(|(_, value)| value)
+        self.headers().rev().find(|(found, _)| *found == name).and_then(|(_, value)| value)
     }
 
     /// Reads its value as JSON; text may be borrowed from the record.
@@ -235,9 +217,7 @@ impl<'a> Record<'a> {
     /// If it has no value or the value does not fit `T`: the record is *invalid*, is never
     /// retried, and the input's `on_invalid` decides what becomes of it.
     pub fn json<T: Deserialize<'a>>(&self) -> Result<T, HandlerError> {
-        let value = self
-            .value()
-            .ok_or_else(|| HandlerError::invalid("the record has no value"))?;
+        let value = self.value().ok_or_else(|| HandlerError::invalid("the record has no value"))?;
         serde_json::from_slice(value).map_err(HandlerError::invalid)
     }
 
@@ -263,10 +243,7 @@ mod tests {
         let mut run = run();
         assert_eq!(run.skip_below(6), 2);
         assert_eq!(run.offsets().collect::<Vec<_>>(), [9]);
-        assert_eq!(
-            run.record(0).map(|r| r.json::<&str>().expect("JSON")),
-            Some("v")
-        );
+        assert_eq!(run.record(0).map(|r| r.json::<&str>().expect("JSON")), Some("v"));
     }
 
     #[test]
@@ -275,10 +252,7 @@ mod tests {
         run.push(10, None, None, Some(b"{"), []);
         run.push(11, None, None, None, []);
         for index in [3, 4] {
-            let error = run
-                .record(index)
-                .and_then(|r| r.json::<u64>().err())
-                .expect("an error");
+            let error = run.record(index).and_then(|r| r.json::<u64>().err()).expect("an error");
             assert!(error.is_invalid());
         }
     }

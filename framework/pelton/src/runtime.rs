@@ -13,7 +13,7 @@ mod status;
 
 pub use input::OnInvalid;
 pub(crate) use input::{HandlerFactory, Input, InputSpec, SlotFactory, Subscription};
-pub use process::WorkerHandle;
+pub use process::{SteppedWorker, WorkerHandle};
 pub(crate) use process::{WorkerParts, start};
 pub(crate) use shared::Plan;
 pub(crate) use status::StatusBoard;

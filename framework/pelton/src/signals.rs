@@ -32,10 +32,7 @@ impl Signals {
     /// limit, ends the process.
     pub(crate) async fn shutdown(mut self, limit: Duration) {
         let (name, _) = self.next().await;
-        tracing::info!(
-            signal = name,
-            "ending gracefully; a second signal ends at once"
-        );
+        tracing::info!(signal = name, "ending gracefully; a second signal ends at once");
         tokio::spawn(async move {
             let code = tokio::select! {
                 (name, code) = self.next() => {

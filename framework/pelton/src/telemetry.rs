@@ -1,7 +1,16 @@
 //! What a worker lets the world see: metrics, logs, and the steps a ledger is made of.
 
+mod error;
+mod logging;
 mod metrics;
+pub mod names;
 mod observer;
+mod recorder;
 
-pub(crate) use metrics::{PartitionMetrics, WorkerMetrics, check_filter, init_logging, install};
+pub use self::error::TelemetryError;
+pub use self::logging::init as init_logging;
+pub use self::metrics::{OutputMetrics, PartitionMetrics, WorkerMetrics};
+pub use self::recorder::install as install_recorder;
 pub use observer::{CommitOutcome, Observation, Observer, RecordOutcome};
+
+pub(crate) use self::logging::check_filter;

@@ -24,10 +24,7 @@ impl TopicPartition {
     /// The partition numbered `partition` (from 0) of `topic`.
     #[must_use]
     pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
-        Self {
-            topic: topic.into(),
-            partition,
-        }
+        Self { topic: topic.into(), partition }
     }
 
     /// The topic's name.

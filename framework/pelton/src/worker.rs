@@ -16,9 +16,10 @@ use crate::error::{Exit, HandlerError, WorkerError};
 use crate::handler::{Handler, SlotId};
 use crate::kafka::{ClientSettings, Protocol};
 use crate::output::{Output, OutputSpec};
+use crate::ports::Ports;
 use crate::runtime::{
-    self, HandlerFactory, Input, InputSpec, OnInvalid, Plan, StatusBoard, Subscription,
-    WorkerHandle, WorkerParts,
+    self, HandlerFactory, Input, InputSpec, OnInvalid, Plan, StatusBoard, SteppedWorker,
+    Subscription, WorkerHandle, WorkerParts,
 };
 use crate::state::{Store, StoreSpec};
 use crate::telemetry::{self, Observer};
@@ -72,13 +73,14 @@ impl Worker {
     ///
     /// If the worker can't start, can't go on, or does not end within `shutdown_timeout`.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
-        let recorder =
-            telemetry::install().map_err(|error| WorkerError::System(error.to_string()))?;
+        let recorder = telemetry::install_recorder()
+            .inspect_err(|error| tracing::warn!(%error, "metrics go elsewhere"))
+            .ok();
         let admin = self.settings.admin.clone();
         let status: Arc<dyn crate::admin::Status> = Arc::clone(&self.status) as _;
         let (admin_stop, admin_stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = if admin.enabled {
-            let server = AdminServer::bind(admin.listen, status, recorder).await?;
+            let server = AdminServer::bind(admin.listen, status, recorder)?;
             tracing::info!(address = %server.local_addr(), "admin endpoint");
             Some(tokio::spawn(server.serve(async move {
                 // Ends when the sender is dropped, too.
@@ -93,6 +95,42 @@ impl Worker {
             serving.abort();
         }
         result
+    }
+
+    /// The topics it reads, patterns left out.
+    #[must_use]
+    pub fn input_topics(&self) -> Vec<String> {
+        let inputs = self.parts.plan.inputs.iter();
+        inputs
+            .filter_map(|input| match &input.subscription {
+                Subscription::Topic(topic) => Some(topic.clone()),
+                Subscription::Pattern(..) => None,
+            })
+            .collect()
+    }
+
+    /// Every topic it reads or writes: inputs, outputs, changelogs.
+    #[must_use]
+    pub fn topics(&self) -> Vec<String> {
+        let plan = &self.parts.plan;
+        let outputs = plan.outputs.iter().map(|output| output.topic.to_string());
+        let changelogs = plan.stores.iter().filter_map(|store| store.changelog.as_deref());
+        self.input_topics()
+            .into_iter()
+            .chain(outputs)
+            .chain(changelogs.map(str::to_owned))
+            .collect()
+    }
+
+    /// Puts the worker on ports of your own, to be stepped by you. Start-up checks are skipped.
+    /// For test kits.
+    ///
+    /// # Panics
+    ///
+    /// If it is not called within a tokio runtime.
+    #[must_use]
+    pub fn on_ports(self, ports: Ports) -> SteppedWorker {
+        SteppedWorker::new(self.parts, self.status, ports)
     }
 
     async fn work(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
@@ -110,14 +148,12 @@ impl Worker {
             () = stop => {}
         }
         self.handle.shut_down();
-        tokio::time::timeout(limit, running.ended())
-            .await
-            .unwrap_or_else(|_| {
-                Err(WorkerError::ShutdownTimeout {
-                    limit,
-                    reason: "the clients did not close".to_owned(),
-                })
+        tokio::time::timeout(limit, running.ended()).await.unwrap_or_else(|_| {
+            Err(WorkerError::ShutdownTimeout {
+                limit,
+                reason: "the clients did not close".to_owned(),
             })
+        })
     }
 }
 
@@ -161,31 +197,20 @@ impl WorkerBuilder {
     /// Reads every topic whose whole name matches a regular expression, new ones too, found
     /// within `partition_discovery_interval`. Such an input has no stores.
     pub fn input_matching(&mut self, pattern: &str) -> InputBuilder<'_> {
-        let anchored = format!(
-            "^(?:{})$",
-            pattern.trim_start_matches('^').trim_end_matches('$')
-        );
+        let anchored = format!("^(?:{})$", pattern.trim_start_matches('^').trim_end_matches('$'));
         let compiled = Regex::new(&anchored).unwrap_or_else(|error| {
-            self.problems.push(format!(
-                "the pattern {pattern:?} is no regular expression: {error}"
-            ));
+            self.problems
+                .push(format!("the pattern {pattern:?} is no regular expression: {error}"));
             never_matching()
         });
         // Kafka's clients take a subscription that begins with ^ for a pattern (POSIX).
-        let name = format!(
-            "^{}$",
-            pattern.trim_start_matches('^').trim_end_matches('$')
-        );
+        let name = format!("^{}$", pattern.trim_start_matches('^').trim_end_matches('$'));
         self.declare_input(Subscription::Pattern(name, compiled))
     }
 
     fn declare_input(&mut self, subscription: Subscription) -> InputBuilder<'_> {
         let spec = InputSpec::default();
-        self.inputs.push(DeclaredInput {
-            subscription,
-            spec,
-            slots: None,
-        });
+        self.inputs.push(DeclaredInput { subscription, spec, slots: None });
         let index = self.inputs.len() - 1;
         InputBuilder { app: self, index }
     }
@@ -194,12 +219,8 @@ impl WorkerBuilder {
     pub fn output(&mut self, topic: impl Into<String>) -> Output {
         let topic = topic.into();
         self.check_name("output topic", &topic);
-        self.outputs.push(OutputSpec {
-            topic: topic.into(),
-        });
-        Output {
-            index: self.outputs.len() - 1,
-        }
+        self.outputs.push(OutputSpec { topic: topic.into() });
+        Output { index: self.outputs.len() - 1 }
     }
 
     /// Declares a store. With exactly one input it belongs to that one; otherwise an input
@@ -211,13 +232,9 @@ impl WorkerBuilder {
         let name = name.into();
         self.check_name("store name", &name);
         if self.stores.iter().any(|store| store.name == name) {
-            self.problems
-                .push(format!("the store {name} is declared twice"));
+            self.problems.push(format!("the store {name} is declared twice"));
         }
-        self.stores.push(DeclaredStore {
-            name,
-            changelog: true,
-        });
+        self.stores.push(DeclaredStore { name, changelog: true });
         Store::new(self.stores.len() - 1)
     }
 
@@ -282,9 +299,11 @@ impl WorkerBuilder {
         };
         let result = match settings {
             Ok(settings) => {
-                telemetry::init_logging(&settings.log);
-                self.settings = Some(settings);
-                self.run_with_signals().await
+                self.settings = Some(settings.clone());
+                match telemetry::init_logging(&settings.log) {
+                    Ok(()) => self.run_with_signals().await,
+                    Err(error) => Err(WorkerError::System(error.to_string())),
+                }
             }
             Err(error) => Err(error.into()),
         };
@@ -320,16 +339,11 @@ impl WorkerBuilder {
         let settings = match self.settings.take() {
             Some(settings) => settings,
             None => {
-                return Err(WorkerError::Declaration(
-                    "no settings were given".to_owned(),
-                ));
+                return Err(WorkerError::Declaration("no settings were given".to_owned()));
             }
         };
         settings.check()?;
-        let group = settings
-            .group_id
-            .clone()
-            .unwrap_or_else(|| self.name.clone());
+        let group = settings.group_id.clone().unwrap_or_else(|| self.name.clone());
         self.bind_stores();
         let stores = self.store_specs(&group);
         let inputs = self.take_inputs();
@@ -356,15 +370,7 @@ impl WorkerBuilder {
             clients,
             observer: self.observer,
         };
-        Ok((
-            Worker {
-                parts,
-                settings,
-                status,
-                handle: handle.clone(),
-            },
-            handle,
-        ))
+        Ok((Worker { parts, settings, status, handle: handle.clone() }, handle))
     }
 
     /// With exactly one input, stores that nobody bound belong to it.
@@ -379,21 +385,15 @@ impl WorkerBuilder {
         }
         for store in all {
             let name = &self.stores[store].name;
-            let users: Vec<_> = self
-                .inputs
-                .iter()
-                .filter(|i| i.spec.stores.contains(&store))
-                .collect();
+            let users: Vec<_> =
+                self.inputs.iter().filter(|i| i.spec.stores.contains(&store)).collect();
             if users.len() != 1 {
                 self.problems.push(format!(
                     "the store {name} is bound to {} inputs; bind it to exactly one with .uses(store)",
                     users.len()
                 ));
             }
-            if users
-                .iter()
-                .any(|input| matches!(input.subscription, Subscription::Pattern(..)))
-            {
+            if users.iter().any(|input| matches!(input.subscription, Subscription::Pattern(..))) {
                 self.problems.push(format!(
                     "the store {name} is bound to a pattern; patterns have no stores"
                 ));
@@ -411,9 +411,8 @@ impl WorkerBuilder {
                 .map_or("", |input| input.subscription.name());
             let changelog = format!("{group}-{topic}-{}-changelog", store.name);
             if store.changelog && changelog.len() > 249 {
-                self.problems.push(format!(
-                    "the changelog name {changelog} is longer than 249 characters"
-                ));
+                self.problems
+                    .push(format!("the changelog name {changelog} is longer than 249 characters"));
             }
             specs.push(StoreSpec {
                 name: store.name.clone(),
@@ -429,26 +428,16 @@ impl WorkerBuilder {
                 .push("no input is declared; add one with app.input(topic).handler(…)".to_owned());
         }
         let mut inputs: Vec<Input> = Vec::new();
-        for DeclaredInput {
-            subscription,
-            spec,
-            slots,
-        } in self.inputs.drain(..)
-        {
+        for DeclaredInput { subscription, spec, slots } in self.inputs.drain(..) {
             let name = subscription.name().to_owned();
             if inputs.iter().any(|input| input.subscription.name() == name) {
-                self.problems
-                    .push(format!("the input {name} is declared twice"));
+                self.problems.push(format!("the input {name} is declared twice"));
             }
             match slots {
-                Some(slots) => inputs.push(Input {
-                    subscription,
-                    spec,
-                    slots,
-                }),
-                None => self.problems.push(format!(
-                    "the input {name} has no handler; end it with .handler(…)"
-                )),
+                Some(slots) => inputs.push(Input { subscription, spec, slots }),
+                None => self
+                    .problems
+                    .push(format!("the input {name} has no handler; end it with .handler(…)")),
             }
         }
         inputs
@@ -594,10 +583,7 @@ fn client_settings(settings: &Settings, group: &str, name: &str) -> ClientSettin
     let session = settings.session_timeout();
     ClientSettings {
         bootstrap_servers: settings.bootstrap_servers.clone(),
-        client_id: settings
-            .client_id
-            .clone()
-            .unwrap_or_else(|| name.to_owned()),
+        client_id: settings.client_id.clone().unwrap_or_else(|| name.to_owned()),
         group_id: group.to_owned(),
         group_instance_id: settings.group_instance_id.clone(),
         protocol: match settings.group_protocol {
@@ -611,10 +597,6 @@ fn client_settings(settings: &Settings, group: &str, name: &str) -> ClientSettin
         max_poll_interval_ms: u64::from(settings.max_poll_interval_ms),
         discovery: settings.partition_discovery_interval,
         message_timeout: (session / 2).min(Duration::from_millis(7_500)),
-        pass_through: settings
-            .kafka
-            .iter()
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .collect(),
+        pass_through: settings.kafka.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
     }
 }

@@ -1,1 +1,11 @@
-//! Under construction.
+//! Tests for Pelton workers: without Kafka, and against it.
+//!
+//! - [`TestDriver`] runs a whole worker in memory, in virtual time: send records, look at what
+//!   was emitted and stored, let time pass, take partitions away.
+
+mod driver;
+mod memory;
+mod murmur2;
+
+pub use driver::{Emitted, TestDriver};
+pub use murmur2::{murmur2, partition_for_key};

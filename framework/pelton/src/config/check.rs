@@ -81,24 +81,9 @@ impl Settings {
         let millis = Duration::from_millis;
         let hour = Duration::from_secs(3600);
         let times = [
-            (
-                "commit_interval",
-                Some(self.commit_interval),
-                millis(1),
-                hour,
-            ),
-            (
-                "drain_timeout",
-                self.drain_timeout,
-                Duration::ZERO,
-                24 * hour,
-            ),
-            (
-                "shutdown_timeout",
-                Some(self.shutdown_timeout),
-                millis(1),
-                24 * hour,
-            ),
+            ("commit_interval", Some(self.commit_interval), millis(1), hour),
+            ("drain_timeout", self.drain_timeout, Duration::ZERO, 24 * hour),
+            ("shutdown_timeout", Some(self.shutdown_timeout), millis(1), 24 * hour),
             (
                 "partition_discovery_interval",
                 Some(self.partition_discovery_interval),
@@ -114,31 +99,11 @@ impl Settings {
             }
         }
         let numbers = [
-            (
-                "session_timeout_ms",
-                u64::from(self.session_timeout_ms),
-                3_600_000,
-            ),
-            (
-                "heartbeat_interval_ms",
-                u64::from(self.heartbeat_interval_ms),
-                3_600_000,
-            ),
-            (
-                "max_poll_interval_ms",
-                u64::from(self.max_poll_interval_ms),
-                86_400_000,
-            ),
-            (
-                "max_poll_records",
-                u64::from(self.max_poll_records),
-                1_000_000,
-            ),
-            (
-                "memory_budget_records",
-                self.memory_budget_records,
-                1_000_000_000,
-            ),
+            ("session_timeout_ms", u64::from(self.session_timeout_ms), 3_600_000),
+            ("heartbeat_interval_ms", u64::from(self.heartbeat_interval_ms), 3_600_000),
+            ("max_poll_interval_ms", u64::from(self.max_poll_interval_ms), 86_400_000),
+            ("max_poll_records", u64::from(self.max_poll_records), 1_000_000),
+            ("memory_budget_records", self.memory_budget_records, 1_000_000_000),
         ];
         for (key, value, most) in numbers {
             if value == 0 || value > most {
@@ -156,11 +121,8 @@ impl Settings {
     fn check_group(&self) -> Result<(), ConfigError> {
         let drain = self.effective_drain_timeout();
         if drain >= self.max_poll_interval() / 2 {
-            let key = if self.drain_timeout.is_some() {
-                "drain_timeout"
-            } else {
-                "max_poll_interval_ms"
-            };
+            let key =
+                if self.drain_timeout.is_some() { "drain_timeout" } else { "max_poll_interval_ms" };
             return Err(self.contradiction(
                 key,
                 format!(
@@ -231,19 +193,11 @@ impl Settings {
     }
 
     fn invalid(&self, key: &str, problem: String) -> ConfigError {
-        ConfigError::InvalidValue {
-            origin: self.origins.of(key),
-            key: key.to_owned(),
-            problem,
-        }
+        ConfigError::InvalidValue { origin: self.origins.of(key), key: key.to_owned(), problem }
     }
 
     fn contradiction(&self, key: &str, reason: String) -> ConfigError {
-        ConfigError::Contradiction {
-            origin: self.origins.of(key),
-            key: key.to_owned(),
-            reason,
-        }
+        ConfigError::Contradiction { origin: self.origins.of(key), key: key.to_owned(), reason }
     }
 }
 
@@ -284,14 +238,8 @@ mod tests {
     #[test]
     fn what_must_be_chosen_says_why() {
         let error = with(|settings| settings.auto_offset_reset = None).unwrap_err();
-        assert!(
-            error.starts_with("PLT-0106: `auto_offset_reset` is not set"),
-            "{error}"
-        );
-        assert!(
-            error.contains("`latest` loses what arrives before the first commit"),
-            "{error}"
-        );
+        assert!(error.starts_with("PLT-0106: `auto_offset_reset` is not set"), "{error}");
+        assert!(error.contains("`latest` loses what arrives before the first commit"), "{error}");
         assert!(error.contains("PELTON__AUTO_OFFSET_RESET"), "{error}");
         let error = with(|settings| settings.bootstrap_servers.clear()).unwrap_err();
         assert!(error.contains("--bootstrap-servers"), "{error}");
@@ -310,28 +258,16 @@ mod tests {
              interval the broker gives the partitions away without a word; shorten \
              `drain_timeout` or lengthen `max_poll_interval_ms`"
         );
-        assert_eq!(
-            with(|settings| settings.max_poll_interval_ms = 20_000),
-            Ok(())
-        );
+        assert_eq!(with(|settings| settings.max_poll_interval_ms = 20_000), Ok(()));
     }
 
     #[test]
     fn a_heartbeat_fits_three_times_into_a_session() {
         let error = with(|settings| settings.heartbeat_interval_ms = 5_001).unwrap_err();
-        assert!(
-            error.starts_with("PLT-0108: `heartbeat_interval_ms`"),
-            "{error}"
-        );
-        assert_eq!(
-            with(|settings| settings.heartbeat_interval_ms = 5_000),
-            Ok(())
-        );
+        assert!(error.starts_with("PLT-0108: `heartbeat_interval_ms`"), "{error}");
+        assert_eq!(with(|settings| settings.heartbeat_interval_ms = 5_000), Ok(()));
         let error = with(|settings| settings.max_poll_interval_ms = 14_999).unwrap_err();
-        assert!(
-            error.starts_with("PLT-0108: `session_timeout_ms`"),
-            "{error}"
-        );
+        assert!(error.starts_with("PLT-0108: `session_timeout_ms`"), "{error}");
     }
 
     #[test]
@@ -347,11 +283,7 @@ mod tests {
             kip(settings);
             settings.heartbeat_interval_ms = 500;
         });
-        assert!(
-            error
-                .unwrap_err()
-                .contains("consumer.heartbeat.interval.ms")
-        );
+        assert!(error.unwrap_err().contains("consumer.heartbeat.interval.ms"));
         // The session timeout may be told: Pelton reckons with it, librdkafka never hears it.
         let told = with(|settings| {
             kip(settings);
@@ -366,65 +298,28 @@ mod tests {
     fn values_out_of_range_say_the_range() {
         type Change = fn(&mut Settings);
         let changes: [(Change, &str); 8] = [
-            (
-                |s| s.commit_interval = Duration::ZERO,
-                "from \"1ms\" to \"1h\"",
-            ),
-            (
-                |s| s.shutdown_timeout = Duration::MAX,
-                "from \"1ms\" to \"1day\"",
-            ),
+            (|s| s.commit_interval = Duration::ZERO, "from \"1ms\" to \"1h\""),
+            (|s| s.shutdown_timeout = Duration::MAX, "from \"1ms\" to \"1day\""),
             (|s| s.max_poll_records = 0, "from 1 to 1000000"),
-            (
-                |s| s.memory_budget = ByteCount::from_bytes(7),
-                "at least \"1MiB\"",
-            ),
-            (
-                |s| s.group_id = Some(String::new()),
-                "write a name, or remove it",
-            ),
-            (
-                |s| s.group_instance_id = Some("a b".to_owned()),
-                "at most 249 letters",
-            ),
-            (
-                |s| s.bootstrap_servers = "http//nowhere".to_owned(),
-                "host:port",
-            ),
-            (
-                |s| s.log.filter = "inof".to_owned(),
-                "did you mean \"info\"?",
-            ),
+            (|s| s.memory_budget = ByteCount::from_bytes(7), "at least \"1MiB\""),
+            (|s| s.group_id = Some(String::new()), "write a name, or remove it"),
+            (|s| s.group_instance_id = Some("a b".to_owned()), "at most 249 letters"),
+            (|s| s.bootstrap_servers = "http//nowhere".to_owned(), "host:port"),
+            (|s| s.log.filter = "inof".to_owned(), "did you mean \"info\"?"),
         ];
         for (change, wanted) in changes {
             let error = with(change).unwrap_err();
-            assert!(
-                error.starts_with("PLT-0105") && error.contains(wanted),
-                "{error}"
-            );
+            assert!(error.starts_with("PLT-0105") && error.contains(wanted), "{error}");
         }
     }
 
     #[test]
     fn brokers_are_hosts_and_ports() {
-        for good in [
-            "localhost:9092",
-            "10.0.0.1:1",
-            "[::1]:9092",
-            "kafka",
-            "PLAINTEXT://a-b.c:92",
-        ] {
+        for good in ["localhost:9092", "10.0.0.1:1", "[::1]:9092", "kafka", "PLAINTEXT://a-b.c:92"]
+        {
             assert!(is_broker(good), "{good}");
         }
-        for bad in [
-            "",
-            ":9092",
-            "a:b",
-            "a:70000",
-            "a b:1",
-            "a:0",
-            "user:pw@host:1",
-        ] {
+        for bad in ["", ":9092", "a:b", "a:70000", "a b:1", "a:0", "user:pw@host:1"] {
             assert!(!is_broker(bad), "{bad}");
         }
     }

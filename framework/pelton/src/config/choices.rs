@@ -122,11 +122,7 @@ impl TryFrom<String> for GroupProtocol {
     type Error = String;
 
     fn try_from(word: String) -> Result<Self, String> {
-        choose(
-            &word,
-            &[("classic", Self::Classic), ("consumer", Self::Consumer)],
-            &[],
-        )
+        choose(&word, &[("classic", Self::Classic), ("consumer", Self::Consumer)], &[])
     }
 }
 
@@ -152,11 +148,8 @@ impl TryFrom<String> for AutoOffsetReset {
     type Error = String;
 
     fn try_from(word: String) -> Result<Self, String> {
-        let words = [
-            ("earliest", Self::Earliest),
-            ("latest", Self::Latest),
-            ("error", Self::Error),
-        ];
+        let words =
+            [("earliest", Self::Earliest), ("latest", Self::Latest), ("error", Self::Error)];
         let refused: &Refused = &[
             ("beginning", "Kafka's word is \"earliest\"; write that"),
             ("smallest", "Kafka's word is \"earliest\"; write that"),
@@ -178,10 +171,7 @@ impl TryFrom<String> for Guarantee {
                 "this version has no exactly-once guarantee yet; use \"at_least_once\" and make \
                  what reads the outputs tolerate repeats",
             ),
-            (
-                "at_most_once",
-                "Pelton never gives up a record it has read; use \"at_least_once\"",
-            ),
+            ("at_most_once", "Pelton never gives up a record it has read; use \"at_least_once\""),
         ];
         choose(&word, &[("at_least_once", Self::AtLeastOnce)], refused)
     }
@@ -205,16 +195,11 @@ fn choose<T: Copy>(word: &str, words: &[(&str, T)], refused: &Refused) -> Result
     if let Some((refused, reason)) = refused.iter().find(|(known, _)| folded(known) == wanted) {
         return Err(format!("\"{refused}\" is refused: {reason}"));
     }
-    let known: Vec<_> = words
-        .iter()
-        .map(|(known, _)| format!("\"{known}\""))
-        .collect();
+    let known: Vec<_> = words.iter().map(|(known, _)| format!("\"{known}\"")).collect();
     let known = known.join(", ");
     // What was typed is not repeated: in the wrong place it could be anything, a password too.
     match nearest(word, words.iter().map(|(known, _)| *known)) {
-        Some(near) => Err(format!(
-            "no such choice; did you mean \"{near}\"? (one of {known})"
-        )),
+        Some(near) => Err(format!("no such choice; did you mean \"{near}\"? (one of {known})")),
         None => Err(format!("no such choice; write one of {known}")),
     }
 }
@@ -229,15 +214,9 @@ mod tests {
 
     #[test]
     fn case_and_dashes_do_not_matter() {
-        assert_eq!(
-            strategy("Cooperative_Sticky"),
-            Ok(AssignmentStrategy::CooperativeSticky)
-        );
+        assert_eq!(strategy("Cooperative_Sticky"), Ok(AssignmentStrategy::CooperativeSticky));
         assert_eq!(strategy("RoundRobin"), Ok(AssignmentStrategy::RoundRobin));
-        assert_eq!(
-            Guarantee::try_from("at-least-once".to_owned()),
-            Ok(Guarantee::AtLeastOnce)
-        );
+        assert_eq!(Guarantee::try_from("at-least-once".to_owned()), Ok(Guarantee::AtLeastOnce));
     }
 
     #[test]

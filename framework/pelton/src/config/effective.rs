@@ -11,11 +11,7 @@ use super::tree::joined;
 /// One line a setting: `key = value  # origin`.
 pub(super) fn lines<A: Serialize>(settings: &Settings, section: &str, app: &A) -> String {
     let mut leaves = Vec::new();
-    collect(
-        "",
-        &serde_json::to_value(settings).unwrap_or_default(),
-        &mut leaves,
-    );
+    collect("", &serde_json::to_value(settings).unwrap_or_default(), &mut leaves);
     if let app @ Value::Object(_) = serde_json::to_value(app).unwrap_or_default() {
         collect(section, &app, &mut leaves);
     }
@@ -23,11 +19,7 @@ pub(super) fn lines<A: Serialize>(settings: &Settings, section: &str, app: &A) -
         .into_iter()
         .map(|(key, value)| {
             let origin = settings.origins.given(&key).unwrap_or(&Origin::Default);
-            let value = if shows(&key) {
-                value
-            } else {
-                HIDDEN.to_owned()
-            };
+            let value = if shows(&key) { value } else { HIDDEN.to_owned() };
             format!("{key} = {value}  # {origin}\n")
         })
         .collect()
@@ -58,15 +50,7 @@ fn shows(key: &str) -> bool {
     if let Some(kafka) = key.strip_prefix("kafka.") {
         return may_show(kafka);
     }
-    let secret = [
-        "password",
-        "passwd",
-        "secret",
-        "token",
-        "passphrase",
-        "credential",
-        "pem",
-    ];
+    let secret = ["password", "passwd", "secret", "token", "passphrase", "credential", "pem"];
     let key = key.to_ascii_lowercase();
     let private = key.ends_with("_key") || key.ends_with(".key") || key.contains("apikey");
     !private && !secret.iter().any(|word| key.contains(word))

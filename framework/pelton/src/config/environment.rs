@@ -15,9 +15,8 @@ const PREFIX: &str = "PELTON__";
 /// The values of those `variables` that are settings; all others are none of ours.
 pub(super) fn read(variables: &BTreeMap<String, String>) -> Result<Tree, ConfigError> {
     let mut tree = Tree::empty();
-    let ours = variables
-        .range(PREFIX.to_owned()..)
-        .take_while(|(name, _)| name.starts_with(PREFIX));
+    let ours =
+        variables.range(PREFIX.to_owned()..).take_while(|(name, _)| name.starts_with(PREFIX));
     for (name, value) in ours {
         let origin = Origin::Environment(name.clone());
         let rest = name[PREFIX.len()..].to_ascii_lowercase();
@@ -29,10 +28,7 @@ pub(super) fn read(variables: &BTreeMap<String, String>) -> Result<Tree, ConfigE
         if path.iter().any(|part| part.is_empty()) {
             let problem = "a part of its name is empty; write PELTON__ and the key in capitals, \
                            with `__` between a table and its key";
-            return Err(ConfigError::Malformed {
-                origin,
-                problem: problem.to_owned(),
-            });
+            return Err(ConfigError::Malformed { origin, problem: problem.to_owned() });
         }
         tree.set(&path, Tree::text(value, origin));
     }
@@ -62,11 +58,7 @@ pub(super) fn of_process() -> Result<BTreeMap<String, String>, ConfigError> {
 
 /// The key with dots: `fetch_wait_max_ms` → `fetch.wait.max.ms`. A few keys do have a `_`.
 fn kafka_key(rest: &str) -> String {
-    if kafka_keys::find(rest).is_some() {
-        rest.to_owned()
-    } else {
-        rest.replace('_', ".")
-    }
+    if kafka_keys::find(rest).is_some() { rest.to_owned() } else { rest.replace('_', ".") }
 }
 
 #[cfg(test)]
@@ -74,17 +66,9 @@ mod tests {
     use super::{BTreeMap, Origin, Tree, read};
 
     fn tree_of(name: &str, value: &str) -> Tree {
-        let others = [
-            ("PATH", "/bin"),
-            ("PELTON_TEST_DATA", "x"),
-            ("PELTONX", "y"),
-            ("Q", "z"),
-        ];
-        let variables: BTreeMap<String, String> = others
-            .into_iter()
-            .chain([(name, value)])
-            .map(|(k, v)| (k.into(), v.into()))
-            .collect();
+        let others = [("PATH", "/bin"), ("PELTON_TEST_DATA", "x"), ("PELTONX", "y"), ("Q", "z")];
+        let variables: BTreeMap<String, String> =
+            others.into_iter().chain([(name, value)]).map(|(k, v)| (k.into(), v.into())).collect();
         read(&variables).unwrap()
     }
 
@@ -93,14 +77,8 @@ mod tests {
         for (name, path) in [
             ("PELTON__GROUP_ID", vec!["group_id"]),
             ("PELTON__ADMIN__LISTEN", vec!["admin", "listen"]),
-            (
-                "PELTON__LOGIN_COUNTER__INPUT_TOPIC",
-                vec!["login_counter", "input_topic"],
-            ),
-            (
-                "PELTON__KAFKA__FETCH_WAIT_MAX_MS",
-                vec!["kafka", "fetch.wait.max.ms"],
-            ),
+            ("PELTON__LOGIN_COUNTER__INPUT_TOPIC", vec!["login_counter", "input_topic"]),
+            ("PELTON__KAFKA__FETCH_WAIT_MAX_MS", vec!["kafka", "fetch.wait.max.ms"]),
             ("PELTON__KAFKA__LOG_LEVEL", vec!["kafka", "log_level"]),
         ] {
             let mut wanted = Tree::empty();
@@ -111,12 +89,7 @@ mod tests {
 
     #[test]
     fn a_name_with_an_empty_part_is_refused() {
-        for name in [
-            "PELTON__",
-            "PELTON__ADMIN__",
-            "PELTON____X",
-            "PELTON__KAFKA__",
-        ] {
+        for name in ["PELTON__", "PELTON__ADMIN__", "PELTON____X", "PELTON__KAFKA__"] {
             let variables = BTreeMap::from([(name.to_owned(), "v".to_owned())]);
             let error = read(&variables).unwrap_err();
             assert_eq!(error.code(), "PLT-0109", "{name}");

@@ -27,10 +27,7 @@ pub enum ConfigError {
         "PLT-0101: the settings file {} can't be read: {source}; check the path given with \
          --config and the file's rights", path.display()
     )]
-    Unreadable {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    Unreadable { path: PathBuf, source: std::io::Error },
 
     /// The settings file is larger than any settings file.
     #[error(
@@ -44,27 +41,15 @@ pub enum ConfigError {
         "PLT-0103: the settings file {} is not TOML{place}: {problem}; correct it there (texts \
          stand in \"quotes\", keys with dots too)", path.display()
     )]
-    Syntax {
-        path: PathBuf,
-        place: String,
-        problem: String,
-    },
+    Syntax { path: PathBuf, place: String, problem: String },
 
     /// No setting has this name.
     #[error("PLT-0104: unknown setting `{key}` from {origin}: {way_out}")]
-    UnknownKey {
-        origin: Origin,
-        key: String,
-        way_out: String,
-    },
+    UnknownKey { origin: Origin, key: String, way_out: String },
 
     /// The value is of the wrong type, or outside what the setting can be.
     #[error("PLT-0105: `{key}` from {origin} can't be used: {problem}")]
-    InvalidValue {
-        origin: Origin,
-        key: String,
-        problem: String,
-    },
+    InvalidValue { origin: Origin, key: String, problem: String },
 
     /// A setting without a default was not given.
     #[error("PLT-0106: `{key}` is not set: {way_out}")]
@@ -72,19 +57,11 @@ pub enum ConfigError {
 
     /// Pelton takes this over, and a setting could only break it.
     #[error("PLT-0107: `{key}` from {origin} is refused: {reason}")]
-    Refused {
-        origin: Origin,
-        key: String,
-        reason: String,
-    },
+    Refused { origin: Origin, key: String, reason: String },
 
     /// Two settings that can't both hold.
     #[error("PLT-0108: `{key}` from {origin} contradicts another setting: {reason}")]
-    Contradiction {
-        origin: Origin,
-        key: String,
-        reason: String,
-    },
+    Contradiction { origin: Origin, key: String, reason: String },
 
     /// A flag or an environment variable whose own form is wrong.
     #[error("PLT-0109: {origin} is malformed: {problem}")]

@@ -48,11 +48,8 @@ pub struct Flags {
 impl std::fmt::Debug for Flags {
     /// Without the values of `--set`: one may be a password.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let keys: Vec<_> = self
-            .set
-            .iter()
-            .map(|set| set.split_once('=').map_or("?", |(key, _)| key))
-            .collect();
+        let keys: Vec<_> =
+            self.set.iter().map(|set| set.split_once('=').map_or("?", |(key, _)| key)).collect();
         f.debug_struct("Flags")
             .field("config", &self.config)
             .field("set", &keys)
@@ -83,17 +80,10 @@ pub(super) fn read(flags: &Flags) -> Result<Tree, ConfigError> {
         if path.iter().any(|part| part.is_empty()) {
             return Err(malformed(&format!("a part of its key is empty; {form}")));
         }
-        tree.set(
-            &path,
-            Tree::text(value, Origin::Flag(format!("--set {key}"))),
-        );
+        tree.set(&path, Tree::text(value, Origin::Flag(format!("--set {key}"))));
     }
     let own = [
-        (
-            "bootstrap_servers",
-            "--bootstrap-servers",
-            &flags.bootstrap_servers,
-        ),
+        ("bootstrap_servers", "--bootstrap-servers", &flags.bootstrap_servers),
         ("group_id", "--group-id", &flags.group_id),
     ];
     for (key, flag, value) in own {
@@ -109,10 +99,7 @@ mod tests {
     use super::{Flags, Origin, Tree, read};
 
     fn set(sets: &[&str]) -> Flags {
-        Flags {
-            set: sets.iter().map(|&set| set.to_owned()).collect(),
-            ..Flags::default()
-        }
+        Flags { set: sets.iter().map(|&set| set.to_owned()).collect(), ..Flags::default() }
     }
 
     #[test]
@@ -120,35 +107,24 @@ mod tests {
         let tree = read(&set(&["kafka.fetch.wait.max.ms=1=0", "admin.listen=x"])).unwrap();
         let origin = Origin::Flag("--set kafka.fetch.wait.max.ms".to_owned());
         let kafka = tree.child("kafka").unwrap();
-        assert_eq!(
-            kafka.child("fetch.wait.max.ms"),
-            Some(&Tree::text("1=0", origin))
-        );
+        assert_eq!(kafka.child("fetch.wait.max.ms"), Some(&Tree::text("1=0", origin)));
         assert!(tree.child("admin").unwrap().child("listen").is_some());
     }
 
     #[test]
     fn a_malformed_set_flag_is_refused_without_its_text() {
-        for (given, problem) in [
-            ("kafka.sasl.password:canary", "no `=`"),
-            ("a..b=canary", "empty"),
-        ] {
+        for (given, problem) in [("kafka.sasl.password:canary", "no `=`"), ("a..b=canary", "empty")]
+        {
             let error = read(&set(&[given])).unwrap_err();
             assert_eq!(error.code(), "PLT-0109");
             let error = error.to_string();
-            assert!(
-                error.contains(problem) && !error.contains("canary"),
-                "{error}"
-            );
+            assert!(error.contains(problem) && !error.contains("canary"), "{error}");
         }
     }
 
     #[test]
     fn values_of_set_flags_are_not_in_debug() {
         let shown = format!("{:?}", set(&["kafka.sasl.password=canary"]));
-        assert!(
-            shown.contains("kafka.sasl.password") && !shown.contains("canary"),
-            "{shown}"
-        );
+        assert!(shown.contains("kafka.sasl.password") && !shown.contains("canary"), "{shown}");
     }
 }

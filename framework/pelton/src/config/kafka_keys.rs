@@ -27,16 +27,12 @@ pub(super) enum Exposure {
 
 /// The setting named `name`.
 pub(super) fn find(name: &str) -> Option<&'static KafkaKey> {
-    KEYS.binary_search_by_key(&name, |key| key.name)
-        .ok()
-        .map(|at| &KEYS[at])
+    KEYS.binary_search_by_key(&name, |key| key.name).ok().map(|at| &KEYS[at])
 }
 
 /// The names of the settings that may be given.
 pub(super) fn allowed() -> impl Iterator<Item = &'static str> {
-    KEYS.iter()
-        .filter(|key| !matches!(key.exposure, Denied(_)))
-        .map(|key| key.name)
+    KEYS.iter().filter(|key| !matches!(key.exposure, Denied(_))).map(|key| key.name)
 }
 
 const COMMIT: &str = "Pelton commits what is done, and only that; librdkafka would commit what \
@@ -85,11 +81,7 @@ const QUEUE: &str = "Pelton collects librdkafka's log itself. Remove it";
 const CODE: &str = "it is no setting of text: only code can give it. Remove it";
 
 const fn key(name: &'static str, exposure: Exposure, alias_of: Option<&'static str>) -> KafkaKey {
-    KafkaKey {
-        name,
-        exposure,
-        alias_of,
-    }
+    KafkaKey { name, exposure, alias_of }
 }
 
 /// Sorted by name.
@@ -297,10 +289,7 @@ mod tests {
     fn the_table_is_sorted_and_its_aliases_lead_somewhere() {
         assert!(KEYS.is_sorted_by(|a, b| a.name < b.name));
         for key in KEYS {
-            assert!(
-                key.alias_of.is_none_or(|name| find(name).is_some()),
-                "{key:?}"
-            );
+            assert!(key.alias_of.is_none_or(|name| find(name).is_some()), "{key:?}");
         }
     }
 
@@ -308,9 +297,7 @@ mod tests {
     #[test]
     fn librdkafka_knows_every_key_that_passes() {
         for key in KEYS.iter().filter(|key| !matches!(key.exposure, Denied(_))) {
-            let given = ClientConfig::new()
-                .set(key.name, "\u{1}")
-                .create_native_config();
+            let given = ClientConfig::new().set(key.name, "\u{1}").create_native_config();
             if let Err(error) = given {
                 let error = error.to_string();
                 assert!(!error.contains("No such configuration property"), "{error}");
@@ -320,15 +307,7 @@ mod tests {
 
     #[test]
     fn whatever_sounds_like_a_secret_is_hidden() {
-        let words = [
-            "password",
-            "secret",
-            "pem",
-            "passphrase",
-            "token",
-            "config",
-            "cmd",
-        ];
+        let words = ["password", "secret", "pem", "passphrase", "token", "config", "cmd"];
         for key in KEYS.iter().filter(|key| key.exposure == Shown) {
             let parts: Vec<_> = key.name.split('.').collect();
             assert!(!words.iter().any(|word| parts.contains(word)), "{key:?}");

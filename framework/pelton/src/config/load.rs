@@ -101,11 +101,7 @@ where
     let mut settings: Settings =
         read::read(&tree, "").map_err(|error| or_the_section(error, &section))?;
     settings.origins = origins;
-    Ok(Loaded {
-        settings,
-        app,
-        section,
-    })
+    Ok(Loaded { settings, app, section })
 }
 
 /// `[kafka]` is flat in every source: its keys have dots of their own.
@@ -158,11 +154,7 @@ fn or_the_section(error: ConfigError, section: &str) -> ConfigError {
             if !key.contains('.') && nearest(&key, [section]).is_some() =>
         {
             let way_out = format!("did you mean `{section}`, this application's section?");
-            ConfigError::UnknownKey {
-                origin,
-                key,
-                way_out,
-            }
+            ConfigError::UnknownKey { origin, key, way_out }
         }
         other => other,
     }

@@ -27,47 +27,39 @@ pub(crate) fn nearest<'a>(
 /// Lower case, separators all alike, no longer than any word worth comparing.
 fn folded(word: &str) -> Vec<char> {
     let alike = |letter: char| {
-        if matches!(letter, '-' | '.') {
-            '_'
-        } else {
-            letter
-        }
+        if matches!(letter, '-' | '.') { '_' } else { letter }
     };
-    word.chars()
-        .take(100)
-        .map(|letter| alike(letter.to_ascii_lowercase()))
-        .collect()
+    word.chars().take(100).map(|letter| alike(letter.to_ascii_lowercase())).collect()
 }
 
 fn contains(long: &[char], short: &[char]) -> bool {
     long.windows(short.len()).any(|window| window == short)
 }
 
-/// Levenshtein's distance: the letters to insert, delete or replace.
+/// Levenshtein's distance, two swapped neighbours counted once: the slips between two words.
 fn distance(from: &[char], to: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut above: Vec<usize> = (0..=to.len()).collect();
     for (i, a) in from.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+        let mut row = vec![i + 1];
         for (j, b) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(a != b);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+            let mut least = above[j] + usize::from(a != b);
+            least = least.min(above[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && *a == to[j - 1] && from[i - 1] == *b {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut above, row);
     }
-    row[to.len()]
+    above[to.len()]
 }
 
 #[cfg(test)]
 mod tests {
     use super::nearest;
 
-    const KEYS: [&str; 4] = [
-        "group_id",
-        "commit_interval",
-        "bootstrap_servers",
-        "client_id",
-    ];
+    const KEYS: [&str; 4] = ["group_id", "commit_interval", "bootstrap_servers", "client_id"];
 
     #[test]
     fn a_typing_error_finds_its_key() {
@@ -75,6 +67,7 @@ mod tests {
         assert_eq!(nearest("bootstrap-server", KEYS), Some("bootstrap_servers"));
         assert_eq!(nearest("Group.Id", KEYS), Some("group_id"));
         assert_eq!(nearest("commit_interval_ms", KEYS), Some("commit_interval"));
+        assert_eq!(nearest("inof", ["warn", "info"]), Some("info"));
     }
 
     #[test]

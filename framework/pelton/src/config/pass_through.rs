@@ -45,9 +45,7 @@ impl KafkaSettings {
 
     /// Key and value of each setting, secrets included, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0
-            .iter()
-            .map(|(key, value)| (key.as_str(), value.as_str()))
+        self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
     /// Refuses keys that librdkafka doesn't know, that are dangerous, or that are given twice.
@@ -62,26 +60,14 @@ impl KafkaSettings {
                              and Pelton's docs/config.md for settings outside [kafka]"
                         .to_owned(),
                 };
-                return Err(ConfigError::UnknownKey {
-                    origin,
-                    key: path,
-                    way_out,
-                });
+                return Err(ConfigError::UnknownKey { origin, key: path, way_out });
             };
             if let Exposure::Denied(reason) = key.exposure {
-                return Err(ConfigError::Refused {
-                    origin,
-                    key: path,
-                    reason: reason.to_owned(),
-                });
+                return Err(ConfigError::Refused { origin, key: path, reason: reason.to_owned() });
             }
             if let Some(other) = key.alias_of.filter(|other| self.0.contains_key(*other)) {
                 let reason = format!("`kafka.{other}` is another name for it; keep one of them");
-                return Err(ConfigError::Contradiction {
-                    origin,
-                    key: path,
-                    reason,
-                });
+                return Err(ConfigError::Contradiction { origin, key: path, reason });
             }
         }
         Ok(())
@@ -89,8 +75,7 @@ impl KafkaSettings {
 
     /// Each key with what may be shown of its value.
     fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.iter()
-            .map(|(key, value)| (key, if may_show(key) { value } else { HIDDEN }))
+        self.iter().map(|(key, value)| (key, if may_show(key) { value } else { HIDDEN }))
     }
 }
 
@@ -114,12 +99,7 @@ impl Serialize for KafkaSettings {
 impl<'de> Deserialize<'de> for KafkaSettings {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let values = BTreeMap::<String, Scalar>::deserialize(from)?;
-        Ok(Self(
-            values
-                .into_iter()
-                .map(|(key, Scalar(value))| (key, value))
-                .collect(),
-        ))
+        Ok(Self(values.into_iter().map(|(key, Scalar(value))| (key, value)).collect()))
     }
 }
 
@@ -139,9 +119,7 @@ impl<'de> Deserialize<'de> for Scalar {
 
             fn visit_str<E: Error>(self, value: &str) -> Result<Scalar, E> {
                 if value.contains('\0') {
-                    return Err(E::custom(
-                        "it holds a zero byte, which librdkafka can't read",
-                    ));
+                    return Err(E::custom("it holds a zero byte, which librdkafka can't read"));
                 }
                 Ok(Scalar(value.to_owned()))
             }
@@ -193,10 +171,7 @@ mod tests {
             ("rebalance_cb", "only code"),
         ] {
             let problem = problem(key, "1");
-            assert!(
-                problem.starts_with("PLT-0107") && problem.contains(way_out),
-                "{problem}"
-            );
+            assert!(problem.starts_with("PLT-0107") && problem.contains(way_out), "{problem}");
         }
     }
 
@@ -224,21 +199,13 @@ mod tests {
     #[test]
     fn secrets_and_unknown_keys_are_never_shown() {
         let mut kafka = KafkaSettings::default();
-        for key in [
-            "sasl.password",
-            "ssl.key.pem",
-            "sasl.oauthbearer.config",
-            "sasl.pasword",
-        ] {
+        for key in ["sasl.password", "ssl.key.pem", "sasl.oauthbearer.config", "sasl.pasword"] {
             kafka.set(key, "canary");
         }
         kafka.set("fetch.wait.max.ms", "10");
         let shown = format!("{kafka:?} {}", serde_json::to_string(&kafka).unwrap());
         assert!(shown.contains("10") && !shown.contains("canary"), "{shown}");
         let unknown = problem("sasl.pasword", "canary");
-        assert!(
-            unknown.contains("\"sasl.password\"") && !unknown.contains("canary"),
-            "{unknown}"
-        );
+        assert!(unknown.contains("\"sasl.password\"") && !unknown.contains("canary"), "{unknown}");
     }
 }

@@ -27,22 +27,14 @@ pub(super) fn read<T: DeserializeOwned>(tree: &Tree, prefix: &str) -> Result<T, 
             path = joined(&path, &key);
             at = at.child(&key).unwrap_or(at);
         }
-        let origin = at
-            .origin()
-            .or_else(|| tree.origin())
-            .cloned()
-            .unwrap_or(Origin::Default);
+        let origin = at.origin().or_else(|| tree.origin()).cloned().unwrap_or(Origin::Default);
         match error.into_inner() {
             ReadError::Unknown { key, known, origin } => {
                 let way_out = match nearest(&key, known.iter().copied()) {
                     Some(near) => format!("did you mean `{}`?", joined(&path, near)),
                     None => nothing_near(known),
                 };
-                ConfigError::UnknownKey {
-                    origin,
-                    key: joined(&path, &key),
-                    way_out,
-                }
+                ConfigError::UnknownKey { origin, key: joined(&path, &key), way_out }
             }
             ReadError::Missing(field) => ConfigError::Missing {
                 key: joined(&path, field),
@@ -50,11 +42,7 @@ pub(super) fn read<T: DeserializeOwned>(tree: &Tree, prefix: &str) -> Result<T, 
                           variable of that name"
                     .to_owned(),
             },
-            ReadError::Other(problem) => ConfigError::InvalidValue {
-                origin,
-                key: path,
-                problem,
-            },
+            ReadError::Other(problem) => ConfigError::InvalidValue { origin, key: path, problem },
         }
     })
 }
@@ -69,11 +57,7 @@ fn nothing_near(known: &[&str]) -> String {
 /// What serde reports, kept apart so that the message can say more.
 #[derive(Debug)]
 pub(super) enum ReadError {
-    Unknown {
-        key: String,
-        known: &'static [&'static str],
-        origin: Origin,
-    },
+    Unknown { key: String, known: &'static [&'static str], origin: Origin },
     Missing(&'static str),
     Other(String),
 }
@@ -111,13 +95,15 @@ impl serde::de::Error for ReadError {
             Unexpected::Map => "a table",
             _ => "something else",
         };
-        Self::Other(format!("it is {found} where {wanted} is wanted"))
+        let wanted = wanted.to_string();
+        let quotes =
+            if wanted == "a string" && found != "a table" { "; put it in \"quotes\"" } else { "" };
+        let wanted = if wanted == "a string" { "a text" } else { &wanted };
+        Self::Other(format!("it is {found} where {wanted} is wanted{quotes}"))
     }
 
     fn invalid_value(_found: Unexpected<'_>, wanted: &dyn serde::de::Expected) -> Self {
-        Self::Other(format!(
-            "the value is out of range where {wanted} is wanted"
-        ))
+        Self::Other(format!("the value is out of range where {wanted} is wanted"))
     }
 
     fn unknown_variant(_found: &str, known: &'static [&'static str]) -> Self {
@@ -164,10 +150,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Tree::Leaf(Scalar::Float(value), _) => visitor.visit_f64(*value),
             Tree::Leaf(Scalar::Text(value), _) => visitor.visit_str(value),
             Tree::List(items, _) => visitor.visit_seq(Items(items.iter())),
-            Tree::Table(table) => visitor.visit_map(Entries {
-                rest: table.iter(),
-                value: None,
-            }),
+            Tree::Table(table) => visitor.visit_map(Entries { rest: table.iter(), value: None }),
         }
     }
 
@@ -205,10 +188,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         let (Some(text), Tree::Leaf(_, origin)) = (self.loose(), self.0) else {
             return self.deserialize_any(visitor);
         };
-        let parts = text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty());
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let items: Vec<_> = parts.map(|part| Tree::text(part, origin.clone())).collect();
         visitor.visit_seq(Items(items.iter()))
     }
@@ -247,9 +227,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         visitor: V,
     ) -> Result<V::Value, ReadError> {
         if let Tree::Table(table) = self.0 {
-            let stranger = table
-                .iter()
-                .find(|(key, _)| !fields.contains(&key.as_str()));
+            let stranger = table.iter().find(|(key, _)| !fields.contains(&key.as_str()));
             if let Some((key, below)) = stranger {
                 return Err(unknown(key, fields, below));
             }
@@ -274,10 +252,9 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Tree::Leaf(Scalar::Text(word), _) => {
                 visitor.visit_enum(word.trim().into_deserializer())
             }
-            Tree::Table(table) if table.len() == 1 => visitor.visit_enum(Entries {
-                rest: table.iter(),
-                value: None,
-            }),
+            Tree::Table(table) if table.len() == 1 => {
+                visitor.visit_enum(Entries { rest: table.iter(), value: None })
+            }
             _ => Err(ReadError::custom("write one word, or a table with one key")),
         }
     }
@@ -289,11 +266,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
 fn unknown(key: &str, known: &'static [&'static str], value: &Tree) -> ReadError {
     let origin = value.origin().cloned().unwrap_or(Origin::Default);
-    ReadError::Unknown {
-        key: key.to_owned(),
-        known,
-        origin,
-    }
+    ReadError::Unknown { key: key.to_owned(), known, origin }
 }
 
 struct Items<'a>(std::slice::Iter<'a, Tree>);
@@ -305,10 +278,7 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, ReadError> {
-        self.0
-            .next()
-            .map(|item| seed.deserialize(Reader(item)))
-            .transpose()
+        self.0.next().map(|item| seed.deserialize(Reader(item))).transpose()
     }
 }
 
@@ -319,10 +289,7 @@ struct Entries<'a> {
 
 impl Entries<'_> {
     fn value(&mut self) -> Result<Reader<'_>, ReadError> {
-        self.value
-            .take()
-            .map(Reader)
-            .ok_or_else(|| ReadError::custom("a key without a value"))
+        self.value.take().map(Reader).ok_or_else(|| ReadError::custom("a key without a value"))
     }
 }
 
@@ -364,9 +331,7 @@ impl<'de> VariantAccess<'de> for Entries<'_> {
     type Error = ReadError;
 
     fn unit_variant(self) -> Result<(), ReadError> {
-        Err(ReadError::custom(
-            "this choice is one word, without a table",
-        ))
+        Err(ReadError::custom("this choice is one word, without a table"))
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(

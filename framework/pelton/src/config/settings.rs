@@ -120,8 +120,7 @@ impl Settings {
     #[must_use]
     pub fn effective_drain_timeout(&self) -> Duration {
         let third = self.max_poll_interval() / 3;
-        self.drain_timeout
-            .unwrap_or_else(|| third.min(Duration::from_secs(10)))
+        self.drain_timeout.unwrap_or_else(|| third.min(Duration::from_secs(10)))
     }
 
     /// `max_poll_interval_ms` as a length of time.
@@ -182,15 +181,13 @@ pub struct AdminSettings {
     pub enabled: bool,
     /// Address and port; port 0 takes any free one. Default `127.0.0.1:9464`: only this machine,
     /// since the endpoint asks for no password.
+    #[serde(deserialize_with = "units::address")]
     pub listen: SocketAddr,
 }
 
 impl Default for AdminSettings {
     fn default() -> Self {
-        Self {
-            enabled: true,
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)),
-        }
+        Self { enabled: true, listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9464)) }
     }
 }
 
@@ -215,9 +212,6 @@ pub struct LogSettings {
 
 impl Default for LogSettings {
     fn default() -> Self {
-        Self {
-            filter: "info".to_owned(),
-            format: LogFormat::default(),
-        }
+        Self { filter: "info".to_owned(), format: LogFormat::default() }
     }
 }

@@ -50,10 +50,7 @@ impl Tree {
             *self = Self::empty();
         }
         if let Self::Table(table) = self {
-            table
-                .entry((*first).to_owned())
-                .or_insert_with(Self::empty)
-                .set(rest, value);
+            table.entry((*first).to_owned()).or_insert_with(Self::empty).set(rest, value);
         }
     }
 
@@ -189,11 +186,7 @@ impl Tree {
 
 /// `key` below `prefix`, as key paths are written.
 pub(super) fn joined(prefix: &str, key: &str) -> String {
-    if prefix.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{prefix}.{key}")
-    }
+    if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
 }
 
 #[cfg(test)]
@@ -221,9 +214,6 @@ mod tests {
     fn nested_tables_flatten_to_dotted_keys() {
         let mut kafka = Tree::empty();
         kafka.set(&["fetch", "wait", "max.ms"], leaf("10"));
-        assert_eq!(
-            kafka.flattened().child("fetch.wait.max.ms"),
-            Some(&leaf("10"))
-        );
+        assert_eq!(kafka.flattened().child("fetch.wait.max.ms"), Some(&leaf("10")));
     }
 }

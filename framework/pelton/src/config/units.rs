@@ -1,10 +1,12 @@
 //! How are times and sizes written? With their unit: `"25s"`, `"64MiB"`.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use bytesize::ByteSize;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A number of bytes, written with its unit.
 ///
@@ -148,10 +150,14 @@ pub(crate) mod optional_duration {
         from: D,
     ) -> Result<Option<Duration>, D::Error> {
         let text = Option::<String>::deserialize(from)?;
-        text.map(|text| parsed(&text))
-            .transpose()
-            .map_err(D::Error::custom)
+        text.map(|text| parsed(&text)).transpose().map_err(D::Error::custom)
     }
+}
+
+/// For `#[serde(deserialize_with)]`: an address with its port.
+pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
+    let hint = "write address:port, as in \"127.0.0.1:9464\" or \"[::1]:9464\"; a name won't do";
+    String::deserialize(from)?.trim().parse().map_err(|_| D::Error::custom(hint))
 }
 
 #[cfg(test)]
@@ -167,10 +173,7 @@ mod tests {
             assert_eq!(text.parse::<ByteCount>().unwrap().to_string(), text);
         }
         assert_eq!("64 MB".parse::<ByteCount>().unwrap().as_u64(), 64_000_000);
-        assert_eq!(
-            "1.5GiB".parse::<ByteCount>().unwrap(),
-            ByteCount::from_mib(1536)
-        );
+        assert_eq!("1.5GiB".parse::<ByteCount>().unwrap(), ByteCount::from_mib(1536));
     }
 
     #[test]

@@ -40,9 +40,7 @@ impl KafkaAdmin {
     ) -> Result<T, PortError> {
         let client = Arc::clone(&self.asking);
         let answer = tokio::task::spawn_blocking(move || question(&client)).await;
-        answer
-            .map_err(PortError::passing)?
-            .map_err(|error| port_error(what, &error))
+        answer.map_err(PortError::passing)?.map_err(|error| port_error(what, &error))
     }
 }
 
@@ -53,12 +51,9 @@ impl Admin for KafkaAdmin {
         self.ask("asking for a topic", move |client| {
             let metadata = client.fetch_metadata(Some(&topic), TIMEOUT)?;
             let found = metadata.topics().iter().find(|found| found.name() == topic);
-            let count = found
-                .filter(|found| found.error().is_none())
-                .map(|found| found.partitions().len());
-            Ok(count
-                .filter(|count| *count > 0)
-                .and_then(|count| i32::try_from(count).ok()))
+            let count =
+                found.filter(|found| found.error().is_none()).map(|found| found.partitions().len());
+            Ok(count.filter(|count| *count > 0).and_then(|count| i32::try_from(count).ok()))
         })
         .await
     }
@@ -76,9 +71,8 @@ impl Admin for KafkaAdmin {
         for (name, value) in &topic.settings {
             new = new.set(name, value);
         }
-        let options = AdminOptions::new()
-            .request_timeout(Some(TIMEOUT))
-            .operation_timeout(Some(TIMEOUT));
+        let options =
+            AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT));
         let results = match self.changing.create_topics([&new], &options).await {
             Ok(results) => results,
             Err(error) if is_unsupported(&error) => return Ok(Created::NoAdminCalls),
@@ -102,16 +96,10 @@ impl Admin for KafkaAdmin {
         };
         match results.into_iter().next() {
             Some(Ok(resource)) => Ok(Some(
-                resource
-                    .entries
-                    .into_iter()
-                    .filter_map(|e| e.value.map(|v| (e.name, v)))
-                    .collect(),
+                resource.entries.into_iter().filter_map(|e| e.value.map(|v| (e.name, v))).collect(),
             )),
             Some(Err(RDKafkaErrorCode::UnsupportedFeature)) | None => Ok(None),
-            Some(Err(code)) => Err(PortError::passing(format!(
-                "the settings of {topic}: {code}"
-            ))),
+            Some(Err(code)) => Err(PortError::passing(format!("the settings of {topic}: {code}"))),
         }
     }
 

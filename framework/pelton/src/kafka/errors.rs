@@ -37,11 +37,7 @@ pub(crate) fn port_error(what: &str, error: &KafkaError) -> PortError {
         Some(Code::InvalidArgument | Code::UnsupportedFeature | Code::InvalidTopic)
     );
     let reason = format!("{what}: {error}");
-    if lasting {
-        PortError::lasting(reason)
-    } else {
-        PortError::passing(reason)
-    }
+    if lasting { PortError::lasting(reason) } else { PortError::passing(reason) }
 }
 
 #[cfg(test)]
@@ -50,25 +46,12 @@ mod tests {
 
     #[test]
     fn only_errors_that_say_so_mean_lost() {
-        assert_eq!(
-            commit_status(Code::UnknownMemberId),
-            CommitStatus::MemberLost
-        );
-        assert_eq!(
-            commit_status(Code::FencedMemberEpoch),
-            CommitStatus::MemberLost
-        );
-        for code in [
-            Code::IllegalGeneration,
-            Code::RebalanceInProgress,
-            Code::StaleMemberEpoch,
-        ] {
+        assert_eq!(commit_status(Code::UnknownMemberId), CommitStatus::MemberLost);
+        assert_eq!(commit_status(Code::FencedMemberEpoch), CommitStatus::MemberLost);
+        for code in [Code::IllegalGeneration, Code::RebalanceInProgress, Code::StaleMemberEpoch] {
             assert_eq!(commit_status(code), CommitStatus::Retry, "{code:?}");
         }
         assert_eq!(commit_status(Code::RequestTimedOut), CommitStatus::Unknown);
-        assert_eq!(
-            commit_status(Code::GroupAuthorizationFailed),
-            CommitStatus::Retry
-        );
+        assert_eq!(commit_status(Code::GroupAuthorizationFailed), CommitStatus::Retry);
     }
 }

@@ -41,11 +41,7 @@ impl KafkaFetch {
         consumer.set_nonempty_callback(move || wake());
         let consumer = Arc::new(consumer);
         let queue = FetchQueue::new(Arc::clone(&consumer), waker);
-        Ok(Self {
-            queue,
-            consumer,
-            running: HashSet::new(),
-        })
+        Ok(Self { queue, consumer, running: HashSet::new() })
     }
 }
 
@@ -55,16 +51,14 @@ impl Fetch for KafkaFetch {
             // librdkafka accepts a second start and jumps; its header forbids it.
             self.stop(partition)?;
         }
-        self.queue
-            .start(&partition.topic_name(), partition.partition(), offset)?;
+        self.queue.start(&partition.topic_name(), partition.partition(), offset)?;
         self.running.insert(partition.clone());
         Ok(())
     }
 
     fn stop(&mut self, partition: &TopicPartition) -> Result<(), PortError> {
         if self.running.remove(partition) {
-            self.queue
-                .stop(&partition.topic_name(), partition.partition())?;
+            self.queue.stop(&partition.topic_name(), partition.partition())?;
         }
         Ok(())
     }
@@ -87,14 +81,7 @@ impl Fetch for KafkaFetch {
             match fetched.error {
                 RDKafkaErrorCode::NoError => {
                     let run = run.get_or_insert_with(|| Run::new(partition()));
-                    let Fetched {
-                        offset,
-                        timestamp,
-                        key,
-                        value,
-                        headers,
-                        ..
-                    } = fetched;
+                    let Fetched { offset, timestamp, key, value, headers, .. } = fetched;
                     run.push(offset, timestamp, key, value, headers);
                 }
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
@@ -104,10 +91,7 @@ impl Fetch for KafkaFetch {
                     });
                 }
                 RDKafkaErrorCode::PartitionEOF => {
-                    out.push(FetchEvent::End {
-                        partition: partition(),
-                        offset: fetched.offset,
-                    });
+                    out.push(FetchEvent::End { partition: partition(), offset: fetched.offset });
                 }
                 error => {
                     out.push(FetchEvent::Trouble {
@@ -121,8 +105,7 @@ impl Fetch for KafkaFetch {
     }
 
     fn end_offset(&self, partition: &TopicPartition) -> Option<i64> {
-        self.queue
-            .cached_end(partition.topic(), partition.partition())
+        self.queue.cached_end(partition.topic(), partition.partition())
     }
 
     fn close(self: Box<Self>) {

@@ -3,10 +3,7 @@
 //! The only `unsafe` of this crate. Each type owns its native handles and an `Arc` of the client
 //! they belong to, so they are always destroyed before it: `rd_kafka_destroy` hangs for ever
 //! while a queue made with `rd_kafka_queue_new` lives (FACTS).
-#![expect(
-    unsafe_code,
-    reason = "rust-rdkafka has no batch consume, no commit queue"
-)]
+#![expect(unsafe_code, reason = "rust-rdkafka has no batch consume, no commit queue")]
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_void};
@@ -80,10 +77,7 @@ pub(crate) struct CommitAnswer {
 
 impl<C: ConsumerContext + 'static> CommitQueue<C> {
     pub(crate) fn new(consumer: Arc<BaseConsumer<C>>, waker: Waker) -> Self {
-        Self {
-            queue: Queue::new(&consumer, waker),
-            consumer,
-        }
+        Self { queue: Queue::new(&consumer, waker), consumer }
     }
 
     /// Queues a commit; [`answer`](Self::answer) brings what became of it.
@@ -102,9 +96,7 @@ impl<C: ConsumerContext + 'static> CommitQueue<C> {
         };
         match RDKafkaErrorCode::from(code) {
             RDKafkaErrorCode::NoError => Ok(()),
-            code => Err(PortError::passing(format!(
-                "the commit was not queued: {code}"
-            ))),
+            code => Err(PortError::passing(format!("the commit was not queued: {code}"))),
         }
     }
 
@@ -130,11 +122,7 @@ impl<C: ConsumerContext + 'static> CommitQueue<C> {
             let id = u64::try_from(native::rd_kafka_event_opaque(event).addr()).unwrap_or(0);
             let error = native::rd_kafka_event_error(event).into();
             native::rd_kafka_event_destroy(event);
-            Some(CommitAnswer {
-                id,
-                error,
-                partitions,
-            })
+            Some(CommitAnswer { id, error, partitions })
         }
     }
 }
@@ -254,9 +242,7 @@ impl<C: ConsumerContext + 'static> FetchQueue<C> {
             native::rd_kafka_topic_new(client, text.as_ptr(), ptr::null_mut())
         };
         if handle.is_null() {
-            return Err(PortError::lasting(format!(
-                "no handle for the topic {name}"
-            )));
+            return Err(PortError::lasting(format!("no handle for the topic {name}")));
         }
         self.names.insert(handle.addr(), Arc::clone(name));
         self.topics.insert(Arc::clone(name), Topic(handle));
@@ -326,11 +312,7 @@ unsafe fn read<'a>(message: *mut native::rd_kafka_message_t, topic: &'a Arc<str>
             key: bytes((*message).key, (*message).key_len),
             value: bytes((*message).payload, (*message).len),
             timestamp: (timestamp >= 0).then_some(timestamp),
-            headers: if error == RDKafkaErrorCode::NoError {
-                headers(message)
-            } else {
-                Vec::new()
-            },
+            headers: if error == RDKafkaErrorCode::NoError { headers(message) } else { Vec::new() },
             error,
         }
     }

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -28,8 +28,8 @@ use crate::topic_partition::TopicPartition;
 /// partition Kafka answers only when it ends.
 const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Closing polls so often, 10 ms each, before it lets the client be.
-const CLOSE_POLLS: usize = 500;
+/// Closing may take so long before the client is left alone.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(crate) struct KafkaMember {
     commits: CommitQueue<MemberContext>,
@@ -94,14 +94,8 @@ impl ConsumerContext for MemberContext {
             (false, true) => RebalanceKind::Lost,
             (false, false) => RebalanceKind::Revoke,
         };
-        let mut rebalances = self
-            .rebalances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        rebalances.push_back(Rebalance {
-            kind,
-            list: list.clone(),
-        });
+        let mut rebalances = self.rebalances.lock().unwrap_or_else(PoisonError::into_inner);
+        rebalances.push_back(Rebalance { kind, list: list.clone() });
     }
 }
 
@@ -141,9 +135,7 @@ impl KafkaMember {
             waiting: None,
             left: false,
         };
-        member
-            .subscribe()
-            .map_err(|error| port_error("subscribing", &error))?;
+        member.subscribe().map_err(|error| port_error("subscribing", &error))?;
         Ok(member)
     }
 
@@ -157,11 +149,8 @@ impl KafkaMember {
             return None;
         }
         let context = self.consumer.context();
-        let rebalance = context
-            .rebalances
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()?;
+        let rebalance =
+            context.rebalances.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
         let partitions = names(&rebalance.list);
         let event = match rebalance.kind {
             RebalanceKind::Assign => MemberEvent::Assigned(partitions),
@@ -175,34 +164,21 @@ impl KafkaMember {
     fn next_answer(&self) -> Option<MemberEvent> {
         let answer = self.commits.answer()?;
         let overall = answer.error;
-        let statuses = answer
-            .partitions
-            .into_iter()
-            .map(|(topic, partition, own)| {
-                let code = if own == RDKafkaErrorCode::NoError {
-                    overall
-                } else {
-                    own
-                };
-                let status = commit_status(code);
-                if status != CommitStatus::Accepted {
-                    tracing::debug!(topic, partition, %code, "a commit was not accepted");
-                }
-                (TopicPartition::new(topic, partition), status)
-            });
-        Some(MemberEvent::CommitAnswered {
-            id: answer.id,
-            statuses: statuses.collect(),
-        })
+        let statuses = answer.partitions.into_iter().map(|(topic, partition, own)| {
+            let code = if own == RDKafkaErrorCode::NoError { overall } else { own };
+            let status = commit_status(code);
+            if status != CommitStatus::Accepted {
+                tracing::debug!(topic, partition, %code, "a commit was not accepted");
+            }
+            (TopicPartition::new(topic, partition), status)
+        });
+        Some(MemberEvent::CommitAnswered { id: answer.id, statuses: statuses.collect() })
     }
 
     fn next_error(&self) -> Option<MemberEvent> {
         let context = self.consumer.context();
-        let (error, reason) = context
-            .errors
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_front()?;
+        let (error, reason) =
+            context.errors.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
         Some(self.describe(&error, &reason))
     }
 
@@ -252,9 +228,7 @@ impl Member for KafkaMember {
             match self.consumer.poll(Duration::ZERO) {
                 Some(Err(error)) => return Some(self.describe(&error, "")),
                 Some(Ok(_record)) => {
-                    return Some(MemberEvent::Trouble(
-                        "a record came to the member".to_owned(),
-                    ));
+                    return Some(MemberEvent::Trouble("a record came to the member".to_owned()));
                 }
                 None => {}
             }
@@ -336,21 +310,17 @@ impl Member for KafkaMember {
             let _left_alone = ManuallyDrop::new(self);
             return;
         }
-        self.consumer
-            .context()
-            .inline
-            .store(true, Ordering::Release);
-        let closing = self.consumer.close_queue();
-        for _ in 0..CLOSE_POLLS {
-            if closing.is_err() || self.consumer.closed() {
-                return; // what remains is dropped: queue first, client last
-            }
-            if let Some(Err(error)) = self.consumer.poll(Duration::from_millis(10)) {
-                tracing::debug!(%error, "closing");
-            }
+        self.consumer.context().inline.store(true, Ordering::Release);
+        // Dropping the client closes it; that can take for ever, so it gets a thread of its own.
+        let (closed, waiting) = mpsc::channel();
+        let close = move || {
+            drop(self);
+            let _nobody_waits = closed.send(()).is_err();
+        };
+        let closing = std::thread::Builder::new().name("pelton-close".to_owned()).spawn(close);
+        if closing.is_err() || waiting.recv_timeout(CLOSE_TIMEOUT).is_err() {
+            tracing::warn!("the member's client did not close in time and is left alone");
         }
-        tracing::warn!("the member's client did not close in time and is left alone");
-        let _left_alone = ManuallyDrop::new(self);
     }
 }
 
@@ -378,9 +348,7 @@ impl CommittedOffsets for KafkaCommitted {
 fn committed(
     element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>,
 ) -> Result<Committed, PortError> {
-    element
-        .error()
-        .map_err(|error| port_error("reading committed offsets", &error))?;
+    element.error().map_err(|error| port_error("reading committed offsets", &error))?;
     Ok(Committed {
         partition: TopicPartition::new(element.topic(), element.partition()),
         offset: match element.offset() {
@@ -392,8 +360,5 @@ fn committed(
 }
 
 fn names(list: &TopicPartitionList) -> Vec<TopicPartition> {
-    list.elements()
-        .iter()
-        .map(|e| TopicPartition::new(e.topic(), e.partition()))
-        .collect()
+    list.elements().iter().map(|e| TopicPartition::new(e.topic(), e.partition())).collect()
 }

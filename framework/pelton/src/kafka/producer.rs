@@ -50,17 +50,12 @@ impl KafkaProducer {
         let client = config
             .create_with_context(ReportContext)
             .map_err(|error| port_error("the producer's client", &error))?;
-        Ok(Self {
-            client: Mutex::new(Some(client)),
-        })
+        Ok(Self { client: Mutex::new(Some(client)) })
     }
 
     /// A client of its own for the caller: clones share the native one.
     fn client(&self) -> Option<Client> {
-        self.client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -74,10 +69,7 @@ impl Producer for KafkaProducer {
         let client = self
             .client()
             .ok_or_else(|| SendError::Refused(PortError::lasting("the producer is closed")))?;
-        let ticket = Box::new(Ticket {
-            number: ticket,
-            reports: Arc::clone(reports),
-        });
+        let ticket = Box::new(Ticket { number: ticket, reports: Arc::clone(reports) });
         let mut outgoing = BaseRecord::<[u8], [u8], _>::with_opaque_to(&record.topic, ticket);
         outgoing.key = record.key.as_deref();
         outgoing.payload = record.value.as_deref();
@@ -86,27 +78,18 @@ impl Producer for KafkaProducer {
         if !record.headers.is_empty() {
             let mut headers = OwnedHeaders::new_with_capacity(record.headers.len());
             for (key, value) in &record.headers {
-                headers = headers.insert(Header {
-                    key,
-                    value: value.as_ref(),
-                });
+                headers = headers.insert(Header { key, value: value.as_ref() });
             }
             outgoing.headers = Some(headers);
         }
-        client
-            .send(outgoing)
-            .map_err(|(error, _)| match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::QueueFull) => SendError::Full,
-                _ => SendError::Refused(port_error("sending", &error)),
-            })
+        client.send(outgoing).map_err(|(error, _)| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::QueueFull) => SendError::Full,
+            _ => SendError::Refused(port_error("sending", &error)),
+        })
     }
 
     fn close(&self, graceful: bool) {
-        let client = self
-            .client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
         if !graceful {
             let _left_alone = ManuallyDrop::new(client);
         }

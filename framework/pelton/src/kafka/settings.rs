@@ -27,11 +27,7 @@ pub(crate) struct ClientSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// The classic protocol.
-    Classic {
-        strategy: &'static str,
-        session_ms: u64,
-        heartbeat_ms: u64,
-    },
+    Classic { strategy: &'static str, session_ms: u64, heartbeat_ms: u64 },
     /// KIP-848: sessions and heartbeats are the broker's; librdkafka refuses them.
     Consumer,
 }
@@ -79,15 +75,9 @@ impl ClientSettings {
         let mut config = self.with_defaults("member", &[]);
         config
             .set("group.id", &self.group_id)
-            .set(
-                "max.poll.interval.ms",
-                self.max_poll_interval_ms.to_string(),
-            )
+            .set("max.poll.interval.ms", self.max_poll_interval_ms.to_string())
             // New partitions and topics of a pattern are found by this refresh.
-            .set(
-                "topic.metadata.refresh.interval.ms",
-                self.discovery.as_millis().to_string(),
-            )
+            .set("topic.metadata.refresh.interval.ms", self.discovery.as_millis().to_string())
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("enable.partition.eof", "false")
@@ -98,11 +88,7 @@ impl ClientSettings {
             config.set("group.instance.id", instance);
         }
         match &self.protocol {
-            Protocol::Classic {
-                strategy,
-                session_ms,
-                heartbeat_ms,
-            } => {
+            Protocol::Classic { strategy, session_ms, heartbeat_ms } => {
                 config
                     .set("group.protocol", "classic")
                     .set("partition.assignment.strategy", *strategy)
@@ -138,10 +124,7 @@ impl ClientSettings {
             .set("auto.offset.reset", "error")
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            .set(
-                "enable.partition.eof",
-                if tell_ends { "true" } else { "false" },
-            )
+            .set("enable.partition.eof", if tell_ends { "true" } else { "false" })
             .set("isolation.level", "read_committed");
         config
     }
@@ -163,10 +146,7 @@ impl ClientSettings {
             // Java's default partitioner for keyed records.
             .set("partitioner", "murmur2_random")
             // A frozen process must find its old messages dead when it wakes.
-            .set(
-                "message.timeout.ms",
-                self.message_timeout.as_millis().to_string(),
-            );
+            .set("message.timeout.ms", self.message_timeout.as_millis().to_string());
         config
     }
 
@@ -251,12 +231,8 @@ mod tests {
     #[test]
     fn inv_1_no_client_commits_or_jumps_by_itself() {
         let settings = settings(Protocol::Consumer);
-        for config in [
-            settings.member(),
-            settings.fetcher(),
-            settings.restore(),
-            settings.asking(),
-        ] {
+        for config in [settings.member(), settings.fetcher(), settings.restore(), settings.asking()]
+        {
             assert_eq!(config.get("enable.auto.commit"), Some("false"));
             assert_eq!(config.get("enable.auto.offset.store"), Some("false"));
             assert_eq!(config.get("auto.offset.reset"), Some("error"));

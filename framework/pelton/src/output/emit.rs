@@ -82,8 +82,7 @@ impl Emit {
 
     /// One more header.
     pub fn header(mut self, name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
-        self.headers
-            .push((name.into(), Some(value.as_ref().to_vec())));
+        self.headers.push((name.into(), Some(value.as_ref().to_vec())));
         self
     }
 

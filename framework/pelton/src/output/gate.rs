@@ -21,11 +21,7 @@ pub(crate) struct SendGate {
 impl SendGate {
     /// A gate that takes a silence of more than `limit` for a thaw.
     pub(crate) fn new(now: Time, limit: Duration) -> Self {
-        Self {
-            last_beat: AtomicU64::new(now.0),
-            thaws: AtomicU64::new(0),
-            limit,
-        }
+        Self { last_beat: AtomicU64::new(now.0), thaws: AtomicU64::new(0), limit }
     }
 
     /// The poll loop is alive. Returns whether it was not, for too long.

@@ -82,10 +82,7 @@ impl Outbox {
     pub(crate) fn push(&mut self, records: impl IntoIterator<Item = OutRecord>) {
         for record in records {
             self.bytes += record.bytes();
-            self.records.push_back(Pending {
-                record,
-                delivered: false,
-            });
+            self.records.push_back(Pending { record, delivered: false });
         }
     }
 
@@ -93,11 +90,7 @@ impl Outbox {
     /// Returns the seal's number.
     pub(crate) fn seal(&mut self, offset: Offset) -> u64 {
         self.sealed += 1;
-        self.seals.push_back(Seal {
-            number: self.sealed,
-            offset,
-            before: self.end_ticket(),
-        });
+        self.seals.push_back(Seal { number: self.sealed, offset, before: self.end_ticket() });
         self.sealed
     }
 
@@ -107,9 +100,7 @@ impl Outbox {
             return None;
         }
         let at = usize::try_from(self.next_ticket - self.first_ticket).ok()?;
-        self.records
-            .get(at)
-            .map(|pending| (self.next_ticket, &pending.record))
+        self.records.get(at).map(|pending| (self.next_ticket, &pending.record))
     }
 
     /// The record of [`next_to_send`](Self::next_to_send) was queued.
@@ -120,18 +111,14 @@ impl Outbox {
 
     /// The record of [`next_to_send`](Self::next_to_send) was refused at once.
     pub(crate) fn refused(&mut self) {
-        self.flow = Flow::Settling {
-            from: self.next_ticket,
-        };
+        self.flow = Flow::Settling { from: self.next_ticket };
         self.settle();
     }
 
     /// A report has come in. Returns whether the outbox has just become blocked.
     pub(crate) fn reported(&mut self, ticket: u64, delivered: bool) -> bool {
         self.unreported = self.unreported.saturating_sub(1);
-        let at = ticket
-            .checked_sub(self.first_ticket)
-            .and_then(|at| usize::try_from(at).ok());
+        let at = ticket.checked_sub(self.first_ticket).and_then(|at| usize::try_from(at).ok());
         let Some(pending) = at.and_then(|at| self.records.get_mut(at)) else {
             return false;
         };
@@ -178,10 +165,7 @@ impl Outbox {
     /// The newest seal before which everything is delivered, once.
     pub(crate) fn take_durable(&mut self) -> Option<Seal> {
         if self.flow == Flow::Flowing {
-            while self
-                .records
-                .front()
-                .is_some_and(|pending| pending.delivered)
+            while self.records.front().is_some_and(|pending| pending.delivered)
                 && self.first_ticket < self.next_ticket
             {
                 if let Some(pending) = self.records.pop_front() {
@@ -191,11 +175,7 @@ impl Outbox {
             }
         }
         let mut durable = None;
-        while self
-            .seals
-            .front()
-            .is_some_and(|seal| seal.before <= self.first_ticket)
-        {
+        while self.seals.front().is_some_and(|seal| seal.before <= self.first_ticket) {
             durable = self.seals.pop_front();
         }
         durable
@@ -260,10 +240,7 @@ mod tests {
         outbox.reported(1, true);
         assert_eq!(outbox.take_durable(), None);
         outbox.reported(0, true);
-        assert_eq!(
-            outbox.take_durable().map(|seal| seal.offset),
-            Some(Offset(5))
-        );
+        assert_eq!(outbox.take_durable().map(|seal| seal.offset), Some(Offset(5)));
         assert!(outbox.is_empty());
     }
 
@@ -271,10 +248,7 @@ mod tests {
     fn a_seal_without_effects_is_durable_at_once() {
         let mut outbox = Outbox::new();
         outbox.seal(Offset(5));
-        assert_eq!(
-            outbox.take_durable().map(|seal| seal.offset),
-            Some(Offset(5))
-        );
+        assert_eq!(outbox.take_durable().map(|seal| seal.offset), Some(Offset(5)));
     }
 
     #[test]
@@ -296,10 +270,7 @@ mod tests {
             outbox.reported(ticket, true);
         }
         outbox.seal(Offset(9));
-        assert_eq!(
-            outbox.take_durable().map(|seal| seal.offset),
-            Some(Offset(9))
-        );
+        assert_eq!(outbox.take_durable().map(|seal| seal.offset), Some(Offset(9)));
     }
 
     #[test]

@@ -43,10 +43,8 @@ const OUTBOX_BYTES: usize = 16 * 1024 * 1024;
 const SEND_RETRY: Duration = Duration::from_millis(5);
 
 /// Between two proofs of ownership for an outbox that failed.
-const RESEND: RetryPolicy = RetryPolicy {
-    initial: Duration::from_millis(200),
-    max: Duration::from_secs(5),
-};
+const RESEND: RetryPolicy =
+    RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(5) };
 
 /// After so many records the poll loop hears of progress even within a run.
 const PROGRESS_RECORDS: u64 = 64;
@@ -86,6 +84,7 @@ pub(crate) struct Lease {
     pub(crate) alive: Arc<AtomicBool>,
     /// Timestamp of the oldest record that is not done, or -1.
     pub(crate) oldest: Arc<AtomicI64>,
+    pub(crate) metrics: PartitionMetrics,
 }
 
 /// A run whose bytes are still needed, and the index of its first record.
@@ -141,10 +140,7 @@ pub(crate) enum Step {
 }
 
 impl Desk {
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "called once, by the task that owns it"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "called once, by the task that owns it")]
     pub(crate) fn new(
         id: PartitionId,
         epoch: Epoch,
@@ -163,13 +159,9 @@ impl Desk {
         Self {
             id,
             epoch,
-            metrics: PartitionMetrics::new(place.partition.topic(), place.partition.partition()),
+            metrics: lease.metrics.clone(),
             next_tick: spec.tick_every.map(|interval| now + interval),
-            proof: Proof {
-                proved: shared.gate.thaws(),
-                asked: None,
-                not_before: now,
-            },
+            proof: Proof { proved: shared.gate.thaws(), asked: None, not_before: now },
             place,
             shared,
             spec,
@@ -226,10 +218,7 @@ impl Desk {
     }
 
     fn take_run(&mut self, run: Run) {
-        let items = run.offsets().map(|offset| Item {
-            offset: Offset(offset),
-            unit: 0,
-        });
+        let items = run.offsets().map(|offset| Item { offset: Offset(offset), unit: 0 });
         let bytes = run.bytes();
         let records = run.len();
         if self.state != State::Running {
@@ -248,10 +237,7 @@ impl Desk {
             });
             return;
         }
-        self.runs.push_back(Held {
-            first,
-            run: Arc::new(run),
-        });
+        self.runs.push_back(Held { first, run: Arc::new(run) });
     }
 
     /// The index the next record to arrive will get.
@@ -268,11 +254,7 @@ impl Desk {
     }
 
     fn committed(&mut self, offset: Offset, proof: bool) {
-        while self
-            .sealed
-            .front()
-            .is_some_and(|(_, sealed)| *sealed <= offset)
-        {
+        while self.sealed.front().is_some_and(|(_, sealed)| *sealed <= offset) {
             let Some((number, _)) = self.sealed.pop_front() else {
                 break;
             };
@@ -336,15 +318,7 @@ impl Desk {
             return Step::Wait(self.wake());
         }
         match self.schedule.next(now) {
-            Next::Start {
-                index,
-                offset,
-                attempt,
-            } => Step::Handle {
-                index,
-                offset,
-                attempt,
-            },
+            Next::Start { index, offset, attempt } => Step::Handle { index, offset, attempt },
             Next::WaitUntil(at) => Step::Wait(Some(self.wake().map_or(at, |wake| wake.min(at)))),
             Next::Idle => Step::Wait(self.wake()),
         }
@@ -354,20 +328,13 @@ impl Desk {
         if self.schedule.is_running() {
             return Step::Wait(self.wake());
         }
-        if self
-            .sealed
-            .back()
-            .is_none_or(|(_, offset)| *offset != self.schedule.committable())
+        if self.sealed.back().is_none_or(|(_, offset)| *offset != self.schedule.committable())
             || self.progress.dirty
         {
             self.seal();
             self.pump(now);
         }
-        if self.outbox.is_empty() {
-            Step::Drained
-        } else {
-            Step::Wait(self.wake())
-        }
+        if self.outbox.is_empty() { Step::Drained } else { Step::Wait(self.wake()) }
     }
 
     fn flush_due(&self, now: Time, draining: bool) -> bool {
@@ -377,9 +344,7 @@ impl Desk {
         draining
             || self.flush_wanted
             || self.handled.len() >= records
-            || self
-                .handled_since
-                .is_some_and(|since| now.since(since) >= interval)
+            || self.handled_since.is_some_and(|since| now.since(since) >= interval)
     }
 
     /// When something is due without a command, at the latest.
@@ -390,33 +355,21 @@ impl Desk {
         };
         let proof = (self.outbox.is_blocked() && self.proof.asked.is_none())
             .then_some(self.proof.not_before);
-        [self.send_again_at, self.next_tick, flush, proof]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.send_again_at, self.next_tick, flush, proof].into_iter().flatten().min()
     }
 
     /// Must the attempt at hand be cut off?
     pub(crate) fn must_cut(&self) -> bool {
-        matches!(
-            self.state,
-            State::Closed(_) | State::Draining { cancelled: true }
-        )
+        matches!(self.state, State::Closed(_) | State::Draining { cancelled: true })
     }
 
     // --- records --------------------------------------------------------------------------
 
     /// The run that holds the record with this index, and its place in it.
     pub(crate) fn record(&self, index: u64) -> Option<(Arc<Run>, usize)> {
-        let at = self
-            .runs
-            .partition_point(|held| held.first <= index)
-            .checked_sub(1)?;
+        let at = self.runs.partition_point(|held| held.first <= index).checked_sub(1)?;
         let held = self.runs.get(at)?;
-        Some((
-            Arc::clone(&held.run),
-            usize::try_from(index - held.first).ok()?,
-        ))
+        Some((Arc::clone(&held.run), usize::try_from(index - held.first).ok()?))
     }
 
     /// The record is done: its effects and its offset enter the outbox together.
@@ -466,10 +419,7 @@ impl Desk {
             return false;
         }
         self.halt();
-        self.tell(Event::ResetWanted {
-            partition: self.id,
-            epoch: self.epoch,
-        });
+        self.tell(Event::ResetWanted { partition: self.id, epoch: self.epoch });
         true
     }
 
@@ -531,11 +481,7 @@ impl Desk {
     }
 
     fn tell_progress(&mut self) {
-        let Freed {
-            records,
-            bytes,
-            dirty,
-        } = std::mem::take(&mut self.progress);
+        let Freed { records, bytes, dirty } = std::mem::take(&mut self.progress);
         self.tell(Event::Progressed {
             partition: self.id,
             epoch: self.epoch,
@@ -559,8 +505,7 @@ impl Desk {
             };
             let writes = layers.seal(number);
             if let Some(changelog) = &declared.changelog {
-                self.outbox
-                    .push(changelog_records(changelog, partition, writes));
+                self.outbox.push(changelog_records(changelog, partition, writes));
             }
         }
         drop(stores);
@@ -569,11 +514,7 @@ impl Desk {
         self.sealed.push_back((number, offset));
         self.progress.dirty = false;
         if Bug::CommitBeforeDelivery.is(self.shared.plan.bug) {
-            self.tell(Event::Sealed {
-                partition: self.id,
-                epoch: self.epoch,
-                offset,
-            });
+            self.tell(Event::Sealed { partition: self.id, epoch: self.epoch, offset });
         }
     }
 
@@ -583,12 +524,7 @@ impl Desk {
         self.ask_for_proof(now);
         while let Some((ticket, record)) = self.outbox.next_to_send() {
             let ours = self.lease.alive.load(Ordering::Acquire);
-            if !ours
-                || !self
-                    .shared
-                    .gate
-                    .is_open(self.shared.host.now(), self.proof.proved)
-            {
+            if !ours || !self.shared.gate.is_open(self.shared.host.now(), self.proof.proved) {
                 self.send_again_at = Some(now + SEND_RETRY);
                 break;
             }
@@ -608,13 +544,9 @@ impl Desk {
         }
         if let Some(seal) = self.outbox.take_durable() {
             let (partition, epoch) = (self.id, self.epoch);
-            self.tell(Event::Sealed {
-                partition,
-                epoch,
-                offset: seal.offset,
-            });
+            self.tell(Event::Sealed { partition, epoch, offset: seal.offset });
         }
-        self.metrics.output_blocked(self.outbox.is_blocked());
+        self.metrics.output_blocked.set(f64::from(u8::from(self.outbox.is_blocked())));
     }
 
     /// After a thaw, and before a resend, the group must confirm that the partition is ours.
@@ -627,10 +559,7 @@ impl Desk {
         let resend = self.outbox.is_blocked() && now >= self.proof.not_before;
         if self.proof.asked.is_none() && (thawed || resend) {
             self.proof.asked = Some(thaws);
-            self.tell(Event::ProofWanted {
-                partition: self.id,
-                epoch: self.epoch,
-            });
+            self.tell(Event::ProofWanted { partition: self.id, epoch: self.epoch });
         }
     }
 
@@ -638,10 +567,7 @@ impl Desk {
 
     pub(crate) fn drained(&mut self) {
         self.state = State::Drained;
-        self.tell(Event::Drained {
-            partition: self.id,
-            epoch: self.epoch,
-        });
+        self.tell(Event::Drained { partition: self.id, epoch: self.epoch });
     }
 
     /// The worker can't go on with this partition: nothing starts any more.
@@ -662,27 +588,14 @@ impl Desk {
     }
 
     pub(crate) fn observe_start(&self, offset: Offset, attempt: u32, timestamp_ms: Option<i64>) {
-        self.lease
-            .oldest
-            .store(timestamp_ms.unwrap_or(-1), Ordering::Relaxed);
+        self.lease.oldest.store(timestamp_ms.unwrap_or(-1), Ordering::Relaxed);
         let (partition, epoch) = (&self.place.partition, self.epoch.0);
-        self.shared.observe(&Observation::Start {
-            partition,
-            epoch,
-            offset: offset.0,
-            attempt,
-        });
+        self.shared.observe(&Observation::Start { partition, epoch, offset: offset.0, attempt });
     }
 
     pub(crate) fn observe_end(&self, offset: Offset, attempt: u32, outcome: RecordOutcome) {
         let (partition, epoch) = (&self.place.partition, self.epoch.0);
         let offset = offset.0;
-        self.shared.observe(&Observation::End {
-            partition,
-            epoch,
-            offset,
-            attempt,
-            outcome,
-        });
+        self.shared.observe(&Observation::End { partition, epoch, offset, attempt, outcome });
     }
 }

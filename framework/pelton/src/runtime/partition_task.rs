@@ -24,7 +24,7 @@ use crate::runtime::prepare::prepare;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent};
 use crate::runtime::slot::{Called, Slot};
 use crate::state::Stores;
-use crate::telemetry::{Observation, RecordOutcome};
+use crate::telemetry::{Observation, PartitionMetrics, RecordOutcome};
 use crate::topic_partition::TopicPartition;
 
 /// What a partition's task is made from.
@@ -40,6 +40,7 @@ pub(crate) struct TaskParts {
     pub(crate) events: EventSender,
     pub(crate) alive: Arc<AtomicBool>,
     pub(crate) oldest: Arc<AtomicI64>,
+    pub(crate) metrics: PartitionMetrics,
     pub(crate) cancelled: watch::Receiver<bool>,
 }
 
@@ -66,18 +67,10 @@ pub(crate) async fn run<H: Handler>(mut parts: TaskParts, factory: HandlerFactor
         return end(&mut slot, closing).await;
     }
     let (partition, epoch) = (desk.id, desk.epoch);
-    let start = Observation::Started {
-        partition: &parts.partition,
-        epoch: epoch.0,
-        position: position.0,
-    };
+    let start =
+        Observation::Started { partition: &parts.partition, epoch: epoch.0, position: position.0 };
     desk.shared.observe(&start);
-    let restored = Event::Restored {
-        partition,
-        epoch,
-        position,
-        committed,
-    };
+    let restored = Event::Restored { partition, epoch, position, committed };
     parts.events.send(TaskEvent::Engine(restored));
     let closing = go(&mut desk, &mut slot, &mut parts.commands).await;
     end(&mut slot, closing).await;
@@ -103,11 +96,7 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
         }
     };
     let (partition, epoch) = (parts.id, parts.epoch);
-    parts.events.send(TaskEvent::Settled {
-        partition,
-        epoch,
-        partitions: prepared.settled,
-    });
+    parts.events.send(TaskEvent::Settled { partition, epoch, partitions: prepared.settled });
     let mut bound = vec![None; parts.shared.plan.stores.len()];
     for (at, store) in parts.spec.stores.iter().enumerate() {
         if let Some(place) = bound.get_mut(*store) {
@@ -135,6 +124,7 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
         Lease {
             alive: Arc::clone(&parts.alive),
             oldest: Arc::clone(&parts.oldest),
+            metrics: parts.metrics.clone(),
         },
         position,
     );
@@ -203,22 +193,8 @@ async fn go<H: Handler>(
         }
         match desk.step(now) {
             Step::Closed(closing) => return closing,
-            Step::Handle {
-                index,
-                offset,
-                attempt,
-            } => {
-                handle(
-                    desk,
-                    slot,
-                    commands,
-                    Turn {
-                        index,
-                        offset,
-                        attempt,
-                    },
-                )
-                .await;
+            Step::Handle { index, offset, attempt } => {
+                handle(desk, slot, commands, Turn { index, offset, attempt }).await;
                 busy += 1;
                 if busy % 64 == 0 {
                     tokio::task::yield_now().await; // other partitions share this thread
@@ -313,7 +289,7 @@ async fn handle<H: Handler>(
     let begun = desk.now();
     let called = supervise(desk, commands, slot.handle(&record, turn.attempt)).await;
     let now = desk.now();
-    desk.metrics.handled(now.since(begun));
+    desk.metrics.handler_seconds.record(now.since(begun));
     let outcome = match called {
         Some(Called::Done(effects)) => {
             desk.observe_end(turn.offset, turn.attempt, RecordOutcome::Done);
@@ -337,7 +313,10 @@ async fn handle<H: Handler>(
             RecordOutcome::Cancelled
         }
     };
-    desk.metrics.outcome(outcome);
+    desk.metrics.records(outcome).increment(1);
+    if matches!(outcome, RecordOutcome::Retry | RecordOutcome::Panicked) {
+        desk.metrics.retries.increment(1);
+    }
 }
 
 /// The handler returned an error: try again, skip, or stop.
@@ -360,11 +339,7 @@ fn failed(desk: &mut Desk, turn: Turn, error: &HandlerError, now: Time) -> Recor
         _ => {
             desk.not_done(turn.index, Finish::Cancelled, now);
             let error = if error.is_invalid() {
-                WorkerError::InvalidRecord {
-                    partition,
-                    offset,
-                    reason: error.to_string(),
-                }
+                WorkerError::InvalidRecord { partition, offset, reason: error.to_string() }
             } else {
                 handler_failed(desk, turn.offset, error)
             };

@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use pelton_engine::{
     Action, Bug, Closing, CommitItem, CommitStatus, Engine, Envelope, Epoch, Event, Offset,
-    PartitionId, RunInfo, SilentAction, Time,
+    PartitionId, PartitionView, RunInfo, SilentAction, Time,
 };
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+use crate::admin::PartitionStatus;
 use crate::error::WorkerError;
 use crate::ports::{CommitEntry, Fetch, FetchEvent, Member, MemberEvent};
 use crate::record::Run;
@@ -23,7 +24,7 @@ use crate::runtime::desk::Command;
 use crate::runtime::partition_task::TaskParts;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent};
 use crate::runtime::status::{StatusBoard, partition_status};
-use crate::telemetry::{CommitOutcome, Observation, WorkerMetrics};
+use crate::telemetry::{CommitOutcome, Observation, PartitionMetrics, WorkerMetrics};
 use crate::topic_partition::TopicPartition;
 
 /// The loop looks around at least so often: it is also the gate's pulse.
@@ -65,6 +66,7 @@ struct Task {
     settled: u32,
     /// Timestamp of the oldest record that is not done, or -1.
     oldest: Arc<AtomicI64>,
+    metrics: PartitionMetrics,
 }
 
 struct SentCommit {
@@ -113,10 +115,7 @@ impl Names {
     }
 
     fn ids(&mut self, partitions: &[TopicPartition]) -> Vec<PartitionId> {
-        partitions
-            .iter()
-            .map(|partition| self.id(partition))
-            .collect()
+        partitions.iter().map(|partition| self.id(partition)).collect()
     }
 
     fn name(&self, id: PartitionId) -> Option<&TopicPartition> {
@@ -136,6 +135,13 @@ pub(crate) struct LoopParts {
     pub(crate) incarnation: String,
     pub(crate) cluster: Option<String>,
     pub(crate) status: Arc<StatusBoard>,
+    pub(crate) metrics: WorkerMetrics,
+}
+
+impl std::fmt::Debug for PollLoop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PollLoop").field("engine", &self.engine).finish_non_exhaustive()
+    }
 }
 
 impl PollLoop {
@@ -157,7 +163,7 @@ impl PollLoop {
             incarnation: parts.incarnation,
             cluster: parts.cluster,
             status: parts.status,
-            metrics: WorkerMetrics::new(),
+            metrics: parts.metrics,
             next_status: Time::ZERO,
             failure: None,
             ending: Ending::No,
@@ -187,11 +193,7 @@ impl PollLoop {
             return Turn::Over;
         }
         let pulse = now + PULSE;
-        Turn::Again(if more {
-            now
-        } else {
-            wake.map_or(pulse, |wake| wake.min(pulse))
-        })
+        Turn::Again(if more { now } else { wake.map_or(pulse, |wake| wake.min(pulse)) })
     }
 
     /// Begins a graceful shutdown; a second call changes nothing.
@@ -206,16 +208,8 @@ impl PollLoop {
         let limit = self.shared.plan.shutdown_timeout;
         let cancel_at = now + limit * 6 / 10;
         let release_at = now + limit * 8 / 10;
-        self.ending = Ending::Draining {
-            give_up_at: now + limit * 9 / 10,
-        };
-        self.tell(
-            now,
-            Event::Shutdown {
-                cancel_at,
-                release_at,
-            },
-        );
+        self.ending = Ending::Draining { give_up_at: now + limit * 9 / 10 };
+        self.tell(now, Event::Shutdown { cancel_at, release_at });
     }
 
     /// Ends the clients. Returns why the worker ended, if not by request.
@@ -250,25 +244,22 @@ impl PollLoop {
             MemberEvent::Assigned(partitions) => {
                 tracing::info!(partitions = %list(&partitions), "assigned");
                 self.status.joined();
-                self.metrics.rebalanced("assigned");
+                self.metrics.assigned.increment(1);
                 let ids = self.names.ids(&partitions);
                 self.tell(now, Event::Assigned { partitions: ids });
             }
             MemberEvent::Revoked(partitions) => {
                 tracing::info!(partitions = %list(&partitions), "revoked");
-                self.metrics.rebalanced("revoked");
+                self.metrics.revoked.increment(1);
                 let ids = self.names.ids(&partitions);
                 for id in &ids {
-                    self.observe(*id, |partition, epoch| Observation::Revoked {
-                        partition,
-                        epoch,
-                    });
+                    self.observe(*id, |partition, epoch| Observation::Revoked { partition, epoch });
                 }
                 self.tell(now, Event::Revoked { partitions: ids });
             }
             MemberEvent::Lost(partitions) => {
                 tracing::warn!(partitions = %list(&partitions), "lost: what was not committed runs again elsewhere");
-                self.metrics.rebalanced("lost");
+                self.metrics.lost.increment(1);
                 let ids = self.names.ids(&partitions);
                 self.tell(now, Event::Lost { partitions: ids });
             }
@@ -288,15 +279,9 @@ impl PollLoop {
     fn task_event(&mut self, now: Time, event: TaskEvent) {
         match event {
             TaskEvent::Engine(event) => self.tell(now, event),
-            TaskEvent::Settled {
-                partition,
-                epoch,
-                partitions,
-            } => {
-                if let Some(task) = self
-                    .tasks
-                    .get_mut(&partition)
-                    .filter(|task| task.epoch == epoch)
+            TaskEvent::Settled { partition, epoch, partitions } => {
+                if let Some(task) =
+                    self.tasks.get_mut(&partition).filter(|task| task.epoch == epoch)
                 {
                     task.settled = partitions;
                 }
@@ -314,8 +299,7 @@ impl PollLoop {
     /// Hands over what has been fetched. Returns whether there may be more.
     fn take_records(&mut self, now: Time) -> bool {
         let mut fetched = std::mem::take(&mut self.fetched);
-        self.fetch
-            .poll(self.shared.plan.max_poll_records, &mut fetched);
+        self.fetch.poll(self.shared.plan.max_poll_records, &mut fetched);
         let more = !fetched.is_empty();
         for event in fetched.drain(..) {
             match event {
@@ -345,28 +329,16 @@ impl PollLoop {
             bytes: u64::try_from(run.bytes()).unwrap_or(u64::MAX),
         };
         self.at_hand = Some(run);
-        self.tell(
-            now,
-            Event::Fetched {
-                partition,
-                run: info,
-            },
-        );
+        self.tell(now, Event::Fetched { partition, run: info });
         self.at_hand = None;
     }
 
     fn commit_answered(&mut self, now: Time, id: u64, statuses: &[(TopicPartition, CommitStatus)]) {
-        let statuses: Vec<_> = statuses
-            .iter()
-            .map(|(name, status)| (self.names.id(name), *status))
-            .collect();
+        let statuses: Vec<_> =
+            statuses.iter().map(|(name, status)| (self.names.id(name), *status)).collect();
         if let Some(sent) = self.commit.take_if(|sent| sent.id == id) {
             self.observe_answers(&sent, &statuses);
         }
-        let accepted = statuses
-            .iter()
-            .any(|(_, status)| *status == CommitStatus::Accepted);
-        self.metrics.committed(accepted);
         self.tell(now, Event::CommitAnswered { id, statuses });
     }
 
@@ -380,6 +352,7 @@ impl PollLoop {
                     CommitOutcome::Refused
                 }
             };
+            self.metrics.commit(outcome).increment(1);
             if let Some(partition) = self.names.name(item.partition) {
                 let (id, epoch, offset) = (sent.id, item.epoch.0, item.offset.0);
                 self.shared.observe(&Observation::CommitKnown {
@@ -398,11 +371,7 @@ impl PollLoop {
         tracing::warn!(
             "the process stood still for longer than half its session; outputs wait for proof of ownership"
         );
-        let all: Vec<_> = self
-            .tasks
-            .iter()
-            .map(|(id, task)| (*id, task.epoch))
-            .collect();
+        let all: Vec<_> = self.tasks.iter().map(|(id, task)| (*id, task.epoch)).collect();
         for (partition, epoch) in all {
             self.tell(now, Event::ProofWanted { partition, epoch });
         }
@@ -428,13 +397,8 @@ impl PollLoop {
             Action::Restore { partition, epoch } => self.restore(partition, epoch),
             Action::StartFetch { partition, from } => self.start_fetch(now, partition, from),
             Action::StopFetch { partition } => self.stop_fetch(partition),
-            Action::Deliver {
-                partition,
-                skip_below,
-            } => self.deliver(partition, skip_below),
-            Action::Backwards {
-                partition, offset, ..
-            } => {
+            Action::Deliver { partition, skip_below } => self.deliver(partition, skip_below),
+            Action::Backwards { partition, offset, .. } => {
                 if let Some(name) = self.names.name(partition).cloned() {
                     self.out_of_range(&name, offset.0);
                 }
@@ -448,30 +412,15 @@ impl PollLoop {
                 }
                 self.command(partition, Command::Cancel);
             }
-            Action::Close {
-                partition,
-                epoch,
-                closing,
-            } => self.close(partition, epoch, closing),
+            Action::Close { partition, epoch, closing } => self.close(partition, epoch, closing),
             Action::Commit { id, items } => self.send_commit(now, id, items),
-            Action::Committed {
-                partition,
-                offset,
-                proof,
-            } => {
+            Action::Committed { partition, offset, proof } => {
                 self.command(partition, Command::Committed { offset, proof });
             }
-            Action::Silent {
-                partition,
-                what: SilentAction::FetchedAnew,
-            } => {
+            Action::Silent { partition, what: SilentAction::FetchedAnew } => {
                 tracing::warn!(partition = %self.show(partition), "nothing came although there is lag; the fetch was started anew");
-                self.metrics.silent();
             }
-            Action::Silent {
-                partition,
-                what: SilentAction::StillRestoring,
-            } => {
+            Action::Silent { partition, what: SilentAction::StillRestoring } => {
                 tracing::warn!(partition = %self.show(partition), "the partition has not started yet");
             }
             Action::Rejoin => {
@@ -487,20 +436,16 @@ impl PollLoop {
             return;
         };
         let inputs = Arc::clone(&self.shared.plan.inputs);
-        let Some(input) = inputs
-            .iter()
-            .find(|input| input.subscription.matches(name.topic()))
+        let Some(input) = inputs.iter().find(|input| input.subscription.matches(name.topic()))
         else {
             tracing::error!(partition = %name, "no input is declared for this topic");
             return;
         };
-        self.shared.observe(&Observation::Assigned {
-            partition: &name,
-            epoch: epoch.0,
-        });
+        self.shared.observe(&Observation::Assigned { partition: &name, epoch: epoch.0 });
         let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
         let alive = Arc::new(AtomicBool::new(true));
         let oldest = Arc::new(AtomicI64::new(-1));
+        let metrics = self.metrics.partition(name.topic(), name.partition());
         let (cancel, cancelled) = watch::channel(false);
         let parts = TaskParts {
             id: partition,
@@ -513,19 +458,13 @@ impl PollLoop {
             events: self.events.clone(),
             alive: Arc::clone(&alive),
             oldest: Arc::clone(&oldest),
+            metrics: metrics.clone(),
             cancelled,
         };
         self.runtime.spawn(input.slots.task(parts));
         self.tasks.insert(
             partition,
-            Task {
-                epoch,
-                commands,
-                alive,
-                cancel,
-                settled: 0,
-                oldest,
-            },
+            Task { epoch, commands, alive, cancel, settled: 0, oldest, metrics },
         );
     }
 
@@ -535,12 +474,7 @@ impl PollLoop {
         };
         if let Err(error) = self.fetch.start(&name, from.0) {
             tracing::error!(partition = %name, %error, "the fetch could not be started");
-            self.fail(
-                now,
-                WorkerError::Client {
-                    reason: format!("fetching {name}: {error}"),
-                },
-            );
+            self.fail(now, WorkerError::Client { reason: format!("fetching {name}: {error}") });
         }
     }
 
@@ -551,7 +485,9 @@ impl PollLoop {
         if let Err(error) = self.fetch.stop(name) {
             tracing::warn!(partition = %name, %error, "the fetch could not be stopped");
         }
-        self.metrics.fetch_stopped();
+        if let Some(task) = self.tasks.get(&partition) {
+            task.metrics.fetch_stops.increment(1);
+        }
     }
 
     fn deliver(&mut self, partition: PartitionId, skip_below: Offset) {
@@ -561,7 +497,10 @@ impl PollLoop {
         let skipped = run.skip_below(skip_below.0);
         if skipped > 0 {
             tracing::warn!(partition = %run.partition(), skipped, "records came twice from the client and were dropped");
-            self.metrics.redelivered(skipped);
+            if let Some(task) = self.tasks.get(&partition) {
+                let skipped = u64::try_from(skipped).unwrap_or(u64::MAX);
+                task.metrics.redelivered_records.increment(skipped);
+            }
         }
         if !run.is_empty() {
             self.command(partition, Command::Run(run));
@@ -583,6 +522,7 @@ impl PollLoop {
             self.tasks.insert(partition, task);
             return;
         }
+        task.metrics.released();
         task.alive.store(false, Ordering::Release);
         task.cancel.send_replace(true);
         let _ended = task.commands.send(Command::Close(closing)).is_err();
@@ -602,10 +542,7 @@ impl PollLoop {
             let Some(partition) = self.names.name(item.partition) else {
                 continue;
             };
-            let settled = self
-                .tasks
-                .get(&item.partition)
-                .map_or(0, |task| task.settled);
+            let settled = self.tasks.get(&item.partition).map_or(0, |task| task.settled);
             let envelope = Envelope {
                 cluster: self.cluster.clone(),
                 partitions: settled,
@@ -613,34 +550,20 @@ impl PollLoop {
                 done_set: String::new(),
             };
             let (epoch, offset) = (item.epoch.0, item.offset.0);
-            self.shared.observe(&Observation::CommitTried {
-                id,
-                partition,
-                epoch,
-                offset,
-            });
+            self.shared.observe(&Observation::CommitTried { id, partition, epoch, offset });
             let metadata = envelope.encode();
-            entries.push(CommitEntry {
-                partition: partition.clone(),
-                offset,
-                metadata,
-            });
+            entries.push(CommitEntry { partition: partition.clone(), offset, metadata });
         }
         self.commit = Some(SentCommit { id, items });
         if let Err(error) = self.member.commit(id, &entries) {
             tracing::warn!(%error, "the commit could not be sent; it will be tried again");
-            let statuses: Vec<_> = entries
-                .into_iter()
-                .map(|entry| (entry.partition, CommitStatus::Retry))
-                .collect();
+            let statuses: Vec<_> =
+                entries.into_iter().map(|entry| (entry.partition, CommitStatus::Retry)).collect();
             // Answered later, as every commit is: an answer within its own sending would
             // send it again at once.
             self.events.send(TaskEvent::Engine(Event::CommitAnswered {
                 id,
-                statuses: statuses
-                    .iter()
-                    .map(|(name, s)| (self.names.id(name), *s))
-                    .collect(),
+                statuses: statuses.iter().map(|(name, s)| (self.names.id(name), *s)).collect(),
             }));
             self.commit = None;
             let _now = now;
@@ -653,10 +576,7 @@ impl PollLoop {
     /// 2.12.1 can crash in LeaveGroup where it is away.
     fn ask_coordinator(&self) {
         let inputs = self.shared.plan.inputs.iter();
-        let topic = inputs
-            .map(|input| input.subscription.name())
-            .next()
-            .unwrap_or("none");
+        let topic = inputs.map(|input| input.subscription.name()).next().unwrap_or("none");
         let probe = vec![TopicPartition::new(topic.trim_matches(['^', '$']), 0)];
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.runtime.spawn(async move {
@@ -669,11 +589,8 @@ impl PollLoop {
 
     /// Finds out what the log holds, off the loop, and ends the worker with it.
     fn out_of_range(&self, partition: &TopicPartition, offset: i64) {
-        let (partition, shared, events) = (
-            partition.clone(),
-            Arc::clone(&self.shared),
-            self.events.clone(),
-        );
+        let (partition, shared, events) =
+            (partition.clone(), Arc::clone(&self.shared), self.events.clone());
         self.runtime.spawn(async move {
             let (low, high) = shared.admin.offsets(&partition).await.unwrap_or((-1, -1));
             events.send(TaskEvent::Failed(WorkerError::OutOfRange {
@@ -688,10 +605,8 @@ impl PollLoop {
     fn fail(&mut self, now: Time, error: WorkerError) {
         tracing::error!(%error, "the worker can't go on");
         self.status.failed(&error);
-        let fenced = matches!(
-            error,
-            WorkerError::InstanceFenced { .. } | WorkerError::Client { .. }
-        );
+        let fenced =
+            matches!(error, WorkerError::InstanceFenced { .. } | WorkerError::Client { .. });
         self.failure.get_or_insert(error);
         self.shut_down(now);
         if fenced {
@@ -725,13 +640,7 @@ impl PollLoop {
             })
             .collect();
         for (partition, end) in ends {
-            self.tell(
-                now,
-                Event::End {
-                    partition,
-                    end: Offset(end),
-                },
-            );
+            self.tell(now, Event::End { partition, end: Offset(end) });
         }
         if !self.status.has_joined() && self.member.has_joined() {
             self.status.joined(); // a spare member hears of no assignment
@@ -739,17 +648,14 @@ impl PollLoop {
         let wall = self.shared.host.wall_clock_ms();
         let lines = self.engine.partitions().filter_map(|view| {
             let name = self.names.name(view.partition)?;
-            let oldest = self
-                .tasks
-                .get(&view.partition)
-                .map_or(-1, |task| task.oldest.load(Ordering::Relaxed));
-            let behind = (oldest >= 0)
-                .then(|| Duration::from_millis(u64::try_from(wall - oldest).unwrap_or(0)));
-            Some(partition_status(
-                name,
-                &view,
-                behind.map(|behind| behind.as_secs_f64()),
-            ))
+            let task = self.tasks.get(&view.partition);
+            let oldest = task.map_or(-1, |task| task.oldest.load(Ordering::Relaxed));
+            let behind = u64::try_from(wall - oldest).ok().filter(|_| oldest >= 0);
+            let line = partition_status(name, &view, behind.map(Duration::from_millis))?;
+            if let Some(task) = task {
+                measure(&task.metrics, &view, &line);
+            }
+            Some(line)
         });
         self.status.show(lines.collect());
     }
@@ -765,13 +671,29 @@ impl PollLoop {
     }
 
     fn show(&self, id: PartitionId) -> String {
-        self.names
-            .name(id)
-            .map_or_else(|| "unknown".to_owned(), ToString::to_string)
+        self.names.name(id).map_or_else(|| "unknown".to_owned(), ToString::to_string)
     }
 }
 
 fn list(partitions: &[TopicPartition]) -> String {
     let names: Vec<_> = partitions.iter().map(ToString::to_string).collect();
     names.join(" ")
+}
+
+/// Sets a partition's gauges.
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+fn measure(metrics: &PartitionMetrics, view: &PartitionView, line: &PartitionStatus) {
+    for (gauge, value) in [
+        (&metrics.position, line.position),
+        (&metrics.committed_offset, line.committed),
+        (&metrics.end_offset, line.end_offset),
+        (&metrics.lag_records, line.lag),
+    ] {
+        if let Some(value) = value {
+            gauge.set(value as f64);
+        }
+    }
+    metrics.lag_seconds.set(line.time_lag_seconds.unwrap_or(0.0));
+    metrics.buffered_records.set(view.buffered_records as f64);
+    metrics.buffered_bytes.set(view.buffered_bytes as f64);
 }

@@ -23,10 +23,8 @@ pub(crate) struct Prepared {
     pub(crate) stores: Vec<StoreLayers>,
 }
 
-const RETRY: RetryPolicy = RetryPolicy {
-    initial: Duration::from_millis(100),
-    max: Duration::from_secs(5),
-};
+const RETRY: RetryPolicy =
+    RetryPolicy { initial: Duration::from_millis(100), max: Duration::from_secs(5) };
 
 /// Reads the committed offset and restores the stores. Cancel safe.
 ///
@@ -75,19 +73,11 @@ async fn try_prepare(
     spec: &InputSpec,
     partition: &TopicPartition,
 ) -> Result<Prepared, Trouble> {
-    let partitions = shared
-        .admin
-        .partitions(partition.topic())
-        .await?
-        .ok_or_else(|| {
-            PortError::passing(format!("the topic {} is not there", partition.topic()))
-        })?;
+    let partitions = shared.admin.partitions(partition.topic()).await?.ok_or_else(|| {
+        PortError::passing(format!("the topic {} is not there", partition.topic()))
+    })?;
     let mut stores = Vec::with_capacity(spec.stores.len());
-    for store in spec
-        .stores
-        .iter()
-        .filter_map(|index| shared.plan.stores.get(*index))
-    {
+    for store in spec.stores.iter().filter_map(|index| shared.plan.stores.get(*index)) {
         let Some(changelog) = &store.changelog else {
             stores.push(StoreLayers::default());
             continue;
@@ -114,18 +104,10 @@ async fn try_prepare(
         StartDecision::Earliest => shared.admin.offsets(partition).await?.0,
         StartDecision::Latest => shared.admin.offsets(partition).await?.1,
         StartDecision::Refused => {
-            return Err(WorkerError::NoCommittedOffset {
-                partition: partition.clone(),
-            }
-            .into());
+            return Err(WorkerError::NoCommittedOffset { partition: partition.clone() }.into());
         }
     };
-    Ok(Prepared {
-        position,
-        committed,
-        settled,
-        stores,
-    })
+    Ok(Prepared { position, committed, settled, stores })
 }
 
 fn store_trouble(error: PortError, store: &str, partition: &TopicPartition) -> Trouble {
@@ -186,10 +168,7 @@ async fn start_of(
     let commits = TopicCommits {
         partitions,
         known: all.iter().filter_map(known_partitions).max(),
-        committed: all
-            .iter()
-            .map(|committed| committed.offset.map(Offset))
-            .collect(),
+        committed: all.iter().map(|committed| committed.offset.map(Offset)).collect(),
     };
     let start = commits.start(number, shared.plan.offset_reset);
     let committed = match start {

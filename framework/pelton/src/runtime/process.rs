@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use pelton_engine::{Engine, EngineLimits};
+use pelton_engine::{Engine, EngineLimits, Time};
 use tokio::sync::oneshot;
 
 use crate::error::WorkerError;
@@ -16,12 +16,12 @@ use crate::host::Machine;
 use crate::kafka::{ClientSettings, Membership};
 use crate::kafka::{KafkaAdmin, KafkaFetch, KafkaMember, KafkaProducer, KafkaRestores};
 use crate::output::SendGate;
-use crate::ports::{Host, Member, PortError, Waker};
+use crate::ports::{Host, Member, PortError, Ports, Waker};
 use crate::runtime::poll_loop::{LoopParts, PollLoop, Turn};
 use crate::runtime::shared::{EventSender, Plan, Shared};
 use crate::runtime::start_up;
 use crate::runtime::status::StatusBoard;
-use crate::telemetry::Observer;
+use crate::telemetry::{Observer, WorkerMetrics};
 
 /// What a worker is made from, once it is configured.
 #[derive(Debug)]
@@ -52,9 +52,7 @@ struct Stop {
 
 impl std::fmt::Debug for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stop")
-            .field("wanted", &self.wanted)
-            .finish_non_exhaustive()
+        f.debug_struct("Stop").field("wanted", &self.wanted).finish_non_exhaustive()
     }
 }
 
@@ -79,7 +77,6 @@ impl WorkerHandle {
 /// A worker at work.
 pub(crate) struct Running {
     ended: oneshot::Receiver<Result<(), WorkerError>>,
-    pub(crate) status: Arc<StatusBoard>,
 }
 
 impl Running {
@@ -90,6 +87,87 @@ impl Running {
                 "the poll loop's thread died; this is a bug in Pelton".to_owned(),
             ))
         })
+    }
+}
+
+/// A worker on ports of the caller's choice, stepped by the caller: for test kits.
+///
+/// The caller owns the clock (its [`Host`]), calls [`step`](Self::step) when something has
+/// happened or its time has come, and lets the tokio runtime run in between.
+/// [`Worker::on_ports`](crate::Worker::on_ports) makes one; `pelton_testkit::TestDriver` is the
+/// comfortable way to use it.
+#[derive(Debug)]
+pub struct SteppedWorker {
+    poll_loop: Option<PollLoop>,
+    host: Arc<dyn Host>,
+    ended: Option<Result<(), WorkerError>>,
+    status: Arc<StatusBoard>,
+}
+
+impl SteppedWorker {
+    pub(crate) fn new(parts: WorkerParts, status: Arc<StatusBoard>, ports: Ports) -> Self {
+        let (queue, inbox) = mpsc::channel();
+        let metrics = WorkerMetrics::new(&parts.clients.group_id);
+        let shared = Arc::new(Shared {
+            gate: SendGate::new(ports.host.now(), parts.thaw_limit),
+            plan: parts.plan,
+            host: Arc::clone(&ports.host),
+            committed: ports.member.committed(),
+            admin: ports.admin,
+            producer: ports.producer,
+            restores: ports.restores,
+            observer: parts.observer,
+        });
+        let poll_loop = PollLoop::new(LoopParts {
+            member: ports.member,
+            fetch: ports.fetch,
+            shared,
+            runtime: tokio::runtime::Handle::current(),
+            engine: Engine::new(parts.limits),
+            inbox,
+            events: EventSender::new(queue, ports.waker),
+            incarnation: "stepped".to_owned(),
+            cluster: None,
+            status: Arc::clone(&status),
+            metrics,
+        });
+        Self { poll_loop: Some(poll_loop), host: ports.host, ended: None, status }
+    }
+
+    /// One round of the poll loop. Returns when to call again at the latest; `None` once the
+    /// worker has ended.
+    pub fn step(&mut self) -> Option<Time> {
+        let mut poll_loop = self.poll_loop.take()?;
+        match poll_loop.step(self.host.now()) {
+            Turn::Again(at) => {
+                self.poll_loop = Some(poll_loop);
+                Some(at)
+            }
+            Turn::Over => {
+                self.ended = Some(poll_loop.finish());
+                None
+            }
+        }
+    }
+
+    /// Begins a graceful shutdown.
+    pub fn shut_down(&mut self) {
+        let now = self.host.now();
+        if let Some(poll_loop) = &mut self.poll_loop {
+            poll_loop.shut_down(now);
+        }
+    }
+
+    /// How it ended, once it has.
+    #[must_use]
+    pub fn ended(&self) -> Option<&Result<(), WorkerError>> {
+        self.ended.as_ref()
+    }
+
+    /// What it shows of itself.
+    #[must_use]
+    pub fn status(&self) -> &dyn crate::admin::Status {
+        &*self.status
     }
 }
 
@@ -113,7 +191,6 @@ pub(crate) async fn start(
     let runtime = tokio::runtime::Handle::current();
     let (ended, receiver) = oneshot::channel();
     let incarnation = format!("{:x}", host.seed());
-    let board = Arc::clone(&status);
     let handle = handle.clone();
     let body = move || {
         let thread = std::thread::current();
@@ -122,6 +199,7 @@ pub(crate) async fn start(
         let made = connect(&parts, Arc::clone(&waker));
         let result = made.and_then(|(member, fetch)| {
             let (queue, inbox) = mpsc::channel();
+            let metrics = WorkerMetrics::new(&parts.clients.group_id);
             let shared = Arc::new(Shared {
                 gate: SendGate::new(host.now(), parts.thaw_limit),
                 plan: parts.plan,
@@ -129,9 +207,7 @@ pub(crate) async fn start(
                 committed: member.committed(),
                 admin: Arc::new(admin),
                 producer: Arc::new(producer),
-                restores: Arc::new(KafkaRestores {
-                    settings: parts.clients,
-                }),
+                restores: Arc::new(KafkaRestores { settings: parts.clients }),
                 observer: parts.observer,
             });
             let poll_loop = PollLoop::new(LoopParts {
@@ -144,7 +220,8 @@ pub(crate) async fn start(
                 events: EventSender::new(queue, waker),
                 incarnation,
                 cluster,
-                status: board,
+                status,
+                metrics,
             });
             drive(poll_loop, &*host, &handle)
         });
@@ -154,10 +231,7 @@ pub(crate) async fn start(
         .name("pelton-poll".to_owned())
         .spawn(body)
         .map_err(|error| WorkerError::System(format!("the poll loop's thread: {error}")))?;
-    Ok(Running {
-        ended: receiver,
-        status,
-    })
+    Ok(Running { ended: receiver })
 }
 
 fn connect(parts: &WorkerParts, waker: Waker) -> Result<(KafkaMember, KafkaFetch), WorkerError> {

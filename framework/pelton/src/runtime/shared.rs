@@ -50,11 +50,7 @@ pub(crate) enum TaskEvent {
     /// Something for the engine.
     Engine(Event),
     /// The partition count to write into this partition's commits.
-    Settled {
-        partition: PartitionId,
-        epoch: Epoch,
-        partitions: u32,
-    },
+    Settled { partition: PartitionId, epoch: Epoch, partitions: u32 },
     /// The worker can't go on.
     Failed(WorkerError),
     /// The group's coordinator is there, so the group can be left.

@@ -33,11 +33,7 @@ pub(crate) enum Called {
 
 impl<H: Handler> Slot<H> {
     pub(crate) fn new(place: Arc<Place>, factory: HandlerFactory<H>) -> Self {
-        Self {
-            place,
-            factory,
-            handler: None,
-        }
+        Self { place, factory, handler: None }
     }
 
     /// One attempt at one record. Dropping the future cuts the attempt off; then
@@ -121,17 +117,12 @@ impl<H: Handler> Slot<H> {
         if self.handler.is_some() {
             return Ok(());
         }
-        let slot = SlotId {
-            partition: self.place.partition.clone(),
-            index: 0,
-        };
+        let slot = SlotId { partition: self.place.partition.clone(), index: 0 };
         let made = caught(self.factory.make(slot)).await;
         self.handler = Some(match made {
             Ok(handler) => handler?,
             Err(panic) => {
-                return Err(HandlerError::retryable(format!(
-                    "the factory panicked: {panic}"
-                )));
+                return Err(HandlerError::retryable(format!("the factory panicked: {panic}")));
             }
         });
         Ok(())
@@ -154,10 +145,7 @@ fn settle(called: Result<Result<(), HandlerError>, String>, ctx: Context<'_>) ->
 
 /// Runs user code and turns a panic into its message.
 async fn caught<T>(code: impl Future<Output = T>) -> Result<T, String> {
-    AssertUnwindSafe(code)
-        .catch_unwind()
-        .await
-        .map_err(|panic| message(&*panic))
+    AssertUnwindSafe(code).catch_unwind().await.map_err(|panic| message(&*panic))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

@@ -10,10 +10,8 @@ use crate::runtime::input::Subscription;
 use crate::runtime::shared::Plan;
 use crate::state::{changelog_settings, create_command};
 
-const RETRY: RetryPolicy = RetryPolicy {
-    initial: Duration::from_millis(200),
-    max: Duration::from_secs(2),
-};
+const RETRY: RetryPolicy =
+    RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(2) };
 
 /// Tries so often to reach Kafka before it gives up: about 15 s.
 const ATTEMPTS: u32 = 12;
@@ -40,12 +38,7 @@ pub(crate) async fn check(
         let partitions = partitions_of(admin, host, plan, topic)
             .await?
             .ok_or_else(|| missing(plan, "input", topic))?;
-        for store in input
-            .spec
-            .stores
-            .iter()
-            .filter_map(|index| plan.stores.get(*index))
-        {
+        for store in input.spec.stores.iter().filter_map(|index| plan.stores.get(*index)) {
             if let Some(changelog) = &store.changelog {
                 let spec = TopicSpec {
                     name: changelog.to_string(),
@@ -60,11 +53,7 @@ pub(crate) async fn check(
 }
 
 fn missing(plan: &Plan, role: &str, topic: &str) -> WorkerError {
-    let spec = TopicSpec {
-        name: topic.to_owned(),
-        partitions: 12,
-        settings: Vec::new(),
-    };
+    let spec = TopicSpec { name: topic.to_owned(), partitions: 12, settings: Vec::new() };
     WorkerError::Topic(format!(
         "the {role} topic {topic} does not exist; create it, for example with: {}",
         create_command(&plan.bootstrap_servers, &spec)
@@ -79,10 +68,7 @@ async fn ensure_changelog(
     topic: &str,
     spec: &TopicSpec,
 ) -> Result<(), WorkerError> {
-    if partitions_of(admin, host, plan, &spec.name)
-        .await?
-        .is_none()
-    {
+    if partitions_of(admin, host, plan, &spec.name).await?.is_none() {
         match admin.create(spec).await {
             Ok(Created::New) => {
                 tracing::info!(
@@ -153,10 +139,8 @@ async fn check_settings(
             return Ok(());
         }
     };
-    let policy = found
-        .iter()
-        .find(|(name, _)| name == "cleanup.policy")
-        .map(|(_, value)| value.as_str());
+    let policy =
+        found.iter().find(|(name, _)| name == "cleanup.policy").map(|(_, value)| value.as_str());
     if policy == Some("compact") {
         return Ok(());
     }

@@ -1,10 +1,11 @@
 //! What does the worker show of itself? A board that the poll loop fills and anyone may read.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use pelton_engine::{PartitionState, PartitionView};
+use pelton_engine::{PartitionState as EngineState, PartitionView};
 
-use crate::admin::{Health, PartitionStatus, Status};
+use crate::admin::{Health, PartitionState, PartitionStatus, Status};
 use crate::error::WorkerError;
 use crate::topic_partition::TopicPartition;
 
@@ -26,11 +27,7 @@ struct Board {
 
 impl StatusBoard {
     pub(crate) fn new(worker: String, group: String) -> Self {
-        Self {
-            worker,
-            group,
-            board: Mutex::default(),
-        }
+        Self { worker, group, board: Mutex::default() }
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -62,45 +59,33 @@ impl StatusBoard {
     }
 }
 
-/// One line of the board.
+/// One line of the board; `None` for a partition that is no longer ours.
 pub(crate) fn partition_status(
     name: &TopicPartition,
     view: &PartitionView,
-    time_lag_seconds: Option<f64>,
-) -> PartitionStatus {
+    behind: Option<Duration>,
+) -> Option<PartitionStatus> {
+    let state = match view.state {
+        EngineState::Restoring => PartitionState::Restoring,
+        EngineState::Running => PartitionState::Running,
+        EngineState::Draining => PartitionState::Draining,
+        EngineState::Released | EngineState::Lost => return None,
+    };
     let (committed, end) = (view.committed.map(|o| o.0), view.end.map(|o| o.0));
-    PartitionStatus {
-        topic: name.topic().to_owned(),
-        partition: name.partition(),
-        state: state_name(view.state).to_owned(),
-        position: view.position.map(|o| o.0),
-        committed,
-        end_offset: end,
-        lag: end
-            .zip(committed)
-            .map(|(end, committed)| (end - committed).max(0)),
-        time_lag_seconds,
-    }
-}
-
-fn state_name(state: PartitionState) -> &'static str {
-    match state {
-        PartitionState::Restoring => "restoring",
-        PartitionState::Running => "running",
-        PartitionState::Draining => "draining",
-        PartitionState::Released => "released",
-        PartitionState::Lost => "lost",
-    }
+    let mut line = PartitionStatus::new(name.topic(), name.partition(), state);
+    line.position = view.position.map(|o| o.0);
+    line.committed = committed;
+    line.end_offset = end;
+    line.lag = end.zip(committed).map(|(end, committed)| (end - committed).max(0));
+    line.time_lag_seconds = behind.map(|behind| behind.as_secs_f64());
+    Some(line)
 }
 
 impl Status for StatusBoard {
     fn health(&self) -> Health {
         let board = self.board();
-        let restoring = board
-            .partitions
-            .iter()
-            .filter(|p| p.state == "restoring")
-            .count();
+        let restoring =
+            board.partitions.iter().filter(|p| p.state == PartitionState::Restoring).count();
         let mut reasons = Vec::new();
         if !board.joined {
             reasons.push("not in the group yet".to_owned());
@@ -115,7 +100,7 @@ impl Status for StatusBoard {
         Health {
             live: !board.ended,
             ready: board.joined && restoring == 0 && !board.draining,
-            started: board.joined && restoring == 0,
+            started: board.joined,
             reasons,
             worker: self.worker.clone(),
             group: self.group.clone(),

@@ -44,11 +44,8 @@ pub(crate) fn changelog_records(
 
 /// The command that makes a topic by hand.
 pub(crate) fn create_command(bootstrap_servers: &str, spec: &TopicSpec) -> String {
-    let settings: String = spec
-        .settings
-        .iter()
-        .map(|(name, value)| format!(" --config {name}={value}"))
-        .collect();
+    let settings: String =
+        spec.settings.iter().map(|(name, value)| format!(" --config {name}={value}")).collect();
     format!(
         "kafka-topics.sh --bootstrap-server {bootstrap_servers} --create --topic {} --partitions {}{settings}",
         spec.name, spec.partitions

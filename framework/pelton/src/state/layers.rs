@@ -26,18 +26,8 @@ pub(crate) struct StoreLayers {
 impl StoreLayers {
     /// The value a handler sees.
     pub(crate) fn read(&self, key: &[u8]) -> Option<&[u8]> {
-        let sealed = || {
-            self.sealed
-                .iter()
-                .rev()
-                .find_map(|(_, writes)| writes.get(key))
-        };
-        match self
-            .handled
-            .get(key)
-            .or_else(|| self.pending.get(key))
-            .or_else(sealed)
-        {
+        let sealed = || self.sealed.iter().rev().find_map(|(_, writes)| writes.get(key));
+        match self.handled.get(key).or_else(|| self.pending.get(key)).or_else(sealed) {
             Some(written) => written.as_deref(),
             None => self.committed.get(key).map(Vec::as_slice),
         }
@@ -71,17 +61,8 @@ impl StoreLayers {
 
     /// The commit of seal number `seal` is known: what it closed is committed.
     pub(crate) fn committed(&mut self, seal: u64) {
-        while self
-            .sealed
-            .front()
-            .is_some_and(|(number, _)| *number <= seal)
-        {
-            for (key, value) in self
-                .sealed
-                .pop_front()
-                .into_iter()
-                .flat_map(|(_, writes)| writes)
-            {
+        while self.sealed.front().is_some_and(|(number, _)| *number <= seal) {
+            for (key, value) in self.sealed.pop_front().into_iter().flat_map(|(_, writes)| writes) {
                 self.restored(key, value);
             }
         }
@@ -116,10 +97,7 @@ mod tests {
     use super::*;
 
     fn write(key: &str, value: Option<&str>) -> Writes {
-        Writes::from([(
-            key.as_bytes().to_vec(),
-            value.map(|v| v.as_bytes().to_vec()),
-        )])
+        Writes::from([(key.as_bytes().to_vec(), value.map(|v| v.as_bytes().to_vec()))])
     }
 
     #[test]

@@ -28,10 +28,7 @@ pub struct Store<K: ?Sized, V> {
 
 impl<K: ?Sized, V> Store<K, V> {
     pub(crate) fn new(index: usize) -> Self {
-        Self {
-            index,
-            types: PhantomData,
-        }
+        Self { index, types: PhantomData }
     }
 }
 

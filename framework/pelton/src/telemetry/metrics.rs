@@ -1,36 +1,212 @@
-//! Stub.
-#![allow(missing_docs, clippy::all, unused)]
-use std::time::Duration;
-pub struct PartitionMetrics;
-impl PartitionMetrics {
-    pub fn new(_t: &str, _p: i32) -> Self {
-        Self
-    }
-    pub fn handled(&self, _d: Duration) {}
-    pub fn outcome(&self, _o: super::RecordOutcome) {}
-    pub fn output_blocked(&self, _b: bool) {}
-}
-pub struct WorkerMetrics;
-impl WorkerMetrics {
-    pub fn new() -> Self {
-        Self
-    }
-    pub fn rebalanced(&self, _e: &str) {}
-    pub fn committed(&self, _a: bool) {}
-    pub fn silent(&self) {}
-    pub fn fetch_stopped(&self) {}
-    pub fn redelivered(&self, _n: usize) {}
-}
-pub fn install() -> Result<(), std::io::Error> {
-    Ok(())
-}
-pub fn init_logging(_s: &crate::config::LogSettings) {
-    let _ = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_env_filter(std::env::var("RUST_LOG").unwrap_or("info".into()))
-        .try_init();
+//! How does the hot path count? Through handles made once, since a look-up by labels is slow.
+//!
+//! Make the handles after [`install_recorder`](super::install_recorder): they belong to the
+//! recorder that is there when they are made. All carry the group, so several workers of one
+//! process don't overwrite each other's gauges.
+
+use std::sync::Arc;
+
+use ::metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
+
+use super::names;
+use super::observer::{CommitOutcome, RecordOutcome};
+
+/// What a worker counts as a whole. Cloning copies pointers.
+///
+/// ```
+/// use pelton::telemetry::{CommitOutcome, RecordOutcome, WorkerMetrics};
+///
+/// let worker = WorkerMetrics::new("login-counter");
+/// worker.commit(CommitOutcome::Accepted).increment(1);
+/// let logins = worker.partition("user_logins", 0);
+/// logins.records(RecordOutcome::Done).increment(1);
+/// logins.lag_records.set(12.0);
+/// logins.released();
+/// ```
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each handle is described beside its name in names.rs")]
+pub struct WorkerMetrics {
+    group: Arc<str>,
+    pub assigned: Counter,
+    pub revoked: Counter,
+    pub lost: Counter,
+    pub commit_seconds: Histogram,
+    pub memory_budget_bytes: Gauge,
+    pub memory_used_bytes: Gauge,
+    accepted: Counter,
+    refused: Counter,
+    unknown: Counter,
 }
 
-pub fn check_filter(_f: &str) -> Result<(), String> {
-    Ok(())
+impl WorkerMetrics {
+    /// The handles of the worker in `group`.
+    #[must_use]
+    pub fn new(group: &str) -> Self {
+        let group: Arc<str> = group.into();
+        let labels = || vec![label("group", &group)];
+        let with = |key, value: &str| vec![label("group", &group), label(key, value)];
+        Self {
+            assigned: counter!(names::REBALANCES_TOTAL, with("event", "assigned")),
+            revoked: counter!(names::REBALANCES_TOTAL, with("event", "revoked")),
+            lost: counter!(names::REBALANCES_TOTAL, with("event", "lost")),
+            commit_seconds: histogram!(names::COMMIT_SECONDS, labels()),
+            memory_budget_bytes: gauge!(names::MEMORY_BUDGET_BYTES, labels()),
+            memory_used_bytes: gauge!(names::MEMORY_USED_BYTES, labels()),
+            accepted: counter!(names::COMMITS_TOTAL, with("outcome", "accepted")),
+            refused: counter!(names::COMMITS_TOTAL, with("outcome", "refused")),
+            unknown: counter!(names::COMMITS_TOTAL, with("outcome", "unknown")),
+            group,
+        }
+    }
+
+    /// The counter of commits that ended so.
+    #[must_use]
+    pub const fn commit(&self, outcome: CommitOutcome) -> &Counter {
+        match outcome {
+            CommitOutcome::Accepted => &self.accepted,
+            CommitOutcome::Refused => &self.refused,
+            CommitOutcome::Unknown => &self.unknown,
+        }
+    }
+
+    /// The handles of one input partition, which this worker owns from now on.
+    #[must_use]
+    pub fn partition(&self, topic: &str, partition: i32) -> PartitionMetrics {
+        PartitionMetrics::new(&self.group, topic, partition)
+    }
+
+    /// The handles of one output topic.
+    #[must_use]
+    pub fn output(&self, topic: &str) -> OutputMetrics {
+        let labels = || vec![label("group", &self.group), label("topic", topic)];
+        OutputMetrics {
+            delivered: counter!(names::OUTPUTS_TOTAL, labels()),
+            failures: counter!(names::OUTPUT_FAILURES_TOTAL, labels()),
+        }
+    }
+}
+
+/// What is counted of one input partition; see [`WorkerMetrics::partition`].
+///
+/// ```
+/// use pelton::telemetry::WorkerMetrics;
+///
+/// let logins = WorkerMetrics::new("login-counter").partition("user_logins", 0);
+/// logins.handler_seconds.record(0.002);
+/// ```
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each handle is described beside its name in names.rs")]
+pub struct PartitionMetrics {
+    pub owned: Gauge,
+    pub position: Gauge,
+    pub committed_offset: Gauge,
+    pub end_offset: Gauge,
+    pub lag_records: Gauge,
+    pub lag_seconds: Gauge,
+    pub handler_seconds: Histogram,
+    pub retries: Counter,
+    pub redelivered_records: Counter,
+    pub blocked_handlers: Counter,
+    pub fetch_stops: Counter,
+    pub buffered_records: Gauge,
+    pub buffered_bytes: Gauge,
+    pub output_blocked: Gauge,
+    pub restore_records: Counter,
+    pub restore_seconds: Histogram,
+    pub drain_seconds: Histogram,
+    done: Counter,
+    skipped: Counter,
+    retry: Counter,
+    panicked: Counter,
+    cancelled: Counter,
+    fatal: Counter,
+}
+
+impl PartitionMetrics {
+    fn new(group: &str, topic: &str, partition: i32) -> Self {
+        let labels = || {
+            let partition = label("partition", &partition.to_string());
+            vec![label("group", group), label("topic", topic), partition]
+        };
+        let records = |outcome| {
+            let mut labels = labels();
+            labels.push(Label::from_static_parts("outcome", outcome));
+            counter!(names::RECORDS_TOTAL, labels)
+        };
+        let owned = gauge!(names::PARTITION_OWNED, labels());
+        owned.set(1.0);
+        Self {
+            owned,
+            position: gauge!(names::POSITION, labels()),
+            committed_offset: gauge!(names::COMMITTED_OFFSET, labels()),
+            end_offset: gauge!(names::END_OFFSET, labels()),
+            lag_records: gauge!(names::LAG_RECORDS, labels()),
+            lag_seconds: gauge!(names::LAG_SECONDS, labels()),
+            handler_seconds: histogram!(names::HANDLER_SECONDS, labels()),
+            retries: counter!(names::RETRIES_TOTAL, labels()),
+            redelivered_records: counter!(names::REDELIVERED_RECORDS_TOTAL, labels()),
+            blocked_handlers: counter!(names::BLOCKED_HANDLERS_TOTAL, labels()),
+            fetch_stops: counter!(names::FETCH_STOPS_TOTAL, labels()),
+            buffered_records: gauge!(names::BUFFERED_RECORDS, labels()),
+            buffered_bytes: gauge!(names::BUFFERED_BYTES, labels()),
+            output_blocked: gauge!(names::OUTPUT_BLOCKED, labels()),
+            restore_records: counter!(names::RESTORE_RECORDS_TOTAL, labels()),
+            restore_seconds: histogram!(names::RESTORE_SECONDS, labels()),
+            drain_seconds: histogram!(names::DRAIN_SECONDS, labels()),
+            done: records("done"),
+            skipped: records("skipped"),
+            retry: records("retry"),
+            panicked: records("panicked"),
+            cancelled: records("cancelled"),
+            fatal: records("fatal"),
+        }
+    }
+
+    /// The counter of attempts that ended so.
+    #[must_use]
+    pub const fn records(&self, outcome: RecordOutcome) -> &Counter {
+        match outcome {
+            RecordOutcome::Done => &self.done,
+            RecordOutcome::Skipped => &self.skipped,
+            RecordOutcome::Retry => &self.retry,
+            RecordOutcome::Panicked => &self.panicked,
+            RecordOutcome::Cancelled => &self.cancelled,
+            RecordOutcome::Fatal => &self.fatal,
+        }
+    }
+
+    /// The worker no longer owns the partition: sums over workers must not count it here.
+    ///
+    /// Call it before the partition's next assignment makes its handles.
+    pub fn released(&self) {
+        for gauge in [
+            &self.owned,
+            &self.lag_records,
+            &self.lag_seconds,
+            &self.buffered_records,
+            &self.buffered_bytes,
+            &self.output_blocked,
+        ] {
+            gauge.set(0.0);
+        }
+    }
+}
+
+/// What is counted of one output topic; see [`WorkerMetrics::output`].
+///
+/// ```
+/// use pelton::telemetry::WorkerMetrics;
+///
+/// let totals = WorkerMetrics::new("login-counter").output("login_totals");
+/// totals.delivered.increment(3);
+/// ```
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each handle is described beside its name in names.rs")]
+pub struct OutputMetrics {
+    pub delivered: Counter,
+    pub failures: Counter,
+}
+
+fn label(key: &'static str, value: &str) -> Label {
+    Label::new(key, value.to_owned())
 }

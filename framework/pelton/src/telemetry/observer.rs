@@ -24,49 +24,22 @@ use crate::topic_partition::TopicPartition;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-#[expect(
-    missing_docs,
-    reason = "the fields are named after the words of the header"
-)]
+#[expect(missing_docs, reason = "the fields are named after the words of the header")]
 pub enum Observation<'a> {
     /// The group gave us the partition; nothing is read yet.
-    Assigned {
-        partition: &'a TopicPartition,
-        epoch: u64,
-    },
+    Assigned { partition: &'a TopicPartition, epoch: u64 },
     /// The committed offset is known, stores are restored: reading begins at `position`.
-    Started {
-        partition: &'a TopicPartition,
-        epoch: u64,
-        position: i64,
-    },
+    Started { partition: &'a TopicPartition, epoch: u64, position: i64 },
     /// The group asks for the partition back; its drain begins.
-    Revoked {
-        partition: &'a TopicPartition,
-        epoch: u64,
-    },
+    Revoked { partition: &'a TopicPartition, epoch: u64 },
     /// The drain has ended and the revocation is about to be acknowledged.
-    Released {
-        partition: &'a TopicPartition,
-        epoch: u64,
-    },
+    Released { partition: &'a TopicPartition, epoch: u64 },
     /// The partition was taken away: nothing of it may be committed any more.
-    Lost {
-        partition: &'a TopicPartition,
-        epoch: u64,
-    },
+    Lost { partition: &'a TopicPartition, epoch: u64 },
     /// The partition was reset in place: it starts again from its committed offset.
-    Reset {
-        partition: &'a TopicPartition,
-        epoch: u64,
-    },
+    Reset { partition: &'a TopicPartition, epoch: u64 },
     /// A handler is about to see the record; `attempt` counts from 1.
-    Start {
-        partition: &'a TopicPartition,
-        epoch: u64,
-        offset: i64,
-        attempt: u32,
-    },
+    Start { partition: &'a TopicPartition, epoch: u64, offset: i64, attempt: u32 },
     /// The attempt has ended.
     End {
         partition: &'a TopicPartition,
@@ -76,12 +49,7 @@ pub enum Observation<'a> {
         outcome: RecordOutcome,
     },
     /// A commit of `offset` (the next one to read) is about to be sent.
-    CommitTried {
-        id: u64,
-        partition: &'a TopicPartition,
-        epoch: u64,
-        offset: i64,
-    },
+    CommitTried { id: u64, partition: &'a TopicPartition, epoch: u64, offset: i64 },
     /// What became of it.
     CommitKnown {
         id: u64,

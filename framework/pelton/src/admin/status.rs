@@ -1,0 +1,120 @@
+//! What does a worker say about itself?
+
+use serde::{Deserialize, Serialize};
+
+/// Gives the endpoint its answers.
+///
+/// Both methods are called on a tokio worker thread for each request: they must return at once,
+/// from what is already known, and must not wait for a lock that is held long.
+pub trait Status: Send + Sync + 'static {
+    /// How the worker is.
+    fn health(&self) -> Health;
+
+    /// What it owns, in the order of topic and partition.
+    fn partitions(&self) -> Vec<PartitionStatus>;
+}
+
+/// How a worker is.
+///
+/// ```
+/// use pelton::admin::Health;
+///
+/// let health = Health::starting("login-counter-1", "login-counter");
+/// assert!(health.live && !health.ready);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// False when only a restart helps.
+    pub live: bool,
+    /// Assigned (perhaps to nothing) and restored.
+    pub ready: bool,
+    /// Has joined its group once.
+    pub started: bool,
+    /// Why any of the three is false.
+    pub reasons: Vec<String>,
+    /// The worker's client id.
+    pub worker: String,
+    /// Its group.
+    pub group: String,
+}
+
+impl Health {
+    /// A worker that lives and has not joined its group yet.
+    #[must_use]
+    pub fn starting(worker: &str, group: &str) -> Self {
+        Self {
+            live: true,
+            ready: false,
+            started: false,
+            reasons: vec!["the worker has not joined its group yet".to_owned()],
+            worker: worker.to_owned(),
+            group: group.to_owned(),
+        }
+    }
+}
+
+/// Where a partition stands on its way through a worker.
+///
+/// ```
+/// use pelton::admin::PartitionState;
+///
+/// assert_eq!(serde_json::to_string(&PartitionState::Running).unwrap(), "\"running\"");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum PartitionState {
+    /// Given by the group; its committed offset is being read.
+    Assigned,
+    /// Its stores are being rebuilt.
+    Restoring,
+    /// Its records are handled.
+    Running,
+    /// Asked back: what has started is being finished.
+    Draining,
+}
+
+/// One partition a worker owns. An offset that is not known yet is absent.
+///
+/// ```
+/// use pelton::admin::{PartitionState, PartitionStatus};
+///
+/// let logins = PartitionStatus::new("user_logins", 2, PartitionState::Assigned);
+/// assert_eq!(logins.lag, None);
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PartitionStatus {
+    /// The topic.
+    pub topic: String,
+    /// The partition's number.
+    pub partition: i32,
+    /// Where it stands.
+    pub state: PartitionState,
+    /// Offset of the next record to read.
+    pub position: Option<i64>,
+    /// Offset the group has stored.
+    pub committed: Option<i64>,
+    /// End of the log as last seen.
+    pub end_offset: Option<i64>,
+    /// `end_offset` − `committed`, in records.
+    pub lag: Option<i64>,
+    /// Age of the oldest unfinished record, in seconds.
+    pub time_lag_seconds: Option<f64>,
+}
+
+impl PartitionStatus {
+    /// A partition of which nothing but its state is known.
+    #[must_use]
+    pub fn new(topic: impl Into<String>, partition: i32, state: PartitionState) -> Self {
+        Self {
+            topic: topic.into(),
+            partition,
+            state,
+            position: None,
+            committed: None,
+            end_offset: None,
+            lag: None,
+            time_lag_seconds: None,
+        }
+    }
+}

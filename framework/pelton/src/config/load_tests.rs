@@ -1,0 +1,385 @@
+//! What a user meets when loading: precedence, the exact words of each error, and no secret.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AutoOffsetReset, ByteCount, ConfigError, Flags, Loaded, load_from};
+
+/// Deliberately without `#[serde(default)]`: defaults come from `Default` all the same.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct App {
+    input_topic: String,
+    output_topic: Option<String>,
+    batch: u32,
+    users: Vec<String>,
+    api_token: String,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        Self {
+            input_topic: "user_logins".to_owned(),
+            output_topic: None,
+            batch: 10,
+            users: Vec::new(),
+            api_token: String::new(),
+        }
+    }
+}
+
+fn load(file: &str, env: &[(&str, &str)], sets: &[&str]) -> Result<Loaded<App>, ConfigError> {
+    let mut config = tempfile::NamedTempFile::new().unwrap();
+    config.write_all(file.as_bytes()).unwrap();
+    let flags = Flags {
+        config: Some(config.path().to_owned()),
+        set: sets.iter().map(|&set| set.to_owned()).collect(),
+        ..Flags::default()
+    };
+    let env: BTreeMap<String, String> =
+        env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    load_from("login-counter", &flags, &env)
+}
+
+/// The error's text, with the temporary file's name as `FILE`.
+fn problem(file: &str, env: &[(&str, &str)], sets: &[&str]) -> String {
+    let loaded = load(file, env, sets);
+    let error = match loaded {
+        Err(error) => error,
+        Ok(loaded) => loaded.settings.check().unwrap_err(),
+    };
+    let mut words: Vec<String> = Vec::new();
+    for word in error.to_string().split(' ') {
+        let end: String = word.chars().rev().take_while(|c| matches!(c, ':' | ',' | ';')).collect();
+        let hidden = std::env::temp_dir();
+        let is_file = word.starts_with(&*hidden.to_string_lossy());
+        words.push(if is_file { format!("FILE{end}") } else { word.to_owned() });
+    }
+    words.join(" ")
+}
+
+#[test]
+fn a_flag_beats_the_environment_and_that_the_file() {
+    let file = "group_id = \"file\"\ncommit_interval = \"2s\"\n[admin]\nlisten = \"127.0.0.1:1\"\n";
+    let env = [("PELTON__GROUP_ID", "env"), ("PELTON__ADMIN__LISTEN", "127.0.0.1:2")];
+    let sets = ["admin.listen=127.0.0.1:3"];
+
+    let settings = load("", &[], &[]).unwrap().settings;
+    assert_eq!((settings.group_id.as_deref(), settings.admin.listen.port()), (None, 9464));
+    let settings = load(file, &[], &[]).unwrap().settings;
+    assert_eq!((settings.group_id.as_deref(), settings.admin.listen.port()), (Some("file"), 1));
+    let settings = load(file, &env, &[]).unwrap().settings;
+    assert_eq!((settings.group_id.as_deref(), settings.admin.listen.port()), (Some("env"), 2));
+    let settings = load(file, &env, &sets).unwrap().settings;
+    assert_eq!((settings.group_id.as_deref(), settings.admin.listen.port()), (Some("env"), 3));
+    assert_eq!(settings.commit_interval, Duration::from_secs(2));
+    assert!(settings.admin.enabled);
+}
+
+#[test]
+fn a_flag_of_its_own_beats_a_set_flag() {
+    let flags = Flags {
+        set: vec!["group_id=set".to_owned()],
+        group_id: Some("own".to_owned()),
+        bootstrap_servers: Some("k:9092".to_owned()),
+        ..Flags::default()
+    };
+    let loaded = load_from::<()>("idle", &flags, &BTreeMap::new()).unwrap();
+    assert_eq!(loaded.settings.group_id.as_deref(), Some("own"));
+    assert_eq!(loaded.settings.bootstrap_servers, "k:9092");
+}
+
+#[test]
+fn the_environment_alone_runs_a_worker() {
+    let env = [
+        ("PELTON__BOOTSTRAP_SERVERS", "127.0.0.1:9092"),
+        ("PELTON__GROUP_ID", "42"),
+        ("PELTON__AUTO_OFFSET_RESET", "earliest"),
+        ("PELTON__ADMIN__LISTEN", "127.0.0.1:0"),
+        ("PELTON__ADMIN__ENABLED", "false"),
+        ("PELTON__STATE_DIR", "/var/lib/pelton"),
+        ("PELTON__GUARANTEE", "at_least_once"),
+        ("PELTON__COMMIT_INTERVAL", "250ms"),
+        ("PELTON__DRAIN_TIMEOUT", "2s"),
+        ("PELTON__MEMORY_BUDGET", "64MiB"),
+        ("PELTON__MAX_POLL_RECORDS", "7"),
+        ("PELTON__KAFKA__FETCH_WAIT_MAX_MS", "10"),
+        ("PELTON__LOGIN_COUNTER__INPUT_TOPIC", "007"),
+        ("PELTON__LOGIN_COUNTER__OUTPUT_TOPIC", "true"),
+        ("PELTON__LOGIN_COUNTER__BATCH", "3"),
+        ("PELTON__LOGIN_COUNTER__USERS", "ann, bob"),
+        ("PELTON_TEST_BOOTSTRAP", "none of ours"),
+    ];
+    let loaded = load("", &env, &[]).unwrap();
+    let settings = loaded.settings;
+    settings.check().unwrap();
+    // What looks like a number stays a text where a text is wanted.
+    assert_eq!(settings.group_id.as_deref(), Some("42"));
+    assert_eq!(settings.auto_offset_reset, Some(AutoOffsetReset::Earliest));
+    assert!(!settings.admin.enabled);
+    assert_eq!(settings.state_dir.as_deref(), Some("/var/lib/pelton".as_ref()));
+    assert_eq!(settings.commit_interval, Duration::from_millis(250));
+    assert_eq!(settings.effective_drain_timeout(), Duration::from_secs(2));
+    assert_eq!(settings.memory_budget, ByteCount::from_mib(64));
+    assert_eq!(settings.max_poll_records, 7);
+    assert_eq!(settings.kafka.value("fetch.wait.max.ms"), Some("10"));
+    assert_eq!(
+        loaded.app,
+        App {
+            input_topic: "007".to_owned(),
+            output_topic: Some("true".to_owned()),
+            batch: 3,
+            users: vec!["ann".to_owned(), "bob".to_owned()],
+            api_token: String::new(),
+        }
+    );
+}
+
+#[test]
+fn librdkafka_settings_are_texts_however_they_are_written() {
+    let file = "[kafka]\n\"fetch.min.bytes\" = 1\nfetch.max.bytes = 5\ncheck.crcs = true\n\
+                \"client.rack\" = \"a\"\n";
+    let env = [("PELTON__KAFKA__FETCH_MAX_BYTES", "6")];
+    let settings = load(file, &env, &[]).unwrap().settings;
+    let wanted = [
+        ("check.crcs", "true"),
+        ("client.rack", "a"),
+        ("fetch.max.bytes", "6"),
+        ("fetch.min.bytes", "1"),
+    ];
+    assert_eq!(settings.kafka.iter().collect::<Vec<_>>(), wanted);
+}
+
+#[test]
+fn each_wrong_setting_has_its_message() {
+    for (file, wanted) in [
+        (
+            "comit_interval = \"1s\"",
+            "PLT-0104: unknown setting `comit_interval` from file FILE: did you mean \
+             `commit_interval`?",
+        ),
+        (
+            "[admin]\nport = 1",
+            "PLT-0104: unknown setting `admin.port` from file FILE: the settings here are \
+             enabled, listen",
+        ),
+        (
+            "[admin]\nlissten = \"\"",
+            "PLT-0104: unknown setting `admin.lissten` from file FILE: did you mean \
+             `admin.listen`?",
+        ),
+        (
+            "[login-counter]\nbatch = 1",
+            "PLT-0104: unknown setting `login-counter` from file FILE: did you mean \
+             `login_counter`, this application's section?",
+        ),
+        (
+            "[login_counter]\ninput = \"x\"",
+            "PLT-0104: unknown setting `login_counter.input` from file FILE: did you mean \
+             `login_counter.input_topic`?",
+        ),
+        (
+            "[login_counter]\nbatch = \"ten\"",
+            "PLT-0105: `login_counter.batch` from file FILE can't be used: it is a text where \
+             u32 is wanted",
+        ),
+        (
+            "group_id = 5",
+            "PLT-0105: `group_id` from file FILE can't be used: it is a whole number where a text \
+             is wanted; put it in \"quotes\"",
+        ),
+        (
+            "max_poll_records = true",
+            "PLT-0105: `max_poll_records` from file FILE can't be used: it is true or false where \
+             u32 is wanted",
+        ),
+        (
+            "max_poll_records = -1",
+            "PLT-0105: `max_poll_records` from file FILE can't be used: the value is out of range \
+             where u32 is wanted",
+        ),
+        (
+            "commit_interval = 5",
+            "PLT-0105: `commit_interval` from file FILE can't be used: it is a whole number where \
+             a text is wanted; put it in \"quotes\"",
+        ),
+        (
+            "commit_interval = \"5\"",
+            "PLT-0105: `commit_interval` from file FILE can't be used: the unit is missing; write \
+             a number with a unit, as in \"500ms\", \"25s\" or \"5m\"",
+        ),
+        (
+            "memory_budget = \"lots\"",
+            "PLT-0105: `memory_budget` from file FILE can't be used: it is no size; write a \
+             number with a unit, as in \"512B\", \"64KiB\", \"256MiB\" or \"1GiB\"",
+        ),
+        (
+            "admin = true",
+            "PLT-0105: `admin` from file FILE can't be used: it is one value where a table of \
+             settings is wanted; its keys are enabled, listen",
+        ),
+        (
+            "admin.listen = \"localhost:9464\"",
+            "PLT-0105: `admin.listen` from file FILE can't be used: write address:port, as in \
+             \"127.0.0.1:9464\" or \"[::1]:9464\"; a name won't do",
+        ),
+        (
+            "guarantee = \"exactly_once\"",
+            "PLT-0105: `guarantee` from file FILE can't be used: \"exactly_once\" is refused: \
+             this version has no exactly-once guarantee yet; use \"at_least_once\" and make what \
+             reads the outputs tolerate repeats",
+        ),
+        (
+            "enable_auto_commit = false",
+            "PLT-0107: `enable_auto_commit` from file FILE is refused: Pelton commits a record \
+             when it is done, and only then; committing on a timer loses what was read and not \
+             done. Remove it; `commit_interval` says how often done work is committed",
+        ),
+        (
+            "fetch.wait.max.ms = 10",
+            "PLT-0104: unknown setting `fetch.wait.max.ms` from file FILE: librdkafka's settings \
+             stand under [kafka], as `\"fetch.wait.max.ms\"`",
+        ),
+        (
+            "[kafka]\n\"sasl.password\" = [1]",
+            "PLT-0105: `kafka.sasl.password` from file FILE can't be used: it is a list where a \
+             text, a number, true or false is wanted",
+        ),
+    ] {
+        assert_eq!(problem(file, &[], &[]), wanted, "{file}");
+    }
+}
+
+#[test]
+fn an_error_names_the_variable_or_flag_it_came_from() {
+    assert_eq!(
+        problem("", &[("PELTON__COMIT_INTERVAL", "1s")], &[]),
+        "PLT-0104: unknown setting `comit_interval` from environment variable \
+         PELTON__COMIT_INTERVAL: did you mean `commit_interval`?"
+    );
+    assert_eq!(
+        problem("", &[("PELTON__MAX_POLL_RECORDS", "many")], &[]),
+        "PLT-0105: `max_poll_records` from environment variable PELTON__MAX_POLL_RECORDS can't be \
+         used: write a whole number from 0 to 4294967295"
+    );
+    assert_eq!(
+        problem("", &[], &["assignment_strategy=sticky"]),
+        "PLT-0105: `assignment_strategy` from flag --set assignment_strategy can't be used: \
+         \"sticky\" is refused: librdkafka has no eager sticky strategy; use \
+         \"cooperative-sticky\", which moves as few partitions and stops only those"
+    );
+    let given = [("PELTON__BOOTSTRAP_SERVERS", "k:1"), ("PELTON__AUTO_OFFSET_RESET", "error")];
+    let kafka = [&given[..], &[("PELTON__KAFKA__GROUP_ID", "x")]].concat();
+    assert_eq!(
+        problem("", &kafka, &[]),
+        "PLT-0107: `kafka.group.id` from environment variable PELTON__KAFKA__GROUP_ID is refused: \
+         both clients of a worker need it in different ways. Write `group_id`, outside [kafka]"
+    );
+    let heartbeat = "group_protocol = \"consumer\"\nheartbeat_interval_ms = 1000\n";
+    assert_eq!(
+        problem(heartbeat, &given, &[]),
+        "PLT-0108: `heartbeat_interval_ms` from file FILE contradicts another setting: with \
+         `group_protocol = \"consumer\"` it is the broker's; remove it, or set \
+         consumer.heartbeat.interval.ms on the group with kafka-configs"
+    );
+}
+
+#[test]
+fn an_application_without_settings_refuses_any() {
+    let env = BTreeMap::from([("PELTON__IDLE__X".to_owned(), "1".to_owned())]);
+    let error = load_from::<()>("idle", &Flags::default(), &env).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "PLT-0104: unknown setting `idle.x` from environment variable PELTON__IDLE__X: there are \
+         no settings here; remove it"
+    );
+}
+
+#[test]
+fn an_application_can_not_be_named_like_a_setting() {
+    for name in ["kafka", "admin", "group-id", "", "a b", "a__b", "ä"] {
+        let error = load_from::<()>(name, &Flags::default(), &BTreeMap::new()).unwrap_err();
+        assert_eq!(error.code(), "PLT-0110", "{name}");
+    }
+}
+
+/// A canary in every place a secret can stand, right or wrong: it is never printed.
+#[test]
+fn a_secret_is_never_printed() {
+    let secrets = "[kafka]\n\"sasl.password\" = \"canary\"\n\"ssl.key.pem\" = \"canary\"\n\
+                   \"sasl.oauthbearer.config\" = \"canary\"\n\"sasl.pasword\" = \"canary\"\n\
+                   [login_counter]\napi_token = \"canary\"\n";
+    let env = [("PELTON__KAFKA__SSL_KEY_PASSWORD", "canary")];
+    let sets = ["kafka.sasl.oauthbearer.client.secret=canary"];
+    let loaded = load(secrets, &env, &sets).unwrap();
+    let shown = format!("{:?} {}", loaded.settings, loaded.effective());
+    assert!(!shown.contains("canary"), "{shown}");
+    assert!(shown.contains("kafka.sasl.password = (hidden)  # file"), "{shown}");
+
+    for (file, sets) in [
+        ("sasl.password = \"canary\"", &[][..]),
+        ("\"sasl.password\" = \"canary\"", &[]),
+        ("sasl_password = \"canary\"", &[]),
+        ("admin = \"canary\"", &[]),
+        ("max_poll_records = \"canary\"", &[]),
+        ("guarantee = \"canary\"", &[]),
+        ("commit_interval = \"canary\"", &[]),
+        ("memory_budget = \"canary\"", &[]),
+        ("admin.listen = \"canary\"", &[]),
+        ("bootstrap_servers = \"user:canary@host:1\"", &[]),
+        ("", &["max_poll_records=canary"]),
+        ("", &["admin.enabled=canary"]),
+        ("", &["log.filter=canary"]),
+        ("kafka = \"canary\"", &[]),
+    ] {
+        let error = match load(file, &[], sets) {
+            Err(error) => error,
+            Ok(loaded) => loaded.settings.check().unwrap_err(),
+        };
+        let shown = format!("{error} {error:?}");
+        assert!(!shown.contains("canary"), "{shown}");
+    }
+}
+
+#[test]
+fn each_effective_setting_names_its_source() {
+    let loaded = load("max_poll_records = 9\n", &[("PELTON__GROUP_ID", "g")], &[]).unwrap();
+    let shown = loaded.effective();
+    for line in [
+        "group_id = \"g\"  # environment variable PELTON__GROUP_ID\n",
+        "commit_interval = \"1s\"  # default\n",
+        "memory_budget = \"256MiB\"  # default\n",
+        "drain_timeout = (not set)  # default\n",
+        "login_counter.batch = 10  # default\n",
+        "max_poll_records = 9  # file ",
+    ] {
+        assert!(shown.contains(line), "{line} is not in\n{shown}");
+    }
+}
+
+/// The documents name every setting and every error code there is.
+#[test]
+fn every_setting_and_error_code_is_documented() {
+    let settings = include_str!("../../docs/config.md");
+    let shown = load("", &[], &[]).unwrap().effective();
+    let keys = shown.lines().filter_map(|line| line.split(" = ").next());
+    let keys: Vec<_> = keys.filter(|key| !key.starts_with("login_counter.")).collect();
+    assert!(keys.len() > 20, "{keys:?}");
+    for key in keys {
+        assert!(settings.contains(&format!("| `{key}` |")), "docs/config.md lacks `{key}`");
+    }
+    let errors = include_str!("../../docs/errors.md");
+    let sources = [
+        include_str!("error.rs"),
+        include_str!("../telemetry/error.rs"),
+        include_str!("../admin/error.rs"),
+    ];
+    for source in sources {
+        for code in source.split("=> \"PLT-").skip(1) {
+            let code = format!("PLT-{}", &code[..4]);
+            assert!(errors.contains(&format!("| {code} |")), "docs/errors.md lacks {code}");
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! How is a handler tested without Kafka? In memory, in virtual time, by the real runtime.
+//!
+//! The driver runs the whole worker: poll loop, engine, schedule, slot, outbox, stores. Only the
+//! ports are a cluster in memory, and time stands still until the test lets it pass. The same
+//! calls give the same run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pelton::config::{AutoOffsetReset, Settings};
+use pelton::ports::{MemberEvent, Ports};
+use pelton::{SteppedWorker, TopicPartition, WorkerBuilder, WorkerError};
+use pelton_engine::CommitStatus;
+use serde::de::DeserializeOwned;
+
+use crate::memory::{MemoryCluster, MemoryFetch, MemoryMember, Stored, VirtualHost};
+
+/// A record that a worker has emitted.
+///
+/// ```
+/// use pelton_testkit::Emitted;
+///
+/// let emitted = Emitted { partition: 0, key: Some(b"alice".to_vec()), value: Some(b"3".to_vec()), headers: vec![] };
+/// assert_eq!(emitted.key_str(), "alice");
+/// assert_eq!(emitted.json::<u64>(), 3);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Emitted {
+    /// Its partition.
+    pub partition: i32,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Its headers.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+impl Emitted {
+    /// Its key as text; empty if it has none.
+    ///
+    /// # Panics
+    ///
+    /// If the key is not UTF-8.
+    #[must_use]
+    #[expect(clippy::panic, reason = "a test's assertion")]
+    pub fn key_str(&self) -> &str {
+        let key = self.key.as_deref().unwrap_or_default();
+        std::str::from_utf8(key).unwrap_or_else(|_| panic!("the key {key:?} is not UTF-8"))
+    }
+
+    /// Its value, read as JSON.
+    ///
+    /// # Panics
+    ///
+    /// If it has no value or the value does not fit `T`.
+    #[must_use]
+    #[expect(clippy::panic, reason = "a test's assertion")]
+    pub fn json<T: DeserializeOwned>(&self) -> T {
+        let value = self.value.as_deref().unwrap_or_default();
+        serde_json::from_slice(value).unwrap_or_else(|error| {
+            panic!("the emitted value {:?}: {error}", String::from_utf8_lossy(value))
+        })
+    }
+}
+
+/// Runs a worker in memory.
+///
+/// ```
+/// use pelton::{Context, Handler, HandlerError, Output, Record, Worker};
+/// use pelton_testkit::TestDriver;
+///
+/// struct Shout(Output);
+/// impl Handler for Shout {
+///     async fn handle(&mut self, record: &Record<'_>, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+///         let text: &str = record.json()?;
+///         ctx.emit(self.0, "all", &text.to_uppercase())
+///     }
+/// }
+///
+/// let mut app = Worker::builder("shouter");
+/// let out = app.output("shouts");
+/// app.input("words").handler(move |_slot| Shout(out));
+///
+/// let mut driver = TestDriver::new(app);
+/// driver.send("words", "k", "\"hello\"");
+/// assert_eq!(driver.emitted("shouts")[0].json::<String>(), "HELLO");
+/// ```
+#[derive(Debug)]
+pub struct TestDriver {
+    runtime: tokio::runtime::Runtime,
+    worker: SteppedWorker,
+    cluster: MemoryCluster,
+    commit_interval: Duration,
+}
+
+impl TestDriver {
+    /// Starts the worker with one partition per topic.
+    ///
+    /// # Panics
+    ///
+    /// If the worker is declared in a way that can't work.
+    #[must_use]
+    pub fn new(app: WorkerBuilder) -> Self {
+        Self::with_partitions(app, 1)
+    }
+
+    /// Starts the worker with `partitions` partitions per topic; keys choose them as in Java.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    #[must_use]
+    pub fn with_partitions(app: WorkerBuilder, partitions: i32) -> Self {
+        Self::with_settings(app, partitions, |_| {})
+    }
+
+    /// Starts the worker with settings of your own: `change` gets the driver's
+    /// (`auto_offset_reset` earliest, no admin endpoint, defaults otherwise).
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    #[must_use]
+    #[expect(clippy::panic, reason = "a test's assertion")]
+    pub fn with_settings(
+        mut app: WorkerBuilder,
+        partitions: i32,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap_or_else(|error| panic!("no runtime: {error}"));
+        let mut settings = Settings::default();
+        "memory:9092".clone_into(&mut settings.bootstrap_servers);
+        settings.auto_offset_reset = Some(AutoOffsetReset::Earliest);
+        settings.admin.enabled = false;
+        change(&mut settings);
+        let commit_interval = settings.commit_interval;
+        app.settings(settings);
+        let (worker, _handle) =
+            app.build().unwrap_or_else(|error| panic!("the worker can't be built: {error}"));
+        let cluster = MemoryCluster::default();
+        for topic in worker.topics() {
+            cluster.create_topic(&topic, partitions);
+        }
+        let inputs: Vec<_> =
+            worker.input_topics().iter().flat_map(|topic| cluster.partitions(topic)).collect();
+        let guard = runtime.enter();
+        let ports = Ports {
+            member: Box::new(MemoryMember(cluster.clone())),
+            fetch: Box::new(MemoryFetch { cluster: cluster.clone(), own: None }),
+            producer: Arc::new(cluster.clone()),
+            admin: Arc::new(cluster.clone()),
+            restores: Arc::new(cluster.clone()),
+            host: Arc::new(VirtualHost { start: tokio::time::Instant::now() }),
+            waker: Arc::new(|| {}),
+        };
+        let worker = worker.on_ports(ports);
+        drop(guard);
+        let mut driver = Self { runtime, worker, cluster, commit_interval };
+        driver.cluster.tell(MemberEvent::Assigned(inputs));
+        driver.settle();
+        driver
+    }
+
+    /// Appends a record to an input and lets the worker handle it. Returns its partition and
+    /// offset.
+    pub fn send(&mut self, topic: &str, key: &str, value: &str) -> (i32, i64) {
+        self.send_bytes(topic, Some(key.as_bytes()), Some(value.as_bytes()))
+    }
+
+    /// Like [`send`](Self::send), with key and value that may be absent.
+    pub fn send_bytes(
+        &mut self,
+        topic: &str,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+    ) -> (i32, i64) {
+        let record = Stored {
+            key: key.map(<[u8]>::to_vec),
+            value: value.map(<[u8]>::to_vec),
+            headers: Vec::new(),
+            timestamp_ms: None,
+        };
+        let at = self.cluster.append(topic, None, record);
+        self.settle();
+        at
+    }
+
+    /// What was written to a topic so far, partition by partition, in order.
+    #[must_use]
+    pub fn emitted(&self, topic: &str) -> Vec<Emitted> {
+        let emitted = |(partition, record): (i32, Stored)| Emitted {
+            partition,
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+        };
+        self.cluster.records(topic).into_iter().map(emitted).collect()
+    }
+
+    /// The committed content of a store, from its changelog: lets one commit interval pass.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such store (or it has no changelog), or its content does not fit `V`.
+    #[expect(clippy::panic, reason = "a test's assertion")]
+    pub fn store<V: DeserializeOwned>(&mut self, store: &str) -> BTreeMap<String, V> {
+        self.advance(self.commit_interval);
+        let suffix = format!("-{store}-changelog");
+        let topic = self.cluster.topics().into_iter().find(|topic| topic.ends_with(&suffix));
+        let topic = topic.unwrap_or_else(|| panic!("no store {store} with a changelog"));
+        let mut content = BTreeMap::new();
+        for record in self.emitted(&topic) {
+            let key = record.key_str().to_owned();
+            if record.value.is_some() {
+                content.insert(key, record.json());
+            } else {
+                content.remove(&key);
+            }
+        }
+        content
+    }
+
+    /// The committed offset of a partition.
+    #[must_use]
+    pub fn committed(&self, topic: &str, partition: i32) -> Option<i64> {
+        self.cluster.committed(&TopicPartition::new(topic, partition))
+    }
+
+    /// Lets time pass: retries, ticks, flushes and commits come due.
+    pub fn advance(&mut self, duration: Duration) {
+        const STEP: Duration = Duration::from_millis(50);
+        let mut left = duration;
+        while !left.is_zero() {
+            let step = left.min(STEP);
+            self.runtime.block_on(tokio::time::advance(step));
+            left -= step;
+            self.settle();
+        }
+    }
+
+    /// The group asks for a partition back. What must be done first is done; a handler that
+    /// waits needs [`advance`](Self::advance).
+    pub fn revoke(&mut self, topic: &str, partition: i32) {
+        self.cluster.tell(MemberEvent::Revoked(vec![TopicPartition::new(topic, partition)]));
+        self.settle();
+    }
+
+    /// The group takes a partition away without a word.
+    pub fn lose(&mut self, topic: &str, partition: i32) {
+        self.cluster.tell(MemberEvent::Lost(vec![TopicPartition::new(topic, partition)]));
+        self.settle();
+    }
+
+    /// The group gives a partition (back).
+    pub fn assign(&mut self, topic: &str, partition: i32) {
+        self.cluster.tell(MemberEvent::Assigned(vec![TopicPartition::new(topic, partition)]));
+        self.settle();
+    }
+
+    /// What the worker owns.
+    #[must_use]
+    pub fn owned(&self) -> Vec<TopicPartition> {
+        self.cluster.owned()
+    }
+
+    /// The next `count` deliveries fail.
+    pub fn fail_deliveries(&mut self, count: usize) {
+        self.cluster.fail_deliveries(count);
+    }
+
+    /// The next commits are answered like this instead of being accepted.
+    pub fn answer_commits(&mut self, answers: impl IntoIterator<Item = CommitStatus>) {
+        self.cluster.answer_commits(answers);
+    }
+
+    /// Ends the worker gracefully and returns how it ended.
+    ///
+    /// # Errors
+    ///
+    /// Why the worker ended, if not by this.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end within a minute of virtual time.
+    #[expect(clippy::panic, reason = "a test's assertion")]
+    pub fn shut_down(&mut self) -> Result<(), &WorkerError> {
+        self.worker.shut_down();
+        for _ in 0..600 {
+            self.settle();
+            if self.worker.ended().is_some() {
+                break;
+            }
+            self.advance(Duration::from_millis(100));
+        }
+        match self.worker.ended() {
+            Some(Ok(())) => Ok(()),
+            Some(Err(error)) => Err(error),
+            None => panic!("the worker did not end"),
+        }
+    }
+
+    /// Has the worker ended by itself, and why?
+    #[must_use]
+    pub fn failure(&self) -> Option<&WorkerError> {
+        self.worker.ended().and_then(|ended| ended.as_ref().err())
+    }
+
+    /// Lets everything happen that can happen without time passing.
+    pub fn settle(&mut self) {
+        /// So many rounds without any activity mean that nothing will come.
+        const QUIET_ROUNDS: u32 = 3;
+        let mut quiet = 0;
+        let mut seen = self.cluster.activity();
+        while quiet < QUIET_ROUNDS {
+            let worker = &mut self.worker;
+            self.runtime.block_on(async {
+                let _ended = worker.step().is_none();
+                for _ in 0..8 {
+                    tokio::task::yield_now().await;
+                }
+            });
+            let now = self.cluster.activity();
+            quiet = if now == seen { quiet + 1 } else { 0 };
+            seen = now;
+        }
+    }
+}
