@@ -32,9 +32,9 @@ pub(super) fn router(
 ) -> Router {
     let shared = Shared { status, metrics, only_local_names };
     Router::new()
-        .route("/livez", get(|State(at): State<Shared>| probe(at, |health| health.live)))
-        .route("/readyz", get(|State(at): State<Shared>| probe(at, |health| health.ready)))
-        .route("/startupz", get(|State(at): State<Shared>| probe(at, |health| health.started)))
+        .route("/livez", get(|State(at): State<Shared>| probe(&at, |health| health.live)))
+        .route("/readyz", get(|State(at): State<Shared>| probe(&at, |health| health.ready)))
+        .route("/startupz", get(|State(at): State<Shared>| probe(&at, |health| health.started)))
         .route("/metrics", get(metrics_text))
         .route("/partitions", get(async |State(at): State<Shared>| Json(at.status.partitions())))
         .fallback(async || problem(StatusCode::NOT_FOUND, PATHS))
@@ -50,7 +50,7 @@ struct Verdict {
 }
 
 fn probe(
-    shared: Shared,
+    shared: &Shared,
     asked: fn(&Health) -> bool,
 ) -> std::future::Ready<(StatusCode, Json<Verdict>)> {
     let health = shared.status.health();

@@ -296,6 +296,9 @@ mod tests {
     /// librdkafka is asked for each key that may pass: it must know it.
     #[test]
     fn librdkafka_knows_every_key_that_passes() {
+        let stranger = ClientConfig::new().set("no.such.key", "1").create_native_config();
+        let stranger = stranger.map(drop).unwrap_err().to_string();
+        assert!(stranger.contains("No such configuration property"), "{stranger}");
         for key in KEYS.iter().filter(|key| !matches!(key.exposure, Denied(_))) {
             let given = ClientConfig::new().set(key.name, "\u{1}").create_native_config();
             if let Err(error) = given {

@@ -141,7 +141,7 @@ fn section_of(application: &str) -> Result<String, ConfigError> {
     if section.is_empty() || !section.chars().all(legal) || section.contains("__") {
         return refuse("it takes letters, digits and single `-` or `_`");
     }
-    if effective::keys().iter().any(|key| *key == section) {
+    if effective::keys().contains(&section) {
         return refuse("a setting of every worker has this name");
     }
     Ok(section)

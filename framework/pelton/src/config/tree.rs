@@ -12,11 +12,11 @@ use super::origin::{Origin, Origins};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Tree {
     /// Keys and what stands under them.
-    Table(BTreeMap<String, Tree>),
+    Table(BTreeMap<String, Self>),
     /// One value.
     Leaf(Scalar, Origin),
     /// A list.
-    List(Vec<Tree>, Origin),
+    List(Vec<Self>, Origin),
 }
 
 /// One written value.

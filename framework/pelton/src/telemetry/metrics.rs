@@ -60,7 +60,6 @@ impl WorkerMetrics {
     }
 
     /// The counter of commits that ended so.
-    #[must_use]
     pub const fn commit(&self, outcome: CommitOutcome) -> &Counter {
         match outcome {
             CommitOutcome::Accepted => &self.accepted,
@@ -163,7 +162,6 @@ impl PartitionMetrics {
     }
 
     /// The counter of attempts that ended so.
-    #[must_use]
     pub const fn records(&self, outcome: RecordOutcome) -> &Counter {
         match outcome {
             RecordOutcome::Done => &self.done,

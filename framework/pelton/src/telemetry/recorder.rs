@@ -34,6 +34,7 @@ pub fn install() -> Result<PrometheusHandle, TelemetryError> {
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::RecorderTaken)?;
     names::describe_all();
+    let handle = INSTALLED.get_or_init(|| handle).clone();
 
     let upkeep = handle.clone();
     std::thread::Builder::new()
@@ -45,7 +46,7 @@ pub fn install() -> Result<PrometheusHandle, TelemetryError> {
             }
         })
         .map_err(TelemetryError::NoThread)?;
-    Ok(INSTALLED.get_or_init(|| handle).clone())
+    Ok(handle)
 }
 
 fn builder() -> PrometheusBuilder {
