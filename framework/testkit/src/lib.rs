@@ -2,8 +2,11 @@
 //!
 //! - [`TestDriver`] runs a whole worker in memory, in virtual time: send records, look at what
 //!   was emitted and stored, let time pass, take partitions away.
+//! - [`ledger`] judges whole runs: workers write down what they do, and a checker holds it
+//!   against the topics.
 
 mod driver;
+pub mod ledger;
 mod memory;
 mod murmur2;
 
