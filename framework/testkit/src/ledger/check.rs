@@ -95,6 +95,7 @@ impl Check {
     ///
     /// The ledger must be of one group; a partition that only the truth or only the ledger
     /// knows is judged like any other.
+    #[must_use = "a verdict that nobody reads proves nothing"]
     pub fn hold(&self, ledger: &Ledger, truth: &Truth) -> Verdict {
         let history = History::of(ledger);
         let mut verdict = Verdict::default();
@@ -241,7 +242,7 @@ impl Executions {
                         if last.done.is_some() {
                             last.again.get_or_insert(attempt.start);
                         }
-                        last.done = last.done.or(attempt.done());
+                        last.done = last.done.or_else(|| attempt.done());
                         last.skipped |= skipped;
                     }
                     None => all.push(Execution {

@@ -124,6 +124,7 @@ impl Ledger {
                 continue;
             }
             let (at, rest) = timed(line).map_err(|reason| bad(path, number, reason))?;
+            let rest = rest.trim_start();
             let (name, entry) = rest.split_once(' ').unwrap_or((rest, ""));
             let entry = parser.parse(entry).map_err(|reason| bad(path, number, reason))?;
             let process = ledger.process(name, at);

@@ -34,7 +34,6 @@ pub struct TotalsCheck {
 /// assert_eq!((verdict.too_low.len(), verdict.too_high.len()), (1, 1));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[must_use = "a verdict that nobody reads proves nothing"]
 pub struct TotalsVerdict {
     /// Keys in the truth.
     pub keys: usize,
@@ -84,6 +83,7 @@ impl TotalsCheck {
 
     /// Holds a topic against it: its records as (key, total), in the order of its log. All
     /// records of a key must stand in one partition.
+    #[must_use = "a verdict that nobody reads proves nothing"]
     pub fn hold<K: Into<Vec<u8>>>(
         &self,
         records: impl IntoIterator<Item = (K, u64)>,
@@ -126,7 +126,7 @@ impl fmt::Display for TotalsVerdict {
 impl fmt::Display for WrongTotal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = String::from_utf8_lossy(&self.key);
-        let total = self.total.map_or("missing".to_owned(), |total| total.to_string());
+        let total = self.total.map_or_else(|| "missing".to_owned(), |total| total.to_string());
         write!(f, "{key}: the last total is {total}, its true count is {}", self.truth)?;
         if self.repeats > 0 {
             write!(f, " and {} repeats are explained", self.repeats)?;

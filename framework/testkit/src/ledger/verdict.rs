@@ -223,7 +223,6 @@ impl fmt::Display for Violation {
 /// # Ok::<(), pelton_testkit::ledger::LedgerError>(())
 /// ```
 #[derive(Clone, Debug, Default)]
-#[must_use = "a verdict that nobody reads proves nothing"]
 pub struct Verdict {
     /// Processes that wrote steps of a worker.
     pub processes: u64,

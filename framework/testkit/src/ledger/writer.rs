@@ -97,10 +97,10 @@ impl Observer for LedgerWriter {
         let Some(entry) = Entry::of(observation) else {
             return;
         };
-        if let Err(error) = self.write(&entry) {
-            if self.missed.fetch_add(1, Ordering::Relaxed) == 0 {
-                tracing::error!(file = %self.path.display(), %error, "the ledger could not be written; it will have a hole");
-            }
+        if let Err(error) = self.write(&entry)
+            && self.missed.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            tracing::error!(file = %self.path.display(), %error, "the ledger could not be written; it will have a hole");
         }
     }
 }

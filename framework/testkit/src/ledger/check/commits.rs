@@ -57,7 +57,7 @@ fn at_rest(case: &Case<'_>, verdict: &mut Verdict, accepted: &[Commit]) {
     if let Some(highest) = since.max_by_key(|commit| commit.offset)
         && rest.committed.is_none_or(|committed| committed < highest.offset)
     {
-        let committed = rest.committed.map_or("nothing".to_owned(), |offset| offset.to_string());
+        let committed = rest.committed.map_or_else(|| "nothing".to_owned(), |o| o.to_string());
         let what = format!("it was accepted, and in the end {committed} is committed");
         let places = [highest.tried, known_at(highest)];
         case.cry(verdict, Invariant::CommitsAdvance, Some(highest.offset), what, places);

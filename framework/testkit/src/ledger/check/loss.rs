@@ -22,7 +22,8 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     let last = case.truth.records.last().map_or(0, |record| record.offset + 1);
     let behind = rest.end - committed;
     if committed < last.max(case.truth.begin) || behind > case.rules.marker_lag || behind < 0 {
-        let committed = rest.committed.map_or("nothing".to_owned(), |o| format!("offset {o}"));
+        let committed =
+            rest.committed.map_or_else(|| "nothing".to_owned(), |o| format!("offset {o}"));
         let what = format!("{committed} is committed at rest, and the log ends at {}", rest.end);
         let commits = case.partition.spans.iter().flat_map(|span| &span.commits);
         let last = commits.max_by_key(|commit| commit.tried);

@@ -100,7 +100,7 @@ fn zombie(case: &Case<'_>, span: &Span) -> Option<Cause> {
 }
 
 /// The fault that kept `old` from committing the record before `begun`.
-fn fault_of(case: &Case<'_>, offset: i64, old: &Span, begun: Place) -> Result<Cause, String> {
+fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> {
     if case.history.processes[old.process].was_frozen(old.assigned, old.end.min(begun)) {
         return Ok(Cause::Stop);
     }
