@@ -5,9 +5,11 @@
 //! - [`KafkaCluster`]: real Apache Kafka in nodes of our own, which tests may kill, stop, freeze
 //!   and start again; or a cluster named by `PELTON_TEST_BOOTSTRAP`.
 //! - [`hand`]: a cluster that outlives the command that started it, behind `cargo kafka`.
+//! - [`hand`]: a cluster that outlives the command that started it, behind `cargo kafka`.
 //! - [`trials`]: tests that need Kafka and are reported as ignored, with the reason, without it.
 
 mod cluster;
+pub mod hand;
 mod kafka;
 pub mod trials;
 mod waiting;

@@ -234,7 +234,7 @@ impl ProducerContext for Reports {
 pub(crate) fn produce(
     bootstrap: &str,
     topic: &str,
-    records: Vec<NewRecord>,
+    records: &[NewRecord],
 ) -> Result<(), ClusterError> {
     let what = format!("producing {} records to {topic}", records.len());
     let refused = |reason: &dyn ToString| ClusterError::refused(&what, reason.to_string());
@@ -250,7 +250,7 @@ pub(crate) fn produce(
         .create_with_context(reports.clone())
         .map_err(|error| refused(&error))?;
     let expected = records.len();
-    for record in &records {
+    for record in records {
         send(&producer, topic, record).map_err(|error| refused(&error))?;
     }
     producer.flush(STORED + REQUEST).map_err(|error| refused(&error))?;
