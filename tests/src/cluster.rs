@@ -234,7 +234,7 @@ pub enum ClusterError {
         reason: String,
     },
     /// Something did not happen in time.
-    #[error("{what}: not within {within:?} {last}")]
+    #[error("{what}: not within {within:?}{}", after_colon(last))]
     Late {
         /// What was waited for.
         what: String,
@@ -267,4 +267,8 @@ impl ClusterError {
         let what = what.into();
         move |error| Self::Io { what, error }
     }
+}
+
+fn after_colon(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(": {text}") }
 }

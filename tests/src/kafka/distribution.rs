@@ -107,6 +107,9 @@ impl Distribution {
         let this = Self { folder, java, java_version };
         fs::create_dir_all(&this.folder).map_err(ClusterError::io("target/kafka"))?;
         let _one_at_a_time = lock(&this.folder.join("lock"))?;
+        for (name, text) in [("pom.xml", POM), ("log4j2.properties", LOGGING)] {
+            fs::write(this.folder.join(name), text).map_err(ClusterError::io(name))?;
+        }
         if fs::read_to_string(this.stamp()).is_ok_and(|pom| pom == POM) {
             return this.recorded(tell);
         }
@@ -125,8 +128,6 @@ impl Distribution {
         remove(&self.stamp()).map_err(io)?;
         remove(&self.first_records()).map_err(io)?;
         remove(&self.archive()).map_err(io)?;
-        fs::write(self.folder.join("pom.xml"), POM).map_err(io)?;
-        fs::write(self.folder.join("log4j2.properties"), LOGGING).map_err(io)?;
         let mut reason = String::new();
         for attempt in 1..=ATTEMPTS {
             tell(&format!("fetching Apache Kafka {version} with Maven (54 MB, once)"));

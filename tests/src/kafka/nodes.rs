@@ -158,6 +158,7 @@ pub(crate) fn wait_for_brokers(
 ) -> Result<(), ClusterError> {
     let asking = client::consumer(bootstrap, &[])?;
     patiently(&format!("the brokers of {bootstrap}"), READY, || {
+        // Any topic would do; without one the answer would be about all of them.
         let answer = asking.fetch_metadata(Some("__consumer_offsets"), Duration::from_secs(5));
         let metadata = answer.map_err(|error| error.to_string())?;
         let known: BTreeSet<i32> = metadata.brokers().iter().map(|broker| broker.id()).collect();
