@@ -10,6 +10,7 @@
 //! - [`trials`]: tests that need Kafka and are reported as ignored, with the reason, without it.
 
 mod cluster;
+pub mod hand;
 mod kafka;
 mod rig;
 pub mod suites;

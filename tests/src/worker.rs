@@ -25,12 +25,12 @@ pub fn run_if_asked() {
     let (program, role) = (arguments.next(), arguments.next());
     if role.is_some_and(|role| role == ROLE) {
         let line = CommandLine::parse_from(program.into_iter().chain(arguments));
-        work(line);
+        work(&line);
     }
 }
 
 #[tokio::main]
-async fn work(line: CommandLine) {
+async fn work(line: &CommandLine) {
     let exit = match prepare(line) {
         Ok(worker) => worker.run().await,
         Err(error) => Exit::from(Err(error)),
@@ -116,7 +116,7 @@ impl Handler for Hindered {
     }
 }
 
-fn prepare(line: CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
+fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     let loaded = load::<LoginCounterSettings>("login-counter", &line.flags)?;
     let mut app = Worker::builder("login-counter");
     let totals = app.store("totals");

@@ -234,7 +234,7 @@ impl ProducerContext for Reports {
 pub(crate) fn produce(
     bootstrap: &str,
     topic: &str,
-    records: Vec<NewRecord>,
+    records: &[NewRecord],
 ) -> Result<(), ClusterError> {
     let sender = Sender::new(bootstrap, topic)?;
     let expected = u64::try_from(records.len()).unwrap_or(u64::MAX);
