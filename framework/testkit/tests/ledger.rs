@@ -641,7 +641,7 @@ proptest! {
         let end = offsets.last().map_or(0, |last| last + 1);
         let mut truth = Truth::new();
         for offset in &offsets {
-            truth.record(&partition(), *offset, Some(&[b'k', (*offset % 3) as u8]), None);
+            truth.record(&partition(), *offset, Some([b"x", b"y", b"z"][usize::try_from(*offset % 3).unwrap_or(0)]), None);
         }
         truth.at_rest(&partition(), Some(end), end);
         let (mut text, mut committed, mut late) = (String::new(), 0, Vec::<String>::new());
