@@ -51,6 +51,15 @@ fn attempted_twice(case: &Case<'_>, verdict: &mut Verdict, old: &Span, new: &Spa
         let Some(right) = new.attempts.get(at).filter(|right| right.start < until) else {
             continue;
         };
+        if case.may_leave_behind(old) {
+            verdict.zombie_windows.push(ZombieWindow {
+                partition: case.name.clone(),
+                zombie: case.ledger.name(old.process),
+                length: case.between(new.assigned, until),
+                attempts: 1,
+            });
+            return;
+        }
         if !is_zombie(case, old, until) {
             let what = format!(
                 "{} handles it while {} handles record {}",

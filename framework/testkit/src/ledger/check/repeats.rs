@@ -100,6 +100,7 @@ fn zombie(case: &Case<'_>, span: &Span) -> Option<Cause> {
     match span.ending {
         Ending::Lost => Some(lost(case, span)),
         Ending::Killed => Some(Cause::Kill),
+        Ending::Released if case.may_leave_behind(span) => Some(Cause::CancelledDrain),
         Ending::Open | Ending::Released | Ending::Reset | Ending::Exited => None,
     }
 }
