@@ -50,3 +50,18 @@ pub use tally::{OrderDigest, Tally, UserTally};
 /// assert_eq!(logins.count(), 2_000);
 /// ```
 pub const SAMPLE: &[u8] = include_bytes!("../sample/logins.jsonl");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_sample_is_what_generator_and_seed_make() {
+        let made = || Generated::new(1, 40);
+        let json: String = made().take(2_000).map(|login| login.to_json() + "\n").collect();
+        assert!(SAMPLE == json.as_bytes(), "sample/logins.jsonl differs");
+        let mut log = Vec::new();
+        print_sshd_log(made().take(600), &mut log).unwrap();
+        assert!(log == include_bytes!("../sample/auth.log"), "sample/auth.log differs");
+    }
+}

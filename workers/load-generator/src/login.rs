@@ -106,7 +106,8 @@ mod tests {
     fn any_user_name_survives_json() {
         for user in ["", " ", "a\"b\\c", "tab\tand\nline", "\u{0}", "ü 🦀"] {
             let at = Timestamp::UNIX_EPOCH;
-            let login = Login { user: user.to_owned(), status: Status::Success, ip: "x".into(), at };
+            let login =
+                Login { user: user.to_owned(), status: Status::Success, ip: "x".into(), at };
             assert_eq!(Login::from_json(login.to_json().as_bytes()).unwrap(), login);
         }
     }

@@ -27,14 +27,14 @@ use load_generator::{
 #[command(
     version,
     after_help = "Examples:\n  \
-    load-generator --generate 10000 --rate 500\n  \
-    load-generator --input /var/log/auth.log --format sshd --topic user_logins\n  \
-    zcat old/*.gz | load-generator --input - --format json --bootstrap-servers kafka:9092\n  \
+    load-generator --bootstrap-servers localhost:9092 --generate 10000 --rate 500\n  \
+    load-generator --bootstrap-servers localhost:9092 --input /var/log/auth.log --format sshd\n  \
+    ssh gate cat auth.log | load-generator --input - --format sshd --print json\n  \
     load-generator --generate 100 --seed 7 --print json",
     after_long_help = "Examples:\n  \
-    load-generator --generate 10000 --rate 500\n  \
-    load-generator --input /var/log/auth.log --format sshd --topic user_logins\n  \
-    zcat old/*.gz | load-generator --input - --format json --bootstrap-servers kafka:9092\n  \
+    load-generator --bootstrap-servers localhost:9092 --generate 10000 --rate 500\n  \
+    load-generator --bootstrap-servers localhost:9092 --input /var/log/auth.log --format sshd\n  \
+    ssh gate cat auth.log | load-generator --input - --format sshd --print json\n  \
     load-generator --generate 100 --seed 7 --print json\n\n\
     Formats:\n  \
     json  one object a line, as above; `outcome`, `src_ip` and `ts` are read as `status`, `ip`\n        \
@@ -78,10 +78,14 @@ struct CommandLine {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
-    /// Some brokers' addresses, comma-separated
-    #[arg(long, value_name = "HOST:PORT", env = "PELTON__BOOTSTRAP_SERVERS",
-          default_value = "localhost:9092")]
-    bootstrap_servers: String,
+    /// Some brokers' addresses, comma-separated. No default: a wrong cluster is worse than none
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "PELTON__BOOTSTRAP_SERVERS",
+        required_unless_present = "print"
+    )]
+    bootstrap_servers: Option<String>,
 
     /// Where to send
     #[arg(long, default_value = "user_logins")]
@@ -219,7 +223,8 @@ fn print(arguments: &CommandLine, kind: Kind) -> Result<ExitCode, AnyError> {
 
 fn send(arguments: &CommandLine) -> Result<ExitCode, AnyError> {
     let stop = stop_on_signals()?;
-    let mut options = SendOptions::new(&arguments.bootstrap_servers, &arguments.topic);
+    let bootstrap_servers = arguments.bootstrap_servers.clone().unwrap_or_default();
+    let mut options = SendOptions::new(bootstrap_servers, &arguments.topic);
     options.rate_per_second = arguments.rate;
     options.first_seq = arguments.first_seq;
     options.malformed_every = arguments.malformed_every.map(NonZeroU64::get);
@@ -231,7 +236,11 @@ fn send(arguments: &CommandLine) -> Result<ExitCode, AnyError> {
     let bar = bar(total.or(arguments.limit));
     let watch = |progress: Progress| {
         bar.set_position(progress.delivered);
-        if stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if stop.load(Ordering::Relaxed) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     let sent = send_all(logins.by_ref().take(limit(arguments)), &options, watch);
     bar.finish_and_clear();
@@ -258,7 +267,8 @@ fn bar(total: Option<u64>) -> ProgressBar {
         Some(_) => "{bar:40.cyan/dim} {human_pos}/{human_len} logins · {per_sec} · {eta} left",
         None => "{spinner:.cyan} {human_pos} logins · {per_sec} · {elapsed}",
     };
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
     bar.set_draw_target(ProgressDrawTarget::stderr());
     bar.with_style(style.progress_chars("━━─"))

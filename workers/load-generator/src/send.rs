@@ -194,11 +194,14 @@ impl<'a> Sender<'a> {
             .create_with_context(Listener(Arc::clone(&reports)))
             .map_err(SendError::Client)?;
         let bootstrap_servers = options.bootstrap_servers.clone();
-        let metadata = client.client().fetch_metadata(Some(&options.topic), ANSWER).map_err(
-            |source| SendError::Unreachable { bootstrap_servers: bootstrap_servers.clone(), source },
-        )?;
+        // Asks for all topics: a producer that asks for one by name may make it by asking.
+        let metadata = client.client().fetch_metadata(None, ANSWER).map_err(|source| {
+            SendError::Unreachable { bootstrap_servers: bootstrap_servers.clone(), source }
+        })?;
         let exists = metadata.topics().iter().any(|topic| {
-            topic.name() == options.topic && topic.error().is_none() && !topic.partitions().is_empty()
+            topic.name() == options.topic
+                && topic.error().is_none()
+                && !topic.partitions().is_empty()
         });
         if !exists {
             return Err(SendError::NoTopic { topic: options.topic.clone(), bootstrap_servers });

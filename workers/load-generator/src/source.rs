@@ -86,8 +86,7 @@ pub fn open(path: &Path, format: Format) -> Result<Source, SourceError> {
         }
         unpack(Box::new(File::open(path)?))
     };
-    let reader =
-        opened().map_err(|source| SourceError::Open { path: path.to_owned(), source })?;
+    let reader = opened().map_err(|source| SourceError::Open { path: path.to_owned(), source })?;
     Ok(match format {
         Format::Json => Box::new(JsonLines::new(reader)),
         Format::Sshd { year } => Box::new(SshdLog::new(reader, year)),
@@ -132,7 +131,8 @@ mod tests {
     fn plain_and_packed_files_read_alike_and_members_are_joined() {
         let folder = tempfile::tempdir().unwrap();
         let pack = |text: &str| {
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            let mut encoder =
+                flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
             encoder.write_all(text.as_bytes()).unwrap();
             encoder.finish().unwrap()
         };

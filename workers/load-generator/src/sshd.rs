@@ -248,7 +248,8 @@ mod tests {
 
     #[test]
     fn accepted_and_failed_lines_are_logins_with_their_time_in_utc() {
-        let login = only("Accepted publickey for ubuntu from ::1 port 5 ssh2: RSA SHA256:x").unwrap();
+        let login =
+            only("Accepted publickey for ubuntu from ::1 port 5 ssh2: RSA SHA256:x").unwrap();
         assert_eq!((login.user.as_str(), login.ip.as_str()), ("ubuntu", "::1"));
         assert_eq!(login.status, Status::Success);
         assert_eq!(login.at.to_string(), "2017-03-07T01:02:03Z");
@@ -279,7 +280,8 @@ mod tests {
             assert_eq!((logins.len(), skipped), (times, 0));
             assert!(logins.iter().all(|login| login.user == "root"));
         }
-        let too_often = "message repeated 99999999999999999999 times: [ Failed password for a from b port 1]";
+        let too_often =
+            "message repeated 99999999999999999999 times: [ Failed password for a from b port 1]";
         assert_eq!(only(too_often), None);
     }
 
@@ -314,10 +316,14 @@ mod tests {
 
     #[test]
     fn a_log_over_new_year_goes_on_in_the_next_year() {
-        let of = |day: &str| format!("{day} 00:00:00 h sshd[1]: Failed password for a from b port 1\n");
+        let of =
+            |day: &str| format!("{day} 00:00:00 h sshd[1]: Failed password for a from b port 1\n");
         let log = ["Nov 30", "Dec 31", "Jan  1", "Feb 28"].map(of).concat();
-        let years: Vec<_> =
-            logins(log.as_bytes()).0.iter().map(|login| login.at.to_string()[..4].to_owned()).collect();
+        let years: Vec<_> = logins(log.as_bytes())
+            .0
+            .iter()
+            .map(|login| login.at.to_string()[..4].to_owned())
+            .collect();
         assert_eq!(years, ["2017", "2017", "2018", "2018"]);
     }
 

@@ -61,11 +61,19 @@ fn is_again(login: &Login, next: &Login) -> bool {
 fn print_others(out: &mut impl Write, login: &Login, connection: u64) -> io::Result<()> {
     if connection % 12 == 1 {
         let (at, pid) = (time(login), pid(connection) - 1);
-        writeln!(out, "{at} gate CRON[{pid}]: pam_unix(cron:session): session closed for user root")?;
+        writeln!(
+            out,
+            "{at} gate CRON[{pid}]: pam_unix(cron:session): session closed for user root"
+        )?;
     }
     if is_unknown(login) {
         let (user, ip) = (escaped(&login.user), &login.ip);
-        line(out, login, connection, &format!("Invalid user {user} from {ip} port {}", port(connection)))?;
+        line(
+            out,
+            login,
+            connection,
+            &format!("Invalid user {user} from {ip} port {}", port(connection)),
+        )?;
     }
     Ok(())
 }
