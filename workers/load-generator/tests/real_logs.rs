@@ -2,6 +2,7 @@
 //!
 //! They belong to others and are not in this repository: `PELTON_TEST_DATA` names their folder.
 //! Where it is unset, every test here is reported as ignored.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
