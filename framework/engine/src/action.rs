@@ -114,6 +114,12 @@ pub enum Action {
         /// It proves that the partition is still ours.
         proof: bool,
     },
+    /// Nothing has come for long: ask Kafka for the end of the log, to tell an idle topic from a
+    /// fetch that is dead.
+    AskEnd {
+        /// Which partition.
+        partition: PartitionId,
+    },
     /// A watchdog has barked.
     Silent {
         /// Which partition.

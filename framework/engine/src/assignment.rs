@@ -57,6 +57,10 @@ pub(crate) struct Active {
     pub(crate) progress: Progress,
     /// When something last arrived, or fetching began.
     pub(crate) heard: Time,
+    /// When the log's end was last asked for because nothing arrived.
+    pub(crate) asked: Time,
+    /// The fetch has broken off; it is started anew at this moment.
+    pub(crate) fetch_again_at: Option<Time>,
     /// The log's end, where known.
     pub(crate) end: Option<Offset>,
 }

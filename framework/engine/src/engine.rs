@@ -85,6 +85,12 @@ impl Engine {
         }
     }
 
+    /// The settings it decides by.
+    #[must_use]
+    pub fn limits(&self) -> &EngineLimits {
+        &self.limits
+    }
+
     /// Takes in what has happened; what has to be done at once is appended to `out`.
     pub fn handle(&mut self, now: Time, event: Event, out: &mut Vec<Action>) {
         match event {
@@ -115,6 +121,7 @@ impl Engine {
                 }
             }
             Event::ResetWanted { partition, epoch } => self.reset(now, partition, epoch, out),
+            Event::FetchFailed { partition } => self.fetch_failed(now, partition),
             Event::End { partition, end } => {
                 if let Some(active) =
                     self.assignments.get_mut(&partition).and_then(Assignment::active_mut)
@@ -283,6 +290,8 @@ impl Engine {
             buffered: Volume::default(),
             progress: Progress::starting_at(position, committed),
             heard: now,
+            asked: now,
+            fetch_again_at: None,
             end: None,
         });
         out.push(Action::StartFetch { partition, from: position });
@@ -321,13 +330,12 @@ impl Engine {
             return;
         }
         active.heard = now;
+        active.fetch_again_at = None;
         out.push(Action::Deliver { partition, skip_below: expected });
-        if run.last < expected {
-            return; // delivered before, all of it: the runtime counts and drops it
-        }
-        active.expected = run.last.next();
-        active.end = active.end.max(Some(active.expected));
+        // What was delivered before is dropped by the runtime, which reports it as freed.
         active.buffered.add(Volume { records: run.records, bytes: run.bytes });
+        active.expected = expected.max(run.last.next());
+        active.end = active.end.max(Some(active.expected));
         if active.buffered.fills(share) && active.fetching_from.take().is_some() {
             out.push(Action::StopFetch { partition });
         }
@@ -357,6 +365,16 @@ impl Engine {
             active.fetching_from = Some(active.expected);
             active.heard = now;
             out.push(Action::StartFetch { partition, from: active.expected });
+        }
+    }
+
+    fn fetch_failed(&mut self, now: Time, partition: PartitionId) {
+        let retry = self.limits.fetch_retry;
+        if let Some(Assignment { phase: Phase::Running(active), .. }) =
+            self.assignments.get_mut(&partition)
+            && active.fetching_from.is_some()
+        {
+            active.fetch_again_at.get_or_insert(now + retry);
         }
     }
 
@@ -575,15 +593,23 @@ impl Engine {
         for (partition, assignment) in &mut self.assignments {
             let partition = *partition;
             match &mut assignment.phase {
-                Phase::Running(active) => {
-                    let lagging = active.end.is_some_and(|end| end > active.expected);
+                Phase::Running(active) if active.fetching_from.is_some() => {
+                    let broken = active.fetch_again_at.is_some_and(|at| now >= at);
                     let quiet = now.since(active.heard) >= limits.silent_after;
-                    if active.fetching_from.is_some() && lagging && quiet {
+                    let lagging = active.end.is_some_and(|end| end > active.expected);
+                    if broken || (quiet && lagging) {
                         active.heard = now;
+                        active.fetch_again_at = None;
                         active.fetching_from = Some(active.expected);
                         out.push(Action::StopFetch { partition });
                         out.push(Action::StartFetch { partition, from: active.expected });
+                    }
+                    if !broken && quiet && lagging {
                         out.push(Action::Silent { partition, what: SilentAction::FetchedAnew });
+                    } else if quiet && now.since(active.asked) >= limits.silent_after {
+                        // A dead fetch learns of no new end: only a question can tell.
+                        active.asked = now;
+                        out.push(Action::AskEnd { partition });
                     }
                 }
                 Phase::Restoring { since } if now.since(*since) >= limits.silent_after => {
@@ -594,7 +620,7 @@ impl Engine {
                     *since = now;
                     rejoin = true;
                 }
-                Phase::Restoring { .. } | Phase::Lost { .. } => {}
+                Phase::Running(_) | Phase::Restoring { .. } | Phase::Lost { .. } => {}
                 Phase::Draining { .. } | Phase::Released => {}
             }
         }
@@ -607,17 +633,16 @@ impl Engine {
         let mut wake = (!self.assignments.is_empty()).then_some(self.next_commit);
         for assignment in self.assignments.values() {
             let due = match &assignment.phase {
-                Phase::Running(active) => active.progress.retry_at(),
+                Phase::Running(active) => {
+                    earlier(active.progress.retry_at(), active.fetch_again_at)
+                }
                 Phase::Draining { active, drain } => {
                     let next = if drain.cancelled { drain.release_at } else { drain.cancel_at };
-                    Some(active.progress.retry_at().map_or(next, |at| at.min(next)))
+                    earlier(active.progress.retry_at(), Some(next))
                 }
                 Phase::Restoring { .. } | Phase::Released | Phase::Lost { .. } => None,
             };
-            wake = match (wake, due) {
-                (Some(a), Some(b)) => Some(a.min(b)),
-                (a, b) => a.or(b),
-            };
+            wake = earlier(wake, due);
         }
         wake.map(|at| at.max(now))
     }
@@ -637,5 +662,13 @@ impl Engine {
 
     fn active(&mut self, partition: PartitionId, epoch: Epoch) -> Option<&mut Active> {
         self.current(partition, epoch).and_then(Assignment::active_mut)
+    }
+}
+
+/// The earlier of two moments that may not be.
+fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
     }
 }

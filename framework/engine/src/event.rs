@@ -96,6 +96,11 @@ pub enum Event {
         /// Of which assignment.
         epoch: Epoch,
     },
+    /// The fetch of the partition has broken off: nothing comes until it is started again.
+    FetchFailed {
+        /// Which partition.
+        partition: PartitionId,
+    },
     /// The end of the partition's log is known.
     End {
         /// Which partition.

@@ -19,8 +19,11 @@ pub struct EngineLimits {
     /// effects become durable and offsets are committed. Default 20 s; it must stay below half
     /// of `max.poll.interval.ms`, past which the broker gives partitions away without a word.
     pub release_timeout: Duration,
-    /// A running partition with lag that hears nothing for so long is fetched anew. Default 30 s.
+    /// A running partition that hears nothing for so long asks for the end of its log; if it has
+    /// lag, it is fetched anew. Default 30 s.
     pub silent_after: Duration,
+    /// A fetch that has broken off is started anew after so long. Default 500 ms.
+    pub fetch_retry: Duration,
     /// A lost partition that the group says nothing of for so long makes the member join anew.
     /// Default 60 s.
     pub rejoin_after: Duration,
@@ -39,6 +42,7 @@ impl Default for EngineLimits {
             drain_timeout: Duration::from_secs(10),
             release_timeout: Duration::from_secs(20),
             silent_after: Duration::from_secs(30),
+            fetch_retry: Duration::from_millis(500),
             rejoin_after: Duration::from_secs(60),
             commit_retry: Duration::from_millis(50),
             bug: None,

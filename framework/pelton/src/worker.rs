@@ -314,7 +314,7 @@ impl WorkerBuilder {
                 | WorkerError::Client { .. })
         );
         let exit = Exit::from(result);
-        if unclean {
+        if unclean || crate::kafka::any_waiting() {
             // Threads of the clients may be stuck: a normal return would wait for them.
             exit.explain();
             signal_hook::low_level::exit(i32::from(exit.code()));

@@ -10,11 +10,13 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use crate::kafka::blocking::blocking;
 use crate::kafka::errors::port_error;
 use crate::ports::{Admin, Created, PortError, TopicSpec};
 use crate::topic_partition::TopicPartition;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// A question that finds no broker is given up after so long; the caller asks again.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Topics over librdkafka: a client without a group for questions, an admin client for changes.
 pub(crate) struct KafkaAdmin {
@@ -39,8 +41,7 @@ impl KafkaAdmin {
         + 'static,
     ) -> Result<T, PortError> {
         let client = Arc::clone(&self.asking);
-        let answer = tokio::task::spawn_blocking(move || question(&client)).await;
-        answer.map_err(PortError::passing)?.map_err(|error| port_error(what, &error))
+        blocking(move || question(&client)).await?.map_err(|error| port_error(what, &error))
     }
 }
 

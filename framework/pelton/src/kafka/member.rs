@@ -17,6 +17,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
+use crate::kafka::blocking::blocking;
 use crate::kafka::errors::{commit_status, port_error};
 use crate::kafka::ffi::{CommitQueue, create_partition_object, generation};
 use crate::ports::{
@@ -331,7 +332,7 @@ struct KafkaCommitted(Arc<BaseConsumer<MemberContext>>);
 impl CommittedOffsets for KafkaCommitted {
     async fn read(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Committed>, PortError> {
         let consumer = Arc::clone(&self.0);
-        let read = tokio::task::spawn_blocking(move || {
+        let read = move || {
             let mut list = TopicPartitionList::with_capacity(partitions.len());
             for partition in &partitions {
                 list.add_partition(partition.topic(), partition.partition());
@@ -340,8 +341,8 @@ impl CommittedOffsets for KafkaCommitted {
                 .committed_offsets(list, COMMITTED_TIMEOUT)
                 .map_err(|error| port_error("reading committed offsets", &error))?;
             answer.elements().iter().map(committed).collect()
-        });
-        read.await.map_err(PortError::passing)?
+        };
+        blocking(read).await?
     }
 }
 

@@ -5,14 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext};
 
 use crate::kafka::errors::port_error;
 use crate::ports::{OutRecord, PortError, Producer, Reports, SendError};
 
 /// Writes records over librdkafka; a thread of its own serves the delivery reports.
+///
+/// A client with a fatal error (an idempotent producer that lost its place) refuses everything
+/// for ever; it is replaced, and the outboxes send again what it did not deliver.
 pub(crate) struct KafkaProducer {
+    config: ClientConfig,
     /// `None` once closed.
     client: Mutex<Option<Client>>,
 }
@@ -46,17 +50,40 @@ impl ProducerContext for ReportContext {
 }
 
 impl KafkaProducer {
-    pub(crate) fn new(config: &ClientConfig) -> Result<Self, PortError> {
-        let client = config
-            .create_with_context(ReportContext)
-            .map_err(|error| port_error("the producer's client", &error))?;
-        Ok(Self { client: Mutex::new(Some(client)) })
+    pub(crate) fn new(config: ClientConfig) -> Result<Self, PortError> {
+        let client = make(&config)?;
+        Ok(Self { config, client: Mutex::new(Some(client)) })
+    }
+
+    /// Puts a new client in the place of one that can't go on. The old one's undelivered records
+    /// are reported as failed.
+    fn replace(&self, broken: &Client) {
+        let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_current = current
+            .as_ref()
+            .is_some_and(|client| client.client().native_ptr() == broken.client().native_ptr());
+        if !is_current {
+            return; // another partition's task was faster, or the worker ends
+        }
+        match make(&self.config) {
+            Ok(client) => {
+                tracing::warn!("the producer had a fatal error and was replaced");
+                *current = Some(client);
+            }
+            Err(error) => tracing::error!(%error, "the producer has a fatal error"),
+        }
     }
 
     /// A client of its own for the caller: clones share the native one.
     fn client(&self) -> Option<Client> {
         self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+fn make(config: &ClientConfig) -> Result<Client, PortError> {
+    config
+        .create_with_context(ReportContext)
+        .map_err(|error| port_error("the producer's client", &error))
 }
 
 impl Producer for KafkaProducer {
@@ -84,6 +111,10 @@ impl Producer for KafkaProducer {
         }
         client.send(outgoing).map_err(|(error, _)| match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => SendError::Full,
+            Some(RDKafkaErrorCode::Fatal) => {
+                self.replace(&client);
+                SendError::Refused(port_error("sending", &error))
+            }
             _ => SendError::Refused(port_error("sending", &error)),
         })
     }

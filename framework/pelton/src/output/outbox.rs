@@ -15,6 +15,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use pelton_engine::Offset;
 
@@ -115,6 +116,12 @@ impl Outbox {
         self.settle();
     }
 
+    /// Where the record with this ticket goes, while it is not known to be delivered.
+    pub(crate) fn topic(&self, ticket: u64) -> Option<&Arc<str>> {
+        let at = usize::try_from(ticket.checked_sub(self.first_ticket)?).ok()?;
+        self.records.get(at).map(|pending| &pending.record.topic)
+    }
+
     /// A report has come in. Returns whether the outbox has just become blocked.
     pub(crate) fn reported(&mut self, ticket: u64, delivered: bool) -> bool {
         self.unreported = self.unreported.saturating_sub(1);
@@ -209,7 +216,6 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     fn record(n: u8) -> OutRecord {
         OutRecord {

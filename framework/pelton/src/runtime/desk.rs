@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pelton_engine::{
@@ -21,7 +21,7 @@ use crate::record::Run;
 use crate::runtime::input::InputSpec;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent};
 use crate::state::changelog_records;
-use crate::telemetry::{Observation, PartitionMetrics, RecordOutcome};
+use crate::telemetry::{Observation, OutputMetrics, PartitionMetrics, RecordOutcome};
 
 /// What the poll loop and the producer tell a partition's task.
 #[derive(Debug)]
@@ -46,8 +46,10 @@ const SEND_RETRY: Duration = Duration::from_millis(5);
 const RESEND: RetryPolicy =
     RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(5) };
 
-/// After so many records the poll loop hears of progress even within a run.
+/// The poll loop hears of progress at least after so many records, and at least so often: slow
+/// records are committed as promptly as fast ones.
 const PROGRESS_RECORDS: u64 = 64;
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) struct Desk {
     pub(crate) id: PartitionId,
@@ -58,7 +60,8 @@ pub(crate) struct Desk {
     pub(crate) metrics: PartitionMetrics,
     events: EventSender,
     reports: Arc<dyn Reports>,
-    lease: Lease,
+    lease: Arc<Lease>,
+    outputs: Vec<(Arc<str>, OutputMetrics)>,
     schedule: Schedule,
     runs: VecDeque<Held>,
     outbox: Outbox,
@@ -71,6 +74,11 @@ pub(crate) struct Desk {
     flush_failures: u32,
     flush_not_before: Time,
     progress: Freed,
+    progress_told: Time,
+    /// Records with an index below it are out of the buffer, and counted as such.
+    freed_below: u64,
+    /// Something was done since the last seal.
+    unsealed: bool,
     state: State,
     send_again_at: Option<Time>,
     proof: Proof,
@@ -79,12 +87,24 @@ pub(crate) struct Desk {
 }
 
 /// What a task and the poll loop share about one assignment, besides messages.
+#[derive(Debug)]
 pub(crate) struct Lease {
     /// False once the partition is no longer ours, however late the command arrives.
-    pub(crate) alive: Arc<AtomicBool>,
+    pub(crate) alive: AtomicBool,
     /// Timestamp of the oldest record that is not done, or -1.
-    pub(crate) oldest: Arc<AtomicI64>,
-    pub(crate) metrics: PartitionMetrics,
+    pub(crate) oldest: AtomicI64,
+    /// Bytes of effects that Kafka does not have yet.
+    pub(crate) effects_bytes: AtomicUsize,
+}
+
+impl Lease {
+    pub(crate) fn new() -> Self {
+        Self {
+            alive: AtomicBool::new(true),
+            oldest: AtomicI64::new(-1),
+            effects_bytes: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// A run whose bytes are still needed, and the index of its first record.
@@ -149,7 +169,8 @@ impl Desk {
         spec: InputSpec,
         events: EventSender,
         reports: Arc<dyn Reports>,
-        lease: Lease,
+        lease: Arc<Lease>,
+        metrics: PartitionMetrics,
         position: Offset,
     ) -> Self {
         let seed = shared.host.seed() ^ u64::from(id.0).rotate_left(32) ^ epoch.0;
@@ -159,7 +180,8 @@ impl Desk {
         Self {
             id,
             epoch,
-            metrics: lease.metrics.clone(),
+            metrics,
+            outputs: output_metrics(&shared, &place),
             next_tick: spec.tick_every.map(|interval| now + interval),
             proof: Proof { proved: shared.gate.thaws(), asked: None, not_before: now },
             place,
@@ -178,6 +200,9 @@ impl Desk {
             flush_failures: 0,
             flush_not_before: now,
             progress: Freed::default(),
+            progress_told: now,
+            freed_below: 0,
+            unsealed: false,
             state: State::Running,
             send_again_at: None,
             resends: 0,
@@ -192,7 +217,7 @@ impl Desk {
 
     pub(crate) fn take(&mut self, command: Command, now: Time) {
         match command {
-            Command::Run(run) => self.take_run(run),
+            Command::Run(run) => self.take_run(run, now),
             Command::Seal => {
                 self.flush_wanted |= !self.handled.is_empty();
                 self.seal();
@@ -200,7 +225,7 @@ impl Desk {
             Command::Drain => {
                 if matches!(self.state, State::Running | State::Halted) {
                     self.state = State::Draining { cancelled: false };
-                    self.drop_waiting();
+                    self.drop_waiting(now);
                 }
             }
             Command::Cancel => {
@@ -210,19 +235,21 @@ impl Desk {
             }
             Command::Close(closing) => {
                 self.state = State::Closed(closing);
-                self.drop_waiting();
+                self.drop_waiting(now);
             }
             Command::Committed { offset, proof } => self.committed(offset, proof),
             Command::Delivered { ticket, error } => self.delivered(ticket, error, now),
         }
     }
 
-    fn take_run(&mut self, run: Run) {
+    fn take_run(&mut self, run: Run, now: Time) {
         let items = run.offsets().map(|offset| Item { offset: Offset(offset), unit: 0 });
         let bytes = run.bytes();
         let records = run.len();
         if self.state != State::Running {
-            self.free(records, bytes);
+            self.progress.records += u64::try_from(records).unwrap_or(u64::MAX);
+            self.progress.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
+            self.tell_progress(now);
             return;
         }
         let first = self.arrivals();
@@ -248,9 +275,9 @@ impl Desk {
         )
     }
 
-    fn drop_waiting(&mut self) {
-        let dropped = self.schedule.stop_starting();
-        self.progress.records += u64::try_from(dropped).unwrap_or(u64::MAX);
+    fn drop_waiting(&mut self, now: Time) {
+        self.schedule.stop_starting();
+        self.forget_done(now);
     }
 
     fn committed(&mut self, offset: Offset, proof: bool) {
@@ -271,6 +298,12 @@ impl Desk {
     }
 
     fn delivered(&mut self, ticket: u64, error: Option<String>, now: Time) {
+        let topic = self.outbox.topic(ticket);
+        if let Some((_, metrics)) =
+            topic.and_then(|topic| self.outputs.iter().find(|(name, _)| Arc::ptr_eq(name, topic)))
+        {
+            if error.is_none() { &metrics.delivered } else { &metrics.failures }.increment(1);
+        }
         if let Some(error) = &error {
             tracing::warn!(partition = %self.place.partition, error, "an output was not delivered; it will be sent again");
         }
@@ -328,9 +361,7 @@ impl Desk {
         if self.schedule.is_running() {
             return Step::Wait(self.wake());
         }
-        if self.sealed.back().is_none_or(|(_, offset)| *offset != self.schedule.committable())
-            || self.progress.dirty
-        {
+        if self.unsealed {
             self.seal();
             self.pump(now);
         }
@@ -389,7 +420,7 @@ impl Desk {
             self.schedule.finished(index, Finish::Done, now);
             self.enter(effects);
         }
-        self.forget_done();
+        self.forget_done(now);
     }
 
     /// Effects of something done enter the outbox and the pending layer.
@@ -404,26 +435,26 @@ impl Desk {
         }
         self.outbox.push(effects.outputs);
         self.progress.dirty = true;
+        self.unsealed = true;
     }
 
     pub(crate) fn not_done(&mut self, index: u64, finish: Finish, now: Time) {
         self.schedule.finished(index, finish, now);
-        self.forget_done();
+        self.forget_done(now);
     }
 
-    /// Handled records are lost with the instance that handled them: start again behind the
-    /// last one that is done. Returns whether that is necessary.
-    pub(crate) fn reset_if_handled(&mut self) -> bool {
-        if self.handled.is_empty() || self.state != State::Running {
-            self.handled.clear();
-            return false;
+    /// Handled records are lost with the instance that handled them: the partition starts again
+    /// behind the last one that is done.
+    pub(crate) fn reset_if_handled(&mut self) {
+        let wanted = !self.handled.is_empty() && self.state == State::Running;
+        self.handled.clear();
+        if wanted {
+            self.halt();
+            self.tell(Event::ResetWanted { partition: self.id, epoch: self.epoch });
         }
-        self.halt();
-        self.tell(Event::ResetWanted { partition: self.id, epoch: self.epoch });
-        true
     }
 
-    pub(crate) fn flushed(&mut self, effects: Effects) {
+    pub(crate) fn flushed(&mut self, effects: Effects, now: Time) {
         self.schedule.flushed();
         for layers in self.place.stores.lock().iter_mut() {
             layers.flushed();
@@ -438,14 +469,14 @@ impl Desk {
         if std::mem::take(&mut self.flush_wanted) {
             self.seal();
         }
-        self.forget_done();
+        self.forget_done(now);
     }
 
     /// A tick's effects stand in the outbox like a record's, without an offset.
-    pub(crate) fn ticked(&mut self, effects: Effects) {
+    pub(crate) fn ticked(&mut self, effects: Effects, now: Time) {
         if !effects.outputs.is_empty() || !effects.writes.is_empty() {
             self.enter(effects);
-            self.tell_progress();
+            self.tell_progress(now);
         }
     }
 
@@ -455,9 +486,10 @@ impl Desk {
     }
 
     /// Frees the runs whose records are all done, and tells the poll loop now and then.
-    fn forget_done(&mut self) {
-        self.progress.records += 1;
+    fn forget_done(&mut self, now: Time) {
         let needed = self.schedule.first_needed();
+        self.progress.records += needed.saturating_sub(self.freed_below);
+        self.freed_below = self.freed_below.max(needed);
         while let Some(held) = self.runs.front() {
             let after = held.first + u64::try_from(held.run.len()).unwrap_or(u64::MAX);
             if after > needed {
@@ -469,18 +501,16 @@ impl Desk {
         if self.runs.is_empty() {
             self.lease.oldest.store(-1, Ordering::Relaxed);
         }
-        if self.progress.records >= PROGRESS_RECORDS || self.runs.is_empty() {
-            self.tell_progress();
+        if self.progress.records >= PROGRESS_RECORDS
+            || self.runs.is_empty()
+            || now.since(self.progress_told) >= PROGRESS_INTERVAL
+        {
+            self.tell_progress(now);
         }
     }
 
-    fn free(&mut self, records: usize, bytes: usize) {
-        self.progress.records += u64::try_from(records).unwrap_or(u64::MAX);
-        self.progress.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.tell_progress();
-    }
-
-    fn tell_progress(&mut self) {
+    pub(crate) fn tell_progress(&mut self, now: Time) {
+        self.progress_told = now;
         let Freed { records, bytes, dirty } = std::mem::take(&mut self.progress);
         self.tell(Event::Progressed {
             partition: self.id,
@@ -513,6 +543,7 @@ impl Desk {
         self.outbox.seal(offset);
         self.sealed.push_back((number, offset));
         self.progress.dirty = false;
+        self.unsealed = false;
         if Bug::CommitBeforeDelivery.is(self.shared.plan.bug) {
             self.tell(Event::Sealed { partition: self.id, epoch: self.epoch, offset });
         }
@@ -547,6 +578,7 @@ impl Desk {
             self.tell(Event::Sealed { partition, epoch, offset: seal.offset });
         }
         self.metrics.output_blocked.set(f64::from(u8::from(self.outbox.is_blocked())));
+        self.lease.effects_bytes.store(self.outbox.bytes(), Ordering::Relaxed);
     }
 
     /// After a thaw, and before a resend, the group must confirm that the partition is ours.
@@ -580,7 +612,7 @@ impl Desk {
         if self.state == State::Running {
             self.state = State::Halted;
         }
-        self.drop_waiting();
+        self.drop_waiting(self.now());
     }
 
     fn tell(&self, event: Event) {
@@ -598,4 +630,14 @@ impl Desk {
         let offset = offset.0;
         self.shared.observe(&Observation::End { partition, epoch, offset, attempt, outcome });
     }
+}
+
+/// The counters of every topic a partition writes to, found by the topic's shared name.
+fn output_metrics(shared: &Shared, place: &Place) -> Vec<(Arc<str>, OutputMetrics)> {
+    let outputs = place.outputs.iter().map(|output| &output.topic);
+    let changelogs = place.declared.iter().filter_map(|store| store.changelog.as_ref());
+    outputs
+        .chain(changelogs)
+        .map(|topic| (Arc::clone(topic), shared.metrics.output(topic)))
+        .collect()
 }

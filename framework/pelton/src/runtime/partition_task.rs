@@ -6,13 +6,14 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::task::Poll;
+use std::time::Duration;
 
 use futures::{FutureExt, poll};
 use pelton_engine::{Closing, Epoch, Event, Finish, Offset, PartitionId, Time};
 use tokio::sync::mpsc::{UnboundedReceiver, WeakUnboundedSender};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::context::{Effects, Place};
 use crate::error::{HandlerError, WorkerError};
@@ -38,11 +39,15 @@ pub(crate) struct TaskParts {
     /// Weak: the task ends when the poll loop forgets it.
     pub(crate) own_commands: WeakUnboundedSender<Command>,
     pub(crate) events: EventSender,
-    pub(crate) alive: Arc<AtomicBool>,
-    pub(crate) oldest: Arc<AtomicI64>,
+    pub(crate) lease: Arc<Lease>,
     pub(crate) metrics: PartitionMetrics,
     pub(crate) cancelled: watch::Receiver<bool>,
+    /// The task of this partition's assignment before, while it has not ended.
+    pub(crate) predecessor: Option<JoinHandle<()>>,
 }
+
+/// A hook that is still waiting after so long is cut off.
+const HOOK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Delivery reports go the way of all commands.
 struct ReportsToTask(WeakUnboundedSender<Command>);
@@ -64,7 +69,7 @@ pub(crate) async fn run<H: Handler>(mut parts: TaskParts, factory: HandlerFactor
     };
     let mut slot = Slot::new(Arc::clone(&desk.place), factory);
     if let Some(closing) = assigned(&mut desk, &mut slot, &mut parts.commands).await {
-        return end(&mut slot, closing).await;
+        return end(&desk, &mut slot, closing).await;
     }
     let (partition, epoch) = (desk.id, desk.epoch);
     let start =
@@ -72,15 +77,23 @@ pub(crate) async fn run<H: Handler>(mut parts: TaskParts, factory: HandlerFactor
     desk.shared.observe(&start);
     let restored = Event::Restored { partition, epoch, position, committed };
     parts.events.send(TaskEvent::Engine(restored));
+    desk.tell_progress(desk.now()); // what `assigned` did is to be committed, too
     let closing = go(&mut desk, &mut slot, &mut parts.commands).await;
-    end(&mut slot, closing).await;
+    end(&desk, &mut slot, closing).await;
 }
 
 /// Reads the start offset, restores the stores and sets up the desk; `None` if the partition
 /// was given up meanwhile.
 async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> {
     let prepared = {
-        let preparing = prepare(&parts.shared, &parts.spec, &parts.partition);
+        let predecessor = parts.predecessor.take();
+        let preparing = async {
+            // Order: a handler of the assignment before may still be at its last await.
+            if let Some(predecessor) = predecessor {
+                let _panicked = predecessor.await.is_err();
+            }
+            prepare(&parts.shared, &parts.spec, &parts.partition, &parts.metrics).await
+        };
         tokio::select! {
             biased;
             _closed = closed(&mut parts.commands) => return None,
@@ -121,11 +134,8 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
         parts.spec.clone(),
         parts.events.clone(),
         Arc::new(ReportsToTask(parts.own_commands.clone())),
-        Lease {
-            alive: Arc::clone(&parts.alive),
-            oldest: Arc::clone(&parts.oldest),
-            metrics: parts.metrics.clone(),
-        },
+        Arc::clone(&parts.lease),
+        parts.metrics.clone(),
         position,
     );
     Some((desk, position, prepared.committed.map(Offset)))
@@ -203,7 +213,9 @@ async fn go<H: Handler>(
             Step::Flush => flush(desk, slot, commands).await,
             Step::Tick => tick(desk, slot, commands).await,
             Step::Drained => {
-                slot.revoked().await;
+                if supervise(desk, commands, slot.revoked()).await.is_none() {
+                    slot.discard();
+                }
                 desk.drained();
             }
             Step::Wait(until) => wait(desk, commands, until, now).await,
@@ -355,7 +367,7 @@ async fn flush<H: Handler>(
     commands: &mut UnboundedReceiver<Command>,
 ) {
     match supervise(desk, commands, slot.flush()).await {
-        Some(Called::Done(effects)) => desk.flushed(effects),
+        Some(Called::Done(effects)) => desk.flushed(effects, desk.now()),
         Some(Called::Failed(error)) if error.is_fatal() => {
             desk.fail(handler_failed(desk, Offset(-1), &error));
         }
@@ -382,7 +394,7 @@ async fn tick<H: Handler>(
     commands: &mut UnboundedReceiver<Command>,
 ) {
     match supervise(desk, commands, slot.tick()).await {
-        Some(Called::Done(effects)) => desk.ticked(effects),
+        Some(Called::Done(effects)) => desk.ticked(effects, desk.now()),
         Some(Called::Failed(error)) if error.is_fatal() => {
             desk.fail(handler_failed(desk, Offset(-1), &error));
         }
@@ -399,11 +411,21 @@ async fn tick<H: Handler>(
     }
 }
 
-async fn end<H: Handler>(slot: &mut Slot<H>, closing: Closing) {
-    if closing != Closing::Released {
-        slot.lost().await;
+/// The last hooks; a hook that hangs is cut off.
+async fn end<H: Handler>(desk: &Desk, slot: &mut Slot<H>, closing: Closing) {
+    let hooks = async {
+        if closing != Closing::Released {
+            slot.lost().await;
+        }
+        slot.close().await;
+    };
+    tokio::select! {
+        biased;
+        () = hooks => {}
+        () = desk.shared.host.sleep(HOOK_LIMIT) => {
+            tracing::warn!(partition = %desk.place.partition, "the handler's last hook hangs and is cut off");
+        }
     }
-    slot.close().await;
 }
 
 fn handler_failed(desk: &Desk, offset: Offset, error: &HandlerError) -> WorkerError {

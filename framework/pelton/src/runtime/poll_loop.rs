@@ -5,7 +5,7 @@
 //! thread, the test kit calls it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -15,12 +15,13 @@ use pelton_engine::{
 };
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::admin::PartitionStatus;
 use crate::error::WorkerError;
 use crate::ports::{CommitEntry, Fetch, FetchEvent, Member, MemberEvent};
 use crate::record::Run;
-use crate::runtime::desk::Command;
+use crate::runtime::desk::{Command, Lease};
 use crate::runtime::partition_task::TaskParts;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent};
 use crate::runtime::status::{StatusBoard, partition_status};
@@ -43,6 +44,9 @@ pub(crate) struct PollLoop {
     events: EventSender,
     names: Names,
     tasks: BTreeMap<PartitionId, Task>,
+    /// Tasks that were told to end and may still be in user code; the next assignment of their
+    /// partition waits for them.
+    ending_tasks: HashMap<PartitionId, EndingTask>,
     /// The run that the engine is deciding about.
     at_hand: Option<Run>,
     fetched: Vec<FetchEvent>,
@@ -61,18 +65,32 @@ pub(crate) struct PollLoop {
 struct Task {
     epoch: Epoch,
     commands: UnboundedSender<Command>,
-    alive: Arc<AtomicBool>,
+    lease: Arc<Lease>,
     cancel: watch::Sender<bool>,
+    body: JoinHandle<()>,
     settled: u32,
-    /// Timestamp of the oldest record that is not done, or -1.
-    oldest: Arc<AtomicI64>,
+    draining_since: Option<Time>,
     metrics: PartitionMetrics,
+}
+
+/// A task that was told to end.
+struct EndingTask {
+    body: JoinHandle<()>,
+    since: Time,
+    metrics: PartitionMetrics,
+    /// It was found not to yield, and counted.
+    blocked: bool,
 }
 
 struct SentCommit {
     id: u64,
     items: Vec<CommitItem>,
+    at: Time,
 }
+
+/// A task that has not ended so long after it was told to is in code that never yields: hooks
+/// that wait are cut off earlier.
+const BLOCKED_AFTER: Duration = Duration::from_secs(15);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
@@ -156,6 +174,7 @@ impl PollLoop {
             events: parts.events,
             names: Names::default(),
             tasks: BTreeMap::new(),
+            ending_tasks: HashMap::new(),
             at_hand: None,
             fetched: Vec::new(),
             actions: Vec::new(),
@@ -308,7 +327,9 @@ impl PollLoop {
                     self.out_of_range(&partition, offset)
                 }
                 FetchEvent::Trouble { partition, reason } => {
-                    tracing::warn!(%partition, reason, "the fetch of a partition reports trouble");
+                    tracing::warn!(%partition, reason, "the fetch of a partition broke off; it will be started anew");
+                    let partition = self.names.id(&partition);
+                    self.tell(now, Event::FetchFailed { partition });
                 }
                 FetchEvent::End { .. } => {}
             }
@@ -337,6 +358,7 @@ impl PollLoop {
         let statuses: Vec<_> =
             statuses.iter().map(|(name, status)| (self.names.id(name), *status)).collect();
         if let Some(sent) = self.commit.take_if(|sent| sent.id == id) {
+            self.metrics.commit_seconds.record(now.since(sent.at));
             self.observe_answers(&sent, &statuses);
         }
         self.tell(now, Event::CommitAnswered { id, statuses });
@@ -397,14 +419,19 @@ impl PollLoop {
             Action::Restore { partition, epoch } => self.restore(partition, epoch),
             Action::StartFetch { partition, from } => self.start_fetch(now, partition, from),
             Action::StopFetch { partition } => self.stop_fetch(partition),
-            Action::Deliver { partition, skip_below } => self.deliver(partition, skip_below),
+            Action::Deliver { partition, skip_below } => self.deliver(now, partition, skip_below),
             Action::Backwards { partition, offset, .. } => {
                 if let Some(name) = self.names.name(partition).cloned() {
                     self.out_of_range(&name, offset.0);
                 }
             }
             Action::Seal { partition } => self.command(partition, Command::Seal),
-            Action::Drain { partition } => self.command(partition, Command::Drain),
+            Action::Drain { partition } => {
+                if let Some(task) = self.tasks.get_mut(&partition) {
+                    task.draining_since = Some(now);
+                }
+                self.command(partition, Command::Drain);
+            }
             Action::Cancel { partition } => {
                 tracing::warn!(partition = %self.show(partition), "the drain has reached its deadline; what runs is cut off");
                 if let Some(task) = self.tasks.get(&partition) {
@@ -412,11 +439,14 @@ impl PollLoop {
                 }
                 self.command(partition, Command::Cancel);
             }
-            Action::Close { partition, epoch, closing } => self.close(partition, epoch, closing),
+            Action::Close { partition, epoch, closing } => {
+                self.close(now, partition, epoch, closing)
+            }
             Action::Commit { id, items } => self.send_commit(now, id, items),
             Action::Committed { partition, offset, proof } => {
                 self.command(partition, Command::Committed { offset, proof });
             }
+            Action::AskEnd { partition } => self.ask_end(partition),
             Action::Silent { partition, what: SilentAction::FetchedAnew } => {
                 tracing::warn!(partition = %self.show(partition), "nothing came although there is lag; the fetch was started anew");
             }
@@ -443,8 +473,7 @@ impl PollLoop {
         };
         self.shared.observe(&Observation::Assigned { partition: &name, epoch: epoch.0 });
         let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
-        let alive = Arc::new(AtomicBool::new(true));
-        let oldest = Arc::new(AtomicI64::new(-1));
+        let lease = Arc::new(Lease::new());
         let metrics = self.metrics.partition(name.topic(), name.partition());
         let (cancel, cancelled) = watch::channel(false);
         let parts = TaskParts {
@@ -456,15 +485,24 @@ impl PollLoop {
             commands: receiver,
             own_commands: commands.downgrade(),
             events: self.events.clone(),
-            alive: Arc::clone(&alive),
-            oldest: Arc::clone(&oldest),
+            lease: Arc::clone(&lease),
             metrics: metrics.clone(),
             cancelled,
+            predecessor: self.ending_tasks.remove(&partition).map(|ending| ending.body),
         };
-        self.runtime.spawn(input.slots.task(parts));
+        let body = self.runtime.spawn(input.slots.task(parts));
         self.tasks.insert(
             partition,
-            Task { epoch, commands, alive, cancel, settled: 0, oldest, metrics },
+            Task {
+                epoch,
+                commands,
+                lease,
+                cancel,
+                body,
+                settled: 0,
+                draining_since: None,
+                metrics,
+            },
         );
     }
 
@@ -490,21 +528,31 @@ impl PollLoop {
         }
     }
 
-    fn deliver(&mut self, partition: PartitionId, skip_below: Offset) {
+    fn deliver(&mut self, now: Time, partition: PartitionId, skip_below: Offset) {
         let Some(mut run) = self.at_hand.take() else {
             return;
         };
-        let skipped = run.skip_below(skip_below.0);
-        if skipped > 0 {
-            tracing::warn!(partition = %run.partition(), skipped, "records came twice from the client and were dropped");
-            if let Some(task) = self.tasks.get(&partition) {
-                let skipped = u64::try_from(skipped).unwrap_or(u64::MAX);
-                task.metrics.redelivered_records.increment(skipped);
-            }
+        let (all, bytes) = (run.len(), run.bytes());
+        if run.skip_below(skip_below.0) > 0 {
+            self.skipped(now, partition, all - run.len(), bytes.saturating_sub(run.bytes()));
         }
         if !run.is_empty() {
             self.command(partition, Command::Run(run));
         }
+    }
+
+    /// Records that came twice: the engine has counted them as buffered.
+    fn skipped(&mut self, now: Time, partition: PartitionId, records: usize, bytes: usize) {
+        tracing::warn!(partition = %self.show(partition), records, "records came twice from the client and were dropped");
+        let Some(task) = self.tasks.get(&partition) else {
+            return;
+        };
+        let records = u64::try_from(records).unwrap_or(u64::MAX);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        task.metrics.redelivered_records.increment(records);
+        let epoch = task.epoch;
+        let dirty = false;
+        self.tell(now, Event::Progressed { partition, epoch, records, bytes, dirty });
     }
 
     fn command(&self, partition: PartitionId, command: Command) {
@@ -514,7 +562,7 @@ impl PollLoop {
         }
     }
 
-    fn close(&mut self, partition: PartitionId, epoch: Epoch, closing: Closing) {
+    fn close(&mut self, now: Time, partition: PartitionId, epoch: Epoch, closing: Closing) {
         let Some(task) = self.tasks.remove(&partition) else {
             return;
         };
@@ -523,9 +571,15 @@ impl PollLoop {
             return;
         }
         task.metrics.released();
-        task.alive.store(false, Ordering::Release);
+        if let Some(since) = task.draining_since.filter(|_| closing == Closing::Released) {
+            task.metrics.drain_seconds.record(now.since(since));
+        }
+        task.lease.alive.store(false, Ordering::Release);
         task.cancel.send_replace(true);
         let _ended = task.commands.send(Command::Close(closing)).is_err();
+        let ending =
+            EndingTask { body: task.body, since: now, metrics: task.metrics, blocked: false };
+        self.ending_tasks.insert(partition, ending);
         if let Some(name) = self.names.name(partition) {
             let (partition, epoch) = (name, epoch.0);
             self.shared.observe(&match closing {
@@ -554,7 +608,7 @@ impl PollLoop {
             let metadata = envelope.encode();
             entries.push(CommitEntry { partition: partition.clone(), offset, metadata });
         }
-        self.commit = Some(SentCommit { id, items });
+        self.commit = Some(SentCommit { id, items, at: now });
         if let Err(error) = self.member.commit(id, &entries) {
             tracing::warn!(%error, "the commit could not be sent; it will be tried again");
             let statuses: Vec<_> =
@@ -566,7 +620,6 @@ impl PollLoop {
                 statuses: statuses.iter().map(|(name, s)| (self.names.id(name), *s)).collect(),
             }));
             self.commit = None;
-            let _now = now;
         }
     }
 
@@ -579,10 +632,33 @@ impl PollLoop {
         let topic = inputs.map(|input| input.subscription.name()).next().unwrap_or("none");
         let probe = vec![TopicPartition::new(topic.trim_matches(['^', '$']), 0)];
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        let deadline = shared.host.now() + shared.plan.shutdown_timeout;
         self.runtime.spawn(async move {
-            match shared.committed.read(probe).await {
-                Ok(_) => events.send(TaskEvent::CoordinatorAnswers),
-                Err(error) => tracing::warn!(%error, "the group's coordinator does not answer; the group is not left"),
+            while let Err(error) = shared.committed.read(probe.clone()).await {
+                tracing::warn!(%error, "the group's coordinator does not answer; the group can't be left yet");
+                shared.host.sleep(PULSE).await;
+                if shared.host.now() >= deadline {
+                    return;
+                }
+            }
+            events.send(TaskEvent::CoordinatorAnswers);
+        });
+    }
+
+    /// Asks for the end of a silent partition's log, off the loop.
+    fn ask_end(&self, partition: PartitionId) {
+        let Some(name) = self.names.name(partition).cloned() else {
+            return;
+        };
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        self.runtime.spawn(async move {
+            match shared.admin.offsets(&name).await {
+                Ok((_, end)) => {
+                    events.send(TaskEvent::Engine(Event::End { partition, end: Offset(end) }));
+                }
+                Err(error) => {
+                    tracing::warn!(partition = %name, %error, "nothing comes, and the log's end is not known");
+                }
             }
         });
     }
@@ -649,7 +725,7 @@ impl PollLoop {
         let lines = self.engine.partitions().filter_map(|view| {
             let name = self.names.name(view.partition)?;
             let task = self.tasks.get(&view.partition);
-            let oldest = task.map_or(-1, |task| task.oldest.load(Ordering::Relaxed));
+            let oldest = task.map_or(-1, |task| task.lease.oldest.load(Ordering::Relaxed));
             let behind = u64::try_from(wall - oldest).ok().filter(|_| oldest >= 0);
             let line = partition_status(name, &view, behind.map(Duration::from_millis))?;
             if let Some(task) = task {
@@ -658,6 +734,33 @@ impl PollLoop {
             Some(line)
         });
         self.status.show(lines.collect());
+        self.measure_memory();
+        self.find_blocked(now);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    fn measure_memory(&self) {
+        let records: u64 = self.engine.partitions().map(|view| view.buffered_bytes).sum();
+        let effects: usize =
+            self.tasks.values().map(|t| t.lease.effects_bytes.load(Ordering::Relaxed)).sum();
+        self.metrics.memory_used_bytes.set(records as f64 + effects as f64);
+        self.metrics.memory_budget_bytes.set(self.engine.limits().budget_bytes as f64);
+    }
+
+    /// Forgets the tasks that have ended and names those that can't be ended.
+    fn find_blocked(&mut self, now: Time) {
+        self.ending_tasks.retain(|_, ending| !ending.body.is_finished());
+        for (partition, ending) in &mut self.ending_tasks {
+            if !ending.blocked && now.since(ending.since) >= BLOCKED_AFTER {
+                ending.blocked = true;
+                ending.metrics.blocked_handlers.increment(1);
+                let partition = self.names.name(*partition).map(ToString::to_string);
+                tracing::error!(
+                    partition,
+                    "a handler does not yield although it was cancelled; its effects are discarded, and this process can't run the partition again before it returns"
+                );
+            }
+        }
     }
 
     fn observe(

@@ -12,6 +12,7 @@ use crate::ports::{Committed, PortError};
 use crate::runtime::input::InputSpec;
 use crate::runtime::shared::Shared;
 use crate::state::{RestoreRequest, StoreLayers, restore};
+use crate::telemetry::PartitionMetrics;
 use crate::topic_partition::TopicPartition;
 
 /// What a partition starts with.
@@ -35,10 +36,11 @@ pub(crate) async fn prepare(
     shared: &Shared,
     spec: &InputSpec,
     partition: &TopicPartition,
+    metrics: &PartitionMetrics,
 ) -> Result<Prepared, WorkerError> {
     let mut attempt = 0;
     loop {
-        match try_prepare(shared, spec, partition).await {
+        match try_prepare(shared, spec, partition, metrics).await {
             Ok(prepared) => return Ok(prepared),
             Err(Trouble::Lasting(error)) => return Err(error),
             Err(Trouble::Passing(error)) => {
@@ -72,6 +74,7 @@ async fn try_prepare(
     shared: &Shared,
     spec: &InputSpec,
     partition: &TopicPartition,
+    metrics: &PartitionMetrics,
 ) -> Result<Prepared, Trouble> {
     let partitions = shared.admin.partitions(partition.topic()).await?.ok_or_else(|| {
         PortError::passing(format!("the topic {} is not there", partition.topic()))
@@ -91,7 +94,10 @@ async fn try_prepare(
             fetches: &*shared.restores,
             admin: &*shared.admin,
             host: &*shared.host,
+            metrics,
         };
+        // Never closed: an error can't happen, and would only mean that nobody is limited.
+        let _turn = shared.restoring.acquire().await.ok();
         stores.push(
             restore(&request)
                 .await

@@ -9,7 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use pelton_engine::{Engine, EngineLimits, Time};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use crate::error::WorkerError;
 use crate::host::Machine;
@@ -18,7 +18,7 @@ use crate::kafka::{KafkaAdmin, KafkaFetch, KafkaMember, KafkaProducer, KafkaRest
 use crate::output::SendGate;
 use crate::ports::{Host, Member, PortError, Ports, Waker};
 use crate::runtime::poll_loop::{LoopParts, PollLoop, Turn};
-use crate::runtime::shared::{EventSender, Plan, Shared};
+use crate::runtime::shared::{EventSender, Plan, RESTORES, Shared};
 use crate::runtime::start_up;
 use crate::runtime::status::StatusBoard;
 use crate::telemetry::{Observer, WorkerMetrics};
@@ -117,6 +117,8 @@ impl SteppedWorker {
             producer: ports.producer,
             restores: ports.restores,
             observer: parts.observer,
+            metrics: metrics.clone(),
+            restoring: Semaphore::new(RESTORES),
         });
         let poll_loop = PollLoop::new(LoopParts {
             member: ports.member,
@@ -187,7 +189,7 @@ pub(crate) async fn start(
         KafkaAdmin::new(&parts.clients.asking(), &parts.clients.changing()).map_err(lasting)?;
     start_up::check(&parts.plan, &admin, &*host).await?;
     let cluster = crate::ports::Admin::cluster_id(&admin).await;
-    let producer = KafkaProducer::new(&parts.clients.producer()).map_err(lasting)?;
+    let producer = KafkaProducer::new(parts.clients.producer()).map_err(lasting)?;
     let runtime = tokio::runtime::Handle::current();
     let (ended, receiver) = oneshot::channel();
     let incarnation = format!("{:x}", host.seed());
@@ -209,6 +211,8 @@ pub(crate) async fn start(
                 producer: Arc::new(producer),
                 restores: Arc::new(KafkaRestores { settings: parts.clients }),
                 observer: parts.observer,
+                metrics: metrics.clone(),
+                restoring: Semaphore::new(RESTORES),
             });
             let poll_loop = PollLoop::new(LoopParts {
                 member: Box::new(member),

@@ -4,13 +4,14 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use pelton_engine::{Bug, Epoch, Event, PartitionId};
+use tokio::sync::Semaphore;
 
 use crate::error::WorkerError;
 use crate::output::{OutputSpec, SendGate};
 use crate::ports::{Admin, CommittedOffsets, Host, Producer, RestoreFetches, Waker};
 use crate::runtime::input::Input;
 use crate::state::StoreSpec;
-use crate::telemetry::{Observation, Observer};
+use crate::telemetry::{Observation, Observer, WorkerMetrics};
 
 /// The worker as it was declared and configured: values only.
 #[derive(Clone, Debug)]
@@ -35,7 +36,13 @@ pub(crate) struct Shared {
     pub(crate) restores: Arc<dyn RestoreFetches>,
     pub(crate) observer: Option<Arc<dyn Observer>>,
     pub(crate) gate: SendGate,
+    pub(crate) metrics: WorkerMetrics,
+    /// So many restores run at once at most: each has a client of its own.
+    pub(crate) restoring: Semaphore,
 }
+
+/// Restores that run at the same time.
+pub(crate) const RESTORES: usize = 4;
 
 impl Shared {
     pub(crate) fn observe(&self, observation: &Observation<'_>) {

@@ -81,13 +81,14 @@ impl<H: Handler> Slot<H> {
         settle(called, ctx)
     }
 
-    pub(crate) async fn revoked(&mut self) {
+    pub(crate) async fn revoked(&mut self) -> Called {
         let Some(handler) = &mut self.handler else {
-            return;
+            return Called::Done(Effects::default());
         };
         let mut ctx = Context::new(&self.place, 1, false);
         let panic = caught(handler.revoked(&mut ctx)).await.err();
         self.log_panic("revoked", panic);
+        Called::Done(Effects::default())
     }
 
     pub(crate) async fn lost(&mut self) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pelton_engine::RetryPolicy;
 
 use crate::error::WorkerError;
-use crate::ports::{Admin, Created, Host, PortError, TopicSpec};
+use crate::ports::{Admin, Created, Host, TopicSpec};
 use crate::runtime::input::Subscription;
 use crate::runtime::shared::Plan;
 use crate::state::{changelog_settings, create_command};
@@ -13,8 +13,8 @@ use crate::state::{changelog_settings, create_command};
 const RETRY: RetryPolicy =
     RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(2) };
 
-/// Tries so often to reach Kafka before it gives up: about 15 s.
-const ATTEMPTS: u32 = 12;
+/// So long Kafka may take to answer, and a new topic to appear, before the worker gives up.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Checks inputs, outputs and changelogs.
 ///
@@ -111,10 +111,13 @@ async fn seen(
     plan: &Plan,
     spec: &TopicSpec,
 ) -> Result<i32, WorkerError> {
-    for attempt in 1..=ATTEMPTS {
+    let deadline = host.now() + PATIENCE;
+    let mut attempt = 0;
+    while host.now() < deadline {
         if let Some(partitions) = partitions_of(admin, host, plan, &spec.name).await? {
             return Ok(partitions);
         }
+        attempt += 1;
         host.sleep(RETRY.backoff(attempt, host.seed())).await;
     }
     Err(not_made(plan, spec, "it was created but does not appear"))
@@ -162,19 +165,21 @@ async fn partitions_of(
     plan: &Plan,
     topic: &str,
 ) -> Result<Option<i32>, WorkerError> {
-    let mut last = PortError::passing("not asked");
-    for attempt in 1..=ATTEMPTS {
-        match admin.partitions(topic).await {
+    let deadline = host.now() + PATIENCE;
+    let mut attempt = 0;
+    loop {
+        let error = match admin.partitions(topic).await {
             Ok(partitions) => return Ok(partitions),
-            Err(error) => {
-                tracing::warn!(bootstrap_servers = plan.bootstrap_servers, %error, "kafka does not answer yet");
-                last = error;
-            }
+            Err(error) => error,
+        };
+        if host.now() >= deadline || !error.retryable {
+            return Err(WorkerError::Kafka(format!(
+                "no answer from {}: {error}; is bootstrap_servers right, and is Kafka running there?",
+                plan.bootstrap_servers
+            )));
         }
+        tracing::warn!(bootstrap_servers = plan.bootstrap_servers, %error, "kafka does not answer yet");
+        attempt += 1;
         host.sleep(RETRY.backoff(attempt, host.seed())).await;
     }
-    Err(WorkerError::Kafka(format!(
-        "no answer from {}: {last}; is bootstrap_servers right, and is Kafka running there?",
-        plan.bootstrap_servers
-    )))
 }

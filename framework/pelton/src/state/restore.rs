@@ -12,6 +12,7 @@ use crate::ports::{Admin, FetchEvent, Host, PortError, RestoreFetches};
 use crate::record::Record;
 use crate::state::StoreLayers;
 use crate::state::changelog::{VERSION, VERSION_HEADER};
+use crate::telemetry::PartitionMetrics;
 use crate::topic_partition::TopicPartition;
 
 /// What to restore, and from where.
@@ -21,6 +22,7 @@ pub(crate) struct RestoreRequest<'a> {
     pub(crate) fetches: &'a dyn RestoreFetches,
     pub(crate) admin: &'a dyn Admin,
     pub(crate) host: &'a dyn Host,
+    pub(crate) metrics: &'a PartitionMetrics,
 }
 
 /// Between two lines about a restore's progress.
@@ -80,6 +82,8 @@ pub(crate) async fn restore(request: &RestoreRequest<'_>) -> Result<StoreLayers,
     }
     fetch.close();
     let seconds = request.host.now().since(begun).as_secs_f64();
+    request.metrics.restore_records.increment(records);
+    request.metrics.restore_seconds.record(seconds);
     tracing::debug!(store = request.store, changelog = %request.changelog, records, seconds, "restored");
     Ok(layers)
 }
