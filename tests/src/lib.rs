@@ -1,1 +1,3 @@
-//! Under construction.
+//! Whole-system tests, and the programs behind the cargo aliases.
+
+pub mod demo;
