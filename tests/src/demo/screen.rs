@@ -128,6 +128,8 @@ impl Picture {
             lines.push(format!("  {:name$}{cells}   {}", row.name, paint.dim(row.word)));
         }
         lines.push(paint.dim(&format!("  {:name$}{lags}", "lag")));
+        lines.push(String::new());
+        lines.push(paint.dim("  ■ running  □ being taken over  ◌ being handed over"));
         lines
     }
 
@@ -152,7 +154,7 @@ impl Picture {
             self.total,
             self.counted_per_second,
             self.lag.iter().sum::<i64>(),
-            owners.join(" · "),
+            if owners.is_empty() { "nobody owns a partition".to_owned() } else { owners.join(" · ") },
         )
     }
 }

@@ -16,7 +16,7 @@ use crate::demo::arguments::Arguments;
 use crate::demo::build;
 use crate::demo::error::DemoError;
 use crate::demo::input::Input;
-use crate::demo::screen::Screen;
+use crate::demo::screen::{Paint, Screen};
 use crate::demo::stage::Stage;
 use crate::demo::venue::Venue;
 use crate::demo::verdict::{Verdict, read_totals};
@@ -40,7 +40,7 @@ pub(super) fn tell(arguments: &Arguments) -> Result<bool, DemoError> {
         tempfile::Builder::new().prefix("pelton-demo-").tempdir().map_err(DemoError::Logs)?;
     let venue = Venue::open(arguments.kafka.as_deref(), arguments.partitions)?;
     let rate = arguments.rate.unwrap_or_else(|| watchable_rate(input.len()));
-    screen.say(&headline(&input, &venue, rate));
+    screen.say(&headline(&input, &venue, rate, screen.paint()));
     let mut stage = Stage::new(Arc::new(input), venue, program, logs.path(), screen, interrupted);
     let result = play(&mut stage, arguments, rate);
     stage.clear_screen();
@@ -90,7 +90,11 @@ fn play(
     for _ in 1..arguments.workers {
         stage.start_worker()?;
     }
-    stage.tell(&format!("{} more join", arguments.workers - 1));
+    stage.tell(&match arguments.workers {
+        2 => "worker-2 joins".to_owned(),
+        3 => "worker-2 and worker-3 join".to_owned(),
+        last => format!("worker-2 to worker-{last} join"),
+    });
     stage.until("every worker runs partitions", patience, Stage::is_shared)?;
 
     stage.until("five eighths are sent", replay, |stage| stage.delivered() >= total / 8 * 5)?;
@@ -208,10 +212,11 @@ fn judge(stage: &Stage, allowed: &BTreeMap<String, u64>) -> Result<bool, DemoErr
     Ok(good)
 }
 
-fn headline(input: &Input, venue: &Venue, rate: f64) -> String {
+fn headline(input: &Input, venue: &Venue, rate: f64, paint: Paint) -> String {
     let place = if venue.is_embedded() { "an embedded cluster" } else { "Kafka" };
     format!(
-        "\n  {} logins of {} users from {}, {rate:.0} a second\n  {place} at {}, {} partitions, group {} (KIP-848)\n",
+        "\n  {}\n  {} logins of {} users from {}, {rate:.0} a second\n  {place} at {}, {} partitions, group {} (KIP-848)\n",
+        paint.bold("Pelton: workers count successful logins per user"),
         HumanCount(input.truth.logins()),
         input.truth.users().len(),
         input.name,
