@@ -1,3 +1,19 @@
-//! Whole-system tests, and the programs behind the cargo aliases.
+//! What the whole-system tests, the demo and hand use run on: clusters.
+//!
+//! - [`Cluster`]: what tests need from any cluster, the embedded one or Apache Kafka: topics,
+//!   records in and out, committed offsets, log ends.
+//! - [`KafkaCluster`]: real Apache Kafka in nodes of our own, which tests may kill, stop, freeze
+//!   and start again; or a cluster named by `PELTON_TEST_BOOTSTRAP`.
+//! - [`hand`]: a cluster that outlives the command that started it, behind `cargo kafka`.
+//! - [`demo`]: what `cargo demo` shows.
+//! - [`trials`]: tests that need Kafka and are reported as ignored, with the reason, without it.
 
+mod cluster;
 pub mod demo;
+mod kafka;
+pub mod trials;
+mod waiting;
+
+pub use cluster::{Cluster, ClusterError, Committed, Isolation, NewRecord, StoredRecord};
+pub use kafka::{Distribution, KafkaCluster, TOOLS, tool_class};
+pub use waiting::{Deadline, wait_for};

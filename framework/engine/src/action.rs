@@ -1,6 +1,7 @@
 //! What the engine asks for: everything a worker can do.
 
 use crate::ids::{Epoch, Offset, PartitionId};
+use crate::time::Time;
 
 /// One partition's part of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +84,9 @@ pub enum Action {
     Drain {
         /// Which partition.
         partition: PartitionId,
+        /// Nothing is sent after it: what is under way when the partition is released could
+        /// arrive behind the next owner's newer values. `None` where the process ends.
+        send_until: Option<Time>,
     },
     /// Cut off what runs.
     Cancel {

@@ -61,6 +61,8 @@ pub(crate) struct Active {
     pub(crate) asked: Time,
     /// The fetch has broken off; it is started anew at this moment.
     pub(crate) fetch_again_at: Option<Time>,
+    /// The end of the log for which a silent fetch was started anew last.
+    pub(crate) fetched_anew_for: Option<Offset>,
     /// The log's end, where known.
     pub(crate) end: Option<Offset>,
 }

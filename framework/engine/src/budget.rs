@@ -1,9 +1,11 @@
 //! Which partitions may fetch? As many bytes and records as the worker's one budget allows.
 //!
-//! Each partition has a share of the budget. It stops fetching when its buffer fills the share
-//! and starts again when half of it is free (hysteresis: a stop discards what librdkafka has
-//! prefetched, so it must not flicker). Upholds INV-4: what is buffered stays below the budget,
-//! but for the one run by which each partition may overshoot.
+//! Each partition has a share of the budget. It stops fetching when its buffer fills the share or
+//! all buffers together the budget, and starts again when half of its share is free (hysteresis: a
+//! stop discards what librdkafka has prefetched, so it must not flicker). Shares shrink when
+//! partitions are added: what is held by then counts, and an empty partition still gets one run.
+//! Upholds INV-4: what is buffered stays below the budget, but for the one run by which each
+//! partition may overshoot.
 
 /// Records and bytes together: what is buffered, or how much may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,10 @@ impl Volume {
     pub(crate) fn remove(&mut self, other: Self) {
         self.records = self.records.saturating_sub(other.records);
         self.bytes = self.bytes.saturating_sub(other.bytes);
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.records == 0
     }
 
     /// The share of one of `partitions` partitions.

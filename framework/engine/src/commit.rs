@@ -3,6 +3,8 @@
 //! Upholds INV-6: per partition, accepted commits of one assignment never regress, and no commit
 //! is sent while another is unanswered.
 
+use std::time::Duration;
+
 use crate::ids::Offset;
 use crate::time::Time;
 
@@ -39,6 +41,8 @@ pub(crate) struct Progress {
     pub(crate) sealing: bool,
     /// After a refused commit: not before.
     retry_at: Option<Time>,
+    /// Refusals since the last accepted commit.
+    refusals: u32,
     position: Offset,
 }
 
@@ -70,6 +74,7 @@ impl Progress {
             dirty: false,
             sealing: false,
             retry_at: None,
+            refusals: 0,
             position,
         }
     }
@@ -109,17 +114,26 @@ impl Progress {
         Some(offset)
     }
 
-    /// The answer to what was taken.
-    pub(crate) fn answered(&mut self, status: CommitStatus, retry_at: Time) -> Option<Accepted> {
+    /// The answer to what was taken. After a refusal the next try waits `retry`, and twice as
+    /// long after each further one, up to a second.
+    pub(crate) fn answered(
+        &mut self,
+        status: CommitStatus,
+        now: Time,
+        retry: Duration,
+    ) -> Option<Accepted> {
         let offset = self.in_flight.take()?;
         let asked = self.proof == Proof::InFlight;
         if status != CommitStatus::Accepted {
-            self.retry_at = Some(retry_at);
+            let wait = retry.saturating_mul(1 << self.refusals.min(10)).min(Duration::from_secs(1));
+            self.retry_at = Some(now + wait);
+            self.refusals = self.refusals.saturating_add(1);
             if asked {
                 self.proof = Proof::Wanted;
             }
             return None;
         }
+        self.refusals = 0;
         self.committed = Some(offset);
         if self.ready == Some(offset) {
             self.ready = None;
@@ -144,6 +158,8 @@ impl Progress {
 mod tests {
     use super::*;
 
+    const RETRY: Duration = Duration::from_millis(50);
+
     #[test]
     fn a_partition_without_a_commit_commits_its_start_at_once() {
         let mut progress = Progress::starting_at(Offset(7), None);
@@ -159,7 +175,7 @@ mod tests {
         assert_eq!(progress.take(Time::ZERO), Some(Offset(5)));
         progress.ready(Offset(9));
         assert_eq!(progress.take(Time::ZERO), None);
-        progress.answered(CommitStatus::Accepted, Time::ZERO);
+        progress.answered(CommitStatus::Accepted, Time::ZERO, RETRY);
         progress.ready(Offset(3));
         assert_eq!(progress.take(Time::ZERO), Some(Offset(9)));
     }
@@ -170,10 +186,10 @@ mod tests {
         progress.ready(Offset(5));
         assert!(progress.take(Time::ZERO).is_some());
         progress.want_proof();
-        let first = progress.answered(CommitStatus::Accepted, Time::ZERO);
+        let first = progress.answered(CommitStatus::Accepted, Time::ZERO, RETRY);
         assert_eq!(first, Some(Accepted { offset: Offset(5), proof: false }));
         assert_eq!(progress.take(Time::ZERO), Some(Offset(5)), "even an unmoved one");
-        let second = progress.answered(CommitStatus::Accepted, Time::ZERO);
+        let second = progress.answered(CommitStatus::Accepted, Time::ZERO, RETRY);
         assert_eq!(second, Some(Accepted { offset: Offset(5), proof: true }));
     }
 
@@ -182,8 +198,10 @@ mod tests {
         let mut progress = Progress::starting_at(Offset(0), Some(Offset(0)));
         progress.ready(Offset(5));
         assert!(progress.take(Time::ZERO).is_some());
-        progress.answered(CommitStatus::Retry, Time(10));
-        assert_eq!(progress.take(Time(9)), None);
-        assert_eq!(progress.take(Time(10)), Some(Offset(5)));
+        progress.answered(CommitStatus::Retry, Time::ZERO, RETRY);
+        assert_eq!(progress.take(Time::ZERO), None);
+        assert_eq!(progress.take(Time::ZERO + RETRY), Some(Offset(5)));
+        progress.answered(CommitStatus::Retry, Time::ZERO, RETRY);
+        assert_eq!(progress.take(Time::ZERO + RETRY), None, "the second wait is longer");
     }
 }

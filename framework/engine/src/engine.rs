@@ -51,6 +51,9 @@ pub struct Engine {
     unacknowledged: Option<BTreeSet<PartitionId>>,
     in_flight: Option<InFlight>,
     commits: u64,
+    /// The last commit sent before the last assignment: what is said of it, or of an earlier
+    /// one, is said of a membership that may be over.
+    commits_before_assignment: u64,
     next_commit: Time,
     ending: Ending,
 }
@@ -80,6 +83,7 @@ impl Engine {
             unacknowledged: None,
             in_flight: None,
             commits: 0,
+            commits_before_assignment: 0,
             next_commit: Time::ZERO,
             ending: Ending::No,
         }
@@ -105,9 +109,11 @@ impl Engine {
             }
             Event::Fetched { partition, run } => self.fetched(now, partition, run, out),
             Event::Progressed { partition, epoch, records, bytes, dirty } => {
-                self.progressed(now, partition, epoch, Volume { records, bytes }, dirty, out);
+                self.progressed(partition, epoch, Volume { records, bytes }, dirty);
             }
-            Event::Sealed { partition, epoch, offset } => self.sealed(partition, epoch, offset),
+            Event::Sealed { partition, epoch, offset } => {
+                self.sealed(partition, epoch, offset, out);
+            }
             Event::Drained { partition, epoch } => {
                 if let Some(Assignment { phase: Phase::Draining { drain, .. }, .. }) =
                     self.current(partition, epoch)
@@ -139,6 +145,7 @@ impl Engine {
     /// Does what time and the events since the last call make due. Returns when it must be
     /// called again at the latest.
     pub fn tick(&mut self, now: Time, out: &mut Vec<Action>) -> Option<Time> {
+        self.regulate_fetches(now, out);
         self.seal_if_due(now, out);
         self.watch(now, out);
         self.cancel_overdue(now, out);
@@ -176,6 +183,7 @@ impl Engine {
 
     fn assigned(&mut self, now: Time, partitions: &[PartitionId], out: &mut Vec<Action>) {
         self.lose(now, partitions, out);
+        self.commits_before_assignment = self.commits;
         out.push(Action::Acknowledge);
         for partition in partitions {
             let epoch = self.next_epoch(*partition);
@@ -196,13 +204,20 @@ impl Engine {
             cancelled: false,
             drained: false,
         };
+        let send_until = drain.cancel_at.max(drain.release_at - self.limits.delivery_timeout);
         for partition in &partitions {
-            self.drain(*partition, drain, out);
+            self.drain(*partition, drain, Some(send_until), out);
         }
         self.unacknowledged.get_or_insert_default().extend(partitions);
     }
 
-    fn drain(&mut self, partition: PartitionId, drain: Drain, out: &mut Vec<Action>) {
+    fn drain(
+        &mut self,
+        partition: PartitionId,
+        drain: Drain,
+        send_until: Option<Time>,
+        out: &mut Vec<Action>,
+    ) {
         let bug = self.limits.bug;
         let Some(assignment) = self.assignments.get_mut(&partition) else {
             return;
@@ -217,7 +232,7 @@ impl Engine {
                 if assignment.become_draining(drain) {
                     out.push(Action::StopFetch { partition });
                 }
-                out.push(Action::Drain { partition });
+                out.push(Action::Drain { partition, send_until });
             }
             Phase::Restoring { .. } => {
                 assignment.phase = Phase::Released;
@@ -292,6 +307,7 @@ impl Engine {
             heard: now,
             asked: now,
             fetch_again_at: None,
+            fetched_anew_for: None,
             end: None,
         });
         out.push(Action::StartFetch { partition, from: position });
@@ -317,7 +333,8 @@ impl Engine {
     // --- records --------------------------------------------------------------------------
 
     fn fetched(&mut self, now: Time, partition: PartitionId, run: RunInfo, out: &mut Vec<Action>) {
-        let share = self.share();
+        let (share, mut held) = (self.share(), self.held());
+        let budget = self.budget();
         let Some(assignment) = self.assignments.get_mut(&partition) else {
             return;
         };
@@ -333,38 +350,45 @@ impl Engine {
         active.fetch_again_at = None;
         out.push(Action::Deliver { partition, skip_below: expected });
         // What was delivered before is dropped by the runtime, which reports it as freed.
-        active.buffered.add(Volume { records: run.records, bytes: run.bytes });
+        let volume = Volume { records: run.records, bytes: run.bytes };
+        active.buffered.add(volume);
+        held.add(volume);
         active.expected = expected.max(run.last.next());
         active.end = active.end.max(Some(active.expected));
-        if active.buffered.fills(share) && active.fetching_from.take().is_some() {
+        let full = active.buffered.fills(share) || held.fills(budget);
+        if full && active.fetching_from.take().is_some() {
             out.push(Action::StopFetch { partition });
         }
     }
 
-    fn progressed(
-        &mut self,
-        now: Time,
-        partition: PartitionId,
-        epoch: Epoch,
-        freed: Volume,
-        dirty: bool,
-        out: &mut Vec<Action>,
-    ) {
-        let (share, bug) = (self.share(), self.limits.bug);
-        let Some(assignment) = self.current(partition, epoch) else {
-            return;
-        };
-        let running = matches!(assignment.phase, Phase::Running(_));
-        let Some(active) = assignment.active_mut() else {
-            return;
-        };
-        active.buffered.remove(freed);
-        active.progress.dirty |= dirty;
-        let stopped = running && active.fetching_from.is_none() && !Bug::NeverResume.is(bug);
-        if stopped && active.buffered.leaves_half_of(share) {
-            active.fetching_from = Some(active.expected);
-            active.heard = now;
-            out.push(Action::StartFetch { partition, from: active.expected });
+    /// Stops what fills its share and starts what has room again. A partition with an empty
+    /// buffer may always fetch one run, so that nobody starves behind others that are slow.
+    fn regulate_fetches(&mut self, now: Time, out: &mut Vec<Action>) {
+        let (share, held, budget) = (self.share(), self.held(), self.budget());
+        let bug = self.limits.bug;
+        for (partition, assignment) in &mut self.assignments {
+            let (partition, Phase::Running(active)) = (*partition, &mut assignment.phase) else {
+                continue;
+            };
+            let room = active.buffered.leaves_half_of(share) && !held.fills(budget);
+            if active.fetching_from.is_some() {
+                if active.buffered.fills(share) {
+                    active.fetching_from = None;
+                    out.push(Action::StopFetch { partition });
+                }
+            } else if (room || active.buffered.is_empty()) && !Bug::NeverResume.is(bug) {
+                active.fetching_from = Some(active.expected);
+                active.fetch_again_at = None;
+                active.heard = now;
+                out.push(Action::StartFetch { partition, from: active.expected });
+            }
+        }
+    }
+
+    fn progressed(&mut self, partition: PartitionId, epoch: Epoch, freed: Volume, dirty: bool) {
+        if let Some(active) = self.active(partition, epoch) {
+            active.buffered.remove(freed);
+            active.progress.dirty |= dirty;
         }
     }
 
@@ -378,11 +402,24 @@ impl Engine {
         }
     }
 
+    /// What all partitions together may buffer.
+    fn budget(&self) -> Volume {
+        Volume { records: self.limits.budget_records, bytes: self.limits.budget_bytes }
+    }
+
     /// What each running partition may buffer.
     fn share(&self) -> Volume {
         let running = self.assignments.values().filter(|a| a.active().is_some()).count();
-        Volume { records: self.limits.budget_records, bytes: self.limits.budget_bytes }
-            .share(running)
+        self.budget().share(running)
+    }
+
+    /// What all partitions together have buffered.
+    fn held(&self) -> Volume {
+        let mut held = Volume::default();
+        for active in self.assignments.values().filter_map(Assignment::active) {
+            held.add(active.buffered);
+        }
+        held
     }
 
     // --- commits --------------------------------------------------------------------------
@@ -404,7 +441,13 @@ impl Engine {
         }
     }
 
-    fn sealed(&mut self, partition: PartitionId, epoch: Epoch, offset: Offset) {
+    fn sealed(
+        &mut self,
+        partition: PartitionId,
+        epoch: Epoch,
+        offset: Offset,
+        out: &mut Vec<Action>,
+    ) {
         let bug = self.limits.bug;
         let Some(assignment) = self.current(partition, epoch) else {
             return;
@@ -417,6 +460,11 @@ impl Engine {
         };
         active.progress.sealing = false;
         active.progress.ready(offset);
+        if let Some(committed) = active.progress.committed.filter(|committed| offset <= *committed)
+        {
+            // Effects without an offset of their own (a tick's): nothing has to be committed.
+            out.push(Action::Committed { partition, offset: committed, proof: false });
+        }
         if Bug::CommitBackwards.is(bug) && offset.0 % 7 == 0 {
             active.progress.ready_backwards(15);
         }
@@ -456,8 +504,7 @@ impl Engine {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.id == id) else {
             return;
         };
-        let retry_at = now + self.limits.commit_retry;
-        let mut member_lost = false;
+        let retry = self.limits.commit_retry;
         for (partition, epoch) in in_flight.items {
             let status = statuses
                 .iter()
@@ -466,24 +513,22 @@ impl Engine {
             let Some(assignment) = self.current(partition, epoch) else {
                 continue;
             };
-            let draining = matches!(assignment.phase, Phase::Draining { .. });
+            let drained =
+                matches!(&assignment.phase, Phase::Draining { drain, .. } if drain.drained);
             let Some(active) = assignment.active_mut() else {
                 continue;
             };
-            if let Some(accepted) = active.progress.answered(status, retry_at) {
+            if let Some(accepted) = active.progress.answered(status, now, retry) {
                 let (offset, proof) = (accepted.offset, accepted.proof);
                 out.push(Action::Committed { partition, offset, proof });
             }
-            match status {
-                CommitStatus::MemberLost => member_lost = true,
-                CommitStatus::TopicGone if draining => self.release(partition, out),
-                CommitStatus::TopicGone
-                | CommitStatus::Accepted
-                | CommitStatus::Retry
-                | CommitStatus::Unknown => {}
+            if status == CommitStatus::TopicGone && drained {
+                self.release(partition, out);
             }
         }
-        if member_lost {
+        // Whatever has become of the commit's own partitions: who is not in the group owns none.
+        let lost = statuses.iter().any(|(_, status)| *status == CommitStatus::MemberLost);
+        if lost && id > self.commits_before_assignment {
             let all: Vec<_> = self.assignments.keys().copied().collect();
             self.lose(now, &all, out);
         }
@@ -571,7 +616,7 @@ impl Engine {
             {
                 active.progress.want_proof();
             }
-            self.drain(partition, drain, out);
+            self.drain(partition, drain, None, out);
         }
         self.next_commit = now;
     }
@@ -596,7 +641,9 @@ impl Engine {
                 Phase::Running(active) if active.fetching_from.is_some() => {
                     let broken = active.fetch_again_at.is_some_and(|at| now >= at);
                     let quiet = now.since(active.heard) >= limits.silent_after;
-                    let lagging = active.end.is_some_and(|end| end > active.expected);
+                    // A transaction's marker at the end leaves a lag that no fetch can close.
+                    let lagging = active.end.is_some_and(|end| end > active.expected)
+                        && active.end != active.fetched_anew_for;
                     if broken || (quiet && lagging) {
                         active.heard = now;
                         active.fetch_again_at = None;
@@ -605,6 +652,7 @@ impl Engine {
                         out.push(Action::StartFetch { partition, from: active.expected });
                     }
                     if !broken && quiet && lagging {
+                        active.fetched_anew_for = active.end;
                         out.push(Action::Silent { partition, what: SilentAction::FetchedAnew });
                     } else if quiet && now.since(active.asked) >= limits.silent_after {
                         // A dead fetch learns of no new end: only a question can tell.
@@ -616,15 +664,14 @@ impl Engine {
                     *since = now;
                     out.push(Action::Silent { partition, what: SilentAction::StillRestoring });
                 }
-                Phase::Lost { since } if now.since(*since) >= limits.rejoin_after => {
-                    *since = now;
-                    rejoin = true;
-                }
+                Phase::Lost { since } if now.since(*since) >= limits.rejoin_after => rejoin = true,
                 Phase::Running(_) | Phase::Restoring { .. } | Phase::Lost { .. } => {}
                 Phase::Draining { .. } | Phase::Released => {}
             }
         }
         if rejoin && self.ending == Ending::No {
+            // The group says nothing of them any more; what it says later is acknowledged.
+            self.assignments.retain(|_, a| !matches!(a.phase, Phase::Lost { .. }));
             out.push(Action::Rejoin);
         }
     }
@@ -633,18 +680,22 @@ impl Engine {
         let mut wake = (!self.assignments.is_empty()).then_some(self.next_commit);
         for assignment in self.assignments.values() {
             let due = match &assignment.phase {
-                Phase::Running(active) => {
-                    earlier(active.progress.retry_at(), active.fetch_again_at)
-                }
+                Phase::Running(active) => earlier(self.retry_at(active), active.fetch_again_at),
                 Phase::Draining { active, drain } => {
-                    let next = if drain.cancelled { drain.release_at } else { drain.cancel_at };
-                    earlier(active.progress.retry_at(), Some(next))
+                    let over = drain.cancelled || drain.drained;
+                    let deadline = if over { drain.release_at } else { drain.cancel_at };
+                    earlier(self.retry_at(active), Some(deadline))
                 }
                 Phase::Restoring { .. } | Phase::Released | Phase::Lost { .. } => None,
             };
             wake = earlier(wake, due);
         }
         wake.map(|at| at.max(now))
+    }
+
+    /// When a refused commit can be sent again; while another is in flight, nothing can.
+    fn retry_at(&self, active: &Active) -> Option<Time> {
+        active.progress.retry_at().filter(|_| self.in_flight.is_none())
     }
 
     // --- look-ups -------------------------------------------------------------------------

@@ -24,6 +24,8 @@ mod assignment;
 mod budget;
 mod commit;
 mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod envelope;
 mod event;
 mod ids;

@@ -19,6 +19,8 @@ pub struct EngineLimits {
     /// effects become durable and offsets are committed. Default 20 s; it must stay below half
     /// of `max.poll.interval.ms`, past which the broker gives partitions away without a word.
     pub release_timeout: Duration,
+    /// An output is delivered or given up so long after it was sent. Default 7.5 s.
+    pub delivery_timeout: Duration,
     /// A running partition that hears nothing for so long asks for the end of its log; if it has
     /// lag, it is fetched anew. Default 30 s.
     pub silent_after: Duration,
@@ -27,7 +29,7 @@ pub struct EngineLimits {
     /// A lost partition that the group says nothing of for so long makes the member join anew.
     /// Default 60 s.
     pub rejoin_after: Duration,
-    /// Between two tries of a refused commit. Default 50 ms.
+    /// Before a refused commit is tried again; doubled up to a second. Default 50 ms.
     pub commit_retry: Duration,
     /// A known bug, planted by a test.
     pub bug: Option<Bug>,
@@ -41,6 +43,7 @@ impl Default for EngineLimits {
             commit_interval: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(10),
             release_timeout: Duration::from_secs(20),
+            delivery_timeout: Duration::from_millis(7_500),
             silent_after: Duration::from_secs(30),
             fetch_retry: Duration::from_millis(500),
             rejoin_after: Duration::from_secs(60),

@@ -1,6 +1,6 @@
 //! What time is it? Whatever the caller says: a plain count of nanoseconds.
 
-use std::ops::Add;
+use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// Nanoseconds since a moment the host chose (never the wall clock).
@@ -24,6 +24,16 @@ impl Time {
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Sub<Duration> for Time {
+    type Output = Self;
+
+    /// Saturates at [`Time::ZERO`].
+    fn sub(self, duration: Duration) -> Self {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(nanos))
     }
 }
 

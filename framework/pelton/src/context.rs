@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -97,13 +98,22 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     ///
-    /// As [`emit`](Self::emit).
+    /// As [`emit`](Self::emit), or if the topic had no such partition when the worker started.
     pub fn emit_record(&mut self, output: Output, record: Emit) -> Result<(), HandlerError> {
         let spec = self.place.outputs.get(output.index).ok_or_else(|| {
             HandlerError::fatal("this output was declared for another application")
         })?;
         if !self.may_emit {
             return Err(HandlerError::fatal("nothing may be emitted in this hook"));
+        }
+        let partitions = spec.partitions.load(Ordering::Relaxed);
+        if let Some(partition) = record.partition
+            && (partition < 0 || (partitions > 0 && partition >= partitions))
+        {
+            return Err(HandlerError::fatal(format!(
+                "{} has {partitions} partitions, there is no partition {partition}",
+                spec.topic
+            )));
         }
         let record = OutRecord {
             topic: Arc::clone(&spec.topic),

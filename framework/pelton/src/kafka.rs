@@ -5,7 +5,6 @@
 //! partitions that stay. A producer and an admin client stand beside them.
 
 mod admin;
-mod blocking;
 mod errors;
 mod fetcher;
 mod ffi;
@@ -14,7 +13,6 @@ mod producer;
 mod settings;
 
 pub(crate) use admin::KafkaAdmin;
-pub(crate) use blocking::any_waiting;
 pub(crate) use fetcher::{KafkaFetch, KafkaRestores};
 pub(crate) use member::{KafkaMember, Membership};
 pub(crate) use producer::KafkaProducer;

@@ -116,6 +116,7 @@ impl Run {
     }
 
     /// Its offsets, first to last.
+    #[must_use]
     pub fn offsets(&self) -> impl DoubleEndedIterator<Item = i64> + '_ {
         self.entries.iter().map(|entry| entry.offset)
     }
@@ -194,6 +195,7 @@ impl<'a> Record<'a> {
     }
 
     /// Its headers, in order; a name may occur more than once.
+    #[must_use]
     pub fn headers(
         &self,
     ) -> impl DoubleEndedIterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {

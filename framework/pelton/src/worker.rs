@@ -197,14 +197,15 @@ impl WorkerBuilder {
     /// Reads every topic whose whole name matches a regular expression, new ones too, found
     /// within `partition_discovery_interval`. Such an input has no stores.
     pub fn input_matching(&mut self, pattern: &str) -> InputBuilder<'_> {
-        let anchored = format!("^(?:{})$", pattern.trim_start_matches('^').trim_end_matches('$'));
+        let inner = pattern.trim_start_matches('^').trim_end_matches('$');
+        let anchored = format!("^(?:{inner})$");
         let compiled = Regex::new(&anchored).unwrap_or_else(|error| {
             self.problems
                 .push(format!("the pattern {pattern:?} is no regular expression: {error}"));
             never_matching()
         });
         // Kafka's clients take a subscription that begins with ^ for a pattern (POSIX).
-        let name = format!("^{}$", pattern.trim_start_matches('^').trim_end_matches('$'));
+        let name = format!("^({inner})$");
         self.declare_input(Subscription::Pattern(name, compiled))
     }
 
@@ -219,7 +220,7 @@ impl WorkerBuilder {
     pub fn output(&mut self, topic: impl Into<String>) -> Output {
         let topic = topic.into();
         self.check_name("output topic", &topic);
-        self.outputs.push(OutputSpec { topic: topic.into() });
+        self.outputs.push(OutputSpec { topic: topic.into(), partitions: Arc::default() });
         Output { index: self.outputs.len() - 1 }
     }
 
@@ -289,8 +290,10 @@ impl WorkerBuilder {
     /// were given, starts logging, ends gracefully on SIGTERM or SIGINT and at once on a second
     /// one.
     ///
-    /// A shutdown that does not finish within `shutdown_timeout` ends the process from here,
-    /// with exit code 5, because client threads may be stuck.
+    /// It ends the process itself, with the exit code of [`Exit`], and never returns: a handler
+    /// that blocks its thread, or a client that hangs, can't keep the process alive. A shutdown
+    /// that overruns `shutdown_timeout` by a second is ended by force, with exit code 5. A
+    /// program that goes on after its worker uses [`Worker::run_until`].
     pub async fn run(mut self) -> Exit {
         let settings = match self.settings.take() {
             Some(settings) => Ok(settings),
@@ -307,27 +310,20 @@ impl WorkerBuilder {
             }
             Err(error) => Err(error.into()),
         };
-        let unclean = matches!(
-            result,
-            Err(WorkerError::ShutdownTimeout { .. }
-                | WorkerError::Kafka(_)
-                | WorkerError::Client { .. })
-        );
         let exit = Exit::from(result);
-        if unclean || crate::kafka::any_waiting() {
-            // Threads of the clients may be stuck: a normal return would wait for them.
-            exit.explain();
-            signal_hook::low_level::exit(i32::from(exit.code()));
-        }
-        exit
+        exit.explain();
+        // A normal return would wait for whatever user code or a client still holds a thread,
+        // and run C destructors under the clients' live threads.
+        let _unwritten = std::io::Write::flush(&mut std::io::stdout()).is_err();
+        signal_hook::low_level::exit(i32::from(exit.code()));
     }
 
     async fn run_with_signals(self) -> Result<(), WorkerError> {
-        let (worker, _handle) = self.build()?;
+        let (worker, handle) = self.build()?;
         let limit = worker.parts.plan.shutdown_timeout;
-        let signals = crate::signals::Signals::listen()
+        let stop = crate::signals::listen(handle, limit)
             .map_err(|error| WorkerError::System(format!("signals: {error}")))?;
-        worker.run_until(signals.shutdown(limit)).await
+        worker.run_until(stop).await
     }
 
     /// Checks what was declared against the settings.
@@ -336,11 +332,8 @@ impl WorkerBuilder {
     ///
     /// Everything that can't work, in one error.
     pub fn build(mut self) -> Result<(Worker, WorkerHandle), WorkerError> {
-        let settings = match self.settings.take() {
-            Some(settings) => settings,
-            None => {
-                return Err(WorkerError::Declaration("no settings were given".to_owned()));
-            }
+        let Some(settings) = self.settings.take() else {
+            return Err(WorkerError::Declaration("no settings were given".to_owned()));
         };
         settings.check()?;
         let group = settings.group_id.clone().unwrap_or_else(|| self.name.clone());
@@ -573,14 +566,20 @@ fn limits(settings: &Settings, bug: Option<Bug>) -> EngineLimits {
         // Past half of max.poll.interval the broker may give kept partitions away without a word.
         release_timeout: (drain + Duration::from_secs(10))
             .min(half.saturating_sub(Duration::from_millis(500)).max(drain)),
+        delivery_timeout: message_timeout(settings),
         rejoin_after: settings.session_timeout() * 4,
         bug,
         ..EngineLimits::default()
     }
 }
 
+/// A frozen process must find its old outputs dead when it wakes, so they don't outlive half of
+/// its session.
+fn message_timeout(settings: &Settings) -> Duration {
+    (settings.session_timeout() / 2).min(Duration::from_millis(7_500))
+}
+
 fn client_settings(settings: &Settings, group: &str, name: &str) -> ClientSettings {
-    let session = settings.session_timeout();
     ClientSettings {
         bootstrap_servers: settings.bootstrap_servers.clone(),
         client_id: settings.client_id.clone().unwrap_or_else(|| name.to_owned()),
@@ -596,7 +595,7 @@ fn client_settings(settings: &Settings, group: &str, name: &str) -> ClientSettin
         },
         max_poll_interval_ms: u64::from(settings.max_poll_interval_ms),
         discovery: settings.partition_discovery_interval,
-        message_timeout: (session / 2).min(Duration::from_millis(7_500)),
+        message_timeout: message_timeout(settings),
         pass_through: settings.kafka.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The driver runs the whole worker: poll loop, engine, schedule, slot, outbox, stores. Only the
 //! ports are a cluster in memory, and time stands still until the test lets it pass. The same
-//! calls give the same run.
+//! calls give the same run. Further workers may join the same cluster.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,10 @@ use pelton::{SteppedWorker, TopicPartition, WorkerBuilder, WorkerError};
 use pelton_engine::CommitStatus;
 use serde::de::DeserializeOwned;
 
-use crate::memory::{MemoryCluster, MemoryFetch, MemoryMember, Stored, VirtualHost};
+use crate::ledger::Truth;
+use crate::memory::{
+    MemoryCluster, MemoryFetch, MemoryMember, Positions, Stored, VirtualHost, WALL_CLOCK_BEGIN_MS,
+};
 
 /// A record that a worker has emitted.
 ///
@@ -89,10 +92,21 @@ impl Emitted {
 /// ```
 #[derive(Debug)]
 pub struct TestDriver {
+    /// By number; `None` once killed.
+    workers: Vec<Option<Hosted>>,
+    cluster: MemoryCluster,
+    settings: Settings,
+    partitions: i32,
+    inputs: Vec<String>,
+    /// Virtual time since the start.
+    passed: Duration,
+}
+
+/// A worker and the runtime its tasks live in: they die together.
+#[derive(Debug)]
+struct Hosted {
     runtime: tokio::runtime::Runtime,
     worker: SteppedWorker,
-    cluster: MemoryCluster,
-    commit_interval: Duration,
 }
 
 impl TestDriver {
@@ -123,48 +137,78 @@ impl TestDriver {
     ///
     /// As [`new`](Self::new).
     #[must_use]
-    #[expect(clippy::panic, reason = "a test's assertion")]
     pub fn with_settings(
-        mut app: WorkerBuilder,
+        app: WorkerBuilder,
         partitions: i32,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap_or_else(|error| panic!("no runtime: {error}"));
         let mut settings = Settings::default();
         "memory:9092".clone_into(&mut settings.bootstrap_servers);
         settings.auto_offset_reset = Some(AutoOffsetReset::Earliest);
         settings.admin.enabled = false;
         change(&mut settings);
-        let commit_interval = settings.commit_interval;
-        app.settings(settings);
+        let mut driver = Self {
+            workers: Vec::new(),
+            cluster: MemoryCluster::default(),
+            settings,
+            partitions,
+            inputs: Vec::new(),
+            passed: Duration::ZERO,
+        };
+        let first = driver.join(app);
+        let inputs = driver.inputs.iter().flat_map(|topic| driver.cluster.partitions(topic));
+        driver.cluster.tell(first, MemberEvent::Assigned(inputs.collect()));
+        driver.settle();
+        driver
+    }
+
+    /// One more worker joins the group, with the same settings and without partitions until
+    /// [`assign_to`](Self::assign_to) gives it some. Returns its number; the first worker has 0.
+    ///
+    /// # Panics
+    ///
+    /// As [`new`](Self::new).
+    #[expect(clippy::panic, reason = "a test's assertion")]
+    pub fn join(&mut self, mut app: WorkerBuilder) -> usize {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap_or_else(|error| panic!("no runtime: {error}"));
+        app.settings(self.settings.clone());
         let (worker, _handle) =
             app.build().unwrap_or_else(|error| panic!("the worker can't be built: {error}"));
-        let cluster = MemoryCluster::default();
+        let cluster = &self.cluster;
         for topic in worker.topics() {
-            cluster.create_topic(&topic, partitions);
+            cluster.create_topic(&topic, self.partitions);
         }
-        let inputs: Vec<_> =
-            worker.input_topics().iter().flat_map(|topic| cluster.partitions(topic)).collect();
+        for input in worker.input_topics() {
+            if !self.inputs.contains(&input) {
+                self.inputs.push(input);
+            }
+        }
+        let number = cluster.join();
         let guard = runtime.enter();
-        let ports = Ports {
-            member: Box::new(MemoryMember(cluster.clone())),
-            fetch: Box::new(MemoryFetch { cluster: cluster.clone(), own: None }),
+        let start = tokio::time::Instant::now();
+        drop(guard);
+        runtime.block_on(tokio::time::advance(self.passed));
+        let guard = runtime.enter();
+        let worker = worker.on_ports(Ports {
+            member: Box::new(MemoryMember { cluster: cluster.clone(), number }),
+            fetch: Box::new(MemoryFetch {
+                cluster: cluster.clone(),
+                positions: Positions::Member(number),
+            }),
             producer: Arc::new(cluster.clone()),
             admin: Arc::new(cluster.clone()),
             restores: Arc::new(cluster.clone()),
-            host: Arc::new(VirtualHost { start: tokio::time::Instant::now() }),
+            host: Arc::new(VirtualHost { start }),
             waker: Arc::new(|| {}),
-        };
-        let worker = worker.on_ports(ports);
+        });
         drop(guard);
-        let mut driver = Self { runtime, worker, cluster, commit_interval };
-        driver.cluster.tell(MemberEvent::Assigned(inputs));
-        driver.settle();
-        driver
+        self.workers.push(Some(Hosted { runtime, worker }));
+        self.settle();
+        number
     }
 
     /// Appends a record to an input and lets the worker handle it. Returns its partition and
@@ -184,7 +228,7 @@ impl TestDriver {
             key: key.map(<[u8]>::to_vec),
             value: value.map(<[u8]>::to_vec),
             headers: Vec::new(),
-            timestamp_ms: None,
+            timestamp_ms: Some(WALL_CLOCK_BEGIN_MS + millis(self.passed)),
         };
         let at = self.cluster.append(topic, None, record);
         self.settle();
@@ -210,7 +254,7 @@ impl TestDriver {
     /// If there is no such store (or it has no changelog), or its content does not fit `V`.
     #[expect(clippy::panic, reason = "a test's assertion")]
     pub fn store<V: DeserializeOwned>(&mut self, store: &str) -> BTreeMap<String, V> {
-        self.advance(self.commit_interval);
+        self.advance(self.settings.commit_interval);
         let suffix = format!("-{store}-changelog");
         let topic = self.cluster.topics().into_iter().find(|topic| topic.ends_with(&suffix));
         let topic = topic.unwrap_or_else(|| panic!("no store {store} with a changelog"));
@@ -232,38 +276,84 @@ impl TestDriver {
         self.cluster.committed(&TopicPartition::new(topic, partition))
     }
 
+    /// What the inputs hold and the group has committed, for the ledger's check; it counts as
+    /// the state at rest.
+    #[must_use]
+    pub fn truth(&self) -> Truth {
+        let mut truth = Truth::new();
+        for partition in self.inputs.iter().flat_map(|topic| self.cluster.partitions(topic)) {
+            let log = self.cluster.log(&partition);
+            for (offset, record) in (0..).zip(&log) {
+                truth.record(&partition, offset, record.key.as_deref(), record.timestamp_ms);
+            }
+            let end = i64::try_from(log.len()).unwrap_or(i64::MAX);
+            truth.at_rest(&partition, self.cluster.committed(&partition), end);
+        }
+        truth
+    }
+
     /// Lets time pass: retries, ticks, flushes and commits come due.
     pub fn advance(&mut self, duration: Duration) {
         const STEP: Duration = Duration::from_millis(50);
         let mut left = duration;
         while !left.is_zero() {
             let step = left.min(STEP);
-            self.runtime.block_on(tokio::time::advance(step));
+            for hosted in self.workers.iter().flatten() {
+                hosted.runtime.block_on(tokio::time::advance(step));
+            }
+            self.passed += step;
             left -= step;
             self.settle();
         }
     }
 
-    /// The group asks for a partition back. What must be done first is done; a handler that
-    /// waits needs [`advance`](Self::advance).
+    /// The group asks a partition's owner for it. What must be done first is done; a handler
+    /// that waits needs [`advance`](Self::advance).
     pub fn revoke(&mut self, topic: &str, partition: i32) {
-        self.cluster.tell(MemberEvent::Revoked(vec![TopicPartition::new(topic, partition)]));
-        self.settle();
+        self.tell_owner(topic, partition, MemberEvent::Revoked);
     }
 
-    /// The group takes a partition away without a word.
+    /// The group takes a partition away from its owner without a word.
     pub fn lose(&mut self, topic: &str, partition: i32) {
-        self.cluster.tell(MemberEvent::Lost(vec![TopicPartition::new(topic, partition)]));
-        self.settle();
+        self.tell_owner(topic, partition, MemberEvent::Lost);
     }
 
-    /// The group gives a partition (back).
+    /// The group gives a partition (back) to the first worker.
     pub fn assign(&mut self, topic: &str, partition: i32) {
-        self.cluster.tell(MemberEvent::Assigned(vec![TopicPartition::new(topic, partition)]));
+        self.assign_to(0, topic, partition);
+    }
+
+    /// The group gives a partition to a worker that has [joined](Self::join).
+    pub fn assign_to(&mut self, worker: usize, topic: &str, partition: i32) {
+        let partition = TopicPartition::new(topic, partition);
+        self.cluster.tell(worker, MemberEvent::Assigned(vec![partition]));
         self.settle();
     }
 
-    /// What the worker owns.
+    /// A worker dies on the spot: nothing of it runs any more, and nothing is said. What it had
+    /// belongs to nobody until it is assigned.
+    pub fn kill(&mut self, worker: usize) {
+        if let Some(hosted) = self.workers.get_mut(worker).and_then(Option::take) {
+            // Its tasks end first: none of them sees the poll loop go.
+            drop(hosted.runtime);
+            drop(hosted.worker);
+        }
+        self.cluster.forget(worker);
+    }
+
+    fn tell_owner(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        event: impl FnOnce(Vec<TopicPartition>) -> MemberEvent,
+    ) {
+        let partition = TopicPartition::new(topic, partition);
+        let owner = self.cluster.owner(&partition).unwrap_or(0);
+        self.cluster.tell(owner, event(vec![partition]));
+        self.settle();
+    }
+
+    /// What the workers own.
     #[must_use]
     pub fn owned(&self) -> Vec<TopicPartition> {
         self.cluster.owned()
@@ -279,36 +369,43 @@ impl TestDriver {
         self.cluster.answer_commits(answers);
     }
 
-    /// Ends the worker gracefully and returns how it ended.
+    /// Ends the workers gracefully, one after the other, and returns how they ended.
     ///
     /// # Errors
     ///
-    /// Why the worker ended, if not by this.
+    /// Why a worker ended, if not by this.
     ///
     /// # Panics
     ///
-    /// If it does not end within a minute of virtual time.
-    #[expect(clippy::panic, reason = "a test's assertion")]
+    /// If one does not end within a minute of virtual time.
     pub fn shut_down(&mut self) -> Result<(), &WorkerError> {
-        self.worker.shut_down();
-        for _ in 0..600 {
-            self.settle();
-            if self.worker.ended().is_some() {
-                break;
+        for number in 0..self.workers.len() {
+            for _ in 0..600 {
+                let Some(hosted) = self.workers.get_mut(number).and_then(Option::as_mut) else {
+                    break;
+                };
+                hosted.worker.shut_down();
+                self.settle();
+                if self.ended(number) {
+                    break;
+                }
+                self.advance(Duration::from_millis(100));
             }
-            self.advance(Duration::from_millis(100));
+            assert!(self.ended(number), "worker {number} did not end");
         }
-        match self.worker.ended() {
-            Some(Ok(())) => Ok(()),
-            Some(Err(error)) => Err(error),
-            None => panic!("the worker did not end"),
-        }
+        self.failure().map_or(Ok(()), Err)
     }
 
-    /// Has the worker ended by itself, and why?
+    fn ended(&self, worker: usize) -> bool {
+        let hosted = self.workers.get(worker).and_then(Option::as_ref);
+        hosted.is_none_or(|hosted| hosted.worker.ended().is_some())
+    }
+
+    /// Has a worker ended by itself, and why?
     #[must_use]
     pub fn failure(&self) -> Option<&WorkerError> {
-        self.worker.ended().and_then(|ended| ended.as_ref().err())
+        let mut workers = self.workers.iter().flatten();
+        workers.find_map(|hosted| hosted.worker.ended().and_then(|ended| ended.as_ref().err()))
     }
 
     /// Lets everything happen that can happen without time passing.
@@ -318,16 +415,22 @@ impl TestDriver {
         let mut quiet = 0;
         let mut seen = self.cluster.activity();
         while quiet < QUIET_ROUNDS {
-            let worker = &mut self.worker;
-            self.runtime.block_on(async {
-                let _ended = worker.step().is_none();
-                for _ in 0..8 {
-                    tokio::task::yield_now().await;
-                }
-            });
+            for hosted in self.workers.iter_mut().flatten() {
+                let worker = &mut hosted.worker;
+                hosted.runtime.block_on(async {
+                    let _ended = worker.step().is_none();
+                    for _ in 0..8 {
+                        tokio::task::yield_now().await;
+                    }
+                });
+            }
             let now = self.cluster.activity();
             quiet = if now == seen { quiet + 1 } else { 0 };
             seen = now;
         }
     }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -3,9 +3,12 @@
 //! - [`TestDriver`] runs a whole worker in memory, in virtual time: send records, look at what
 //!   was emitted and stored, let time pass, take partitions away.
 //! - [`EmbeddedCluster`] is a cluster inside this process that other processes can join.
+//! - [`ledger`] judges whole runs: workers write down what they do, and a checker holds it
+//!   against the topics.
 
 mod driver;
 mod embedded;
+pub mod ledger;
 mod memory;
 mod murmur2;
 

@@ -1,7 +1,8 @@
 //! A cluster in memory: logs, one group, committed offsets; every port of a worker on it.
 //!
-//! It does what a cluster with one worker does on a good day, and what a test tells it to:
-//! partitions are given and taken, deliveries and commits fail on demand.
+//! It does what a cluster does on a good day, and what a test tells it to: members come and go,
+//! partitions are given and taken, deliveries and commits fail on demand. It does not assign
+//! anything by itself.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,18 +29,37 @@ pub(crate) struct MemoryCluster(Arc<Mutex<State>>);
 struct State {
     topics: BTreeMap<String, Vec<Vec<Stored>>>,
     committed: HashMap<TopicPartition, (i64, String)>,
-    events: VecDeque<MemberEvent>,
-    /// What the member has; changed by acknowledgements.
-    owned: Vec<TopicPartition>,
-    waiting: Option<MemberEvent>,
-    leaving: bool,
-    running: BTreeMap<TopicPartition, i64>,
+    /// By number; a killed one is gone.
+    members: BTreeMap<usize, Membership>,
+    joined: usize,
     /// So many of the next deliveries fail.
     failing_deliveries: usize,
     /// The answers of the next commits, instead of `Accepted`.
     commit_answers: VecDeque<CommitStatus>,
     /// Counts everything that happens.
     activity: u64,
+}
+
+/// One member of the group and its fetcher.
+#[derive(Debug, Default)]
+struct Membership {
+    events: VecDeque<MemberEvent>,
+    /// What the member has; changed by acknowledgements.
+    owned: Vec<TopicPartition>,
+    waiting: Option<MemberEvent>,
+    leaving: bool,
+    running: BTreeMap<TopicPartition, i64>,
+}
+
+impl State {
+    fn member(&mut self, number: usize) -> &mut Membership {
+        self.members.entry(number).or_default()
+    }
+
+    fn is_owned_by_another(&self, number: usize, partition: &TopicPartition) -> bool {
+        let mut others = self.members.iter().filter(|(other, _)| **other != number);
+        others.any(|(_, member)| member.owned.contains(partition))
+    }
 }
 
 /// A record in a log.
@@ -96,14 +116,48 @@ impl MemoryCluster {
         self.state().committed.get(partition).map(|(offset, _)| *offset)
     }
 
-    pub(crate) fn tell(&self, event: MemberEvent) {
+    pub(crate) fn log(&self, partition: &TopicPartition) -> Vec<Stored> {
+        let at = usize::try_from(partition.partition()).unwrap_or(usize::MAX);
+        let state = self.state();
+        state
+            .topics
+            .get(partition.topic())
+            .and_then(|logs| logs.get(at))
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// A new member without partitions. Returns its number, from 0.
+    pub(crate) fn join(&self) -> usize {
+        let mut state = self.state();
+        let number = state.joined;
+        state.joined += 1;
+        state.members.insert(number, Membership::default());
+        number
+    }
+
+    /// A member is dead: what it had belongs to nobody.
+    pub(crate) fn forget(&self, member: usize) {
         let mut state = self.state();
         state.activity += 1;
-        state.events.push_back(event);
+        state.members.remove(&member);
+    }
+
+    pub(crate) fn tell(&self, member: usize, event: MemberEvent) {
+        let mut state = self.state();
+        state.activity += 1;
+        state.member(member).events.push_back(event);
     }
 
     pub(crate) fn owned(&self) -> Vec<TopicPartition> {
-        self.state().owned.clone()
+        let state = self.state();
+        state.members.values().flat_map(|member| member.owned.iter().cloned()).collect()
+    }
+
+    pub(crate) fn owner(&self, partition: &TopicPartition) -> Option<usize> {
+        let state = self.state();
+        let mut members = state.members.iter();
+        members.find(|(_, m)| m.owned.contains(partition)).map(|(number, _)| *number)
     }
 
     pub(crate) fn fail_deliveries(&self, count: usize) {
@@ -119,35 +173,40 @@ impl MemoryCluster {
     }
 }
 
-pub(crate) struct MemoryMember(pub(crate) MemoryCluster);
+pub(crate) struct MemoryMember {
+    pub(crate) cluster: MemoryCluster,
+    pub(crate) number: usize,
+}
 
 impl Member for MemoryMember {
     fn poll(&mut self) -> Option<MemberEvent> {
-        let mut state = self.0.state();
+        let mut state = self.cluster.state();
         let rebalance = |event: &MemberEvent| {
             matches!(
                 event,
                 MemberEvent::Assigned(_) | MemberEvent::Revoked(_) | MemberEvent::Lost(_)
             )
         };
-        if state.waiting.is_some() && state.events.front().is_some_and(rebalance) {
+        let member = state.member(self.number);
+        if member.waiting.is_some() && member.events.front().is_some_and(rebalance) {
             return None;
         }
-        let event = state.events.pop_front()?;
-        state.activity += 1;
+        let event = member.events.pop_front()?;
         if rebalance(&event) {
-            state.waiting = Some(event.clone());
+            member.waiting = Some(event.clone());
         }
+        state.activity += 1;
         Some(event)
     }
 
     fn acknowledge(&mut self) -> Result<(), PortError> {
-        let mut state = self.0.state();
+        let mut state = self.cluster.state();
         state.activity += 1;
-        match state.waiting.take() {
-            Some(MemberEvent::Assigned(partitions)) => state.owned.extend(partitions),
+        let member = state.member(self.number);
+        match member.waiting.take() {
+            Some(MemberEvent::Assigned(partitions)) => member.owned.extend(partitions),
             Some(MemberEvent::Revoked(partitions) | MemberEvent::Lost(partitions)) => {
-                state.owned.retain(|owned| !partitions.contains(owned));
+                member.owned.retain(|owned| !partitions.contains(owned));
             }
             _ => return Err(PortError::lasting("nothing waits for an acknowledgement")),
         }
@@ -155,23 +214,27 @@ impl Member for MemoryMember {
     }
 
     fn commit(&mut self, id: u64, entries: &[CommitEntry]) -> Result<(), PortError> {
-        let mut state = self.0.state();
+        let mut state = self.cluster.state();
         state.activity += 1;
-        let status = state.commit_answers.pop_front().unwrap_or(CommitStatus::Accepted);
+        let answer = state.commit_answers.pop_front();
         let mut statuses = Vec::new();
         for entry in entries {
+            let foreign = state.is_owned_by_another(self.number, &entry.partition);
+            let default = if foreign { CommitStatus::Retry } else { CommitStatus::Accepted };
+            let status = answer.unwrap_or(default);
             if status == CommitStatus::Accepted {
                 let stored = (entry.offset, entry.metadata.clone());
                 state.committed.insert(entry.partition.clone(), stored);
             }
             statuses.push((entry.partition.clone(), status));
         }
-        state.events.push_back(MemberEvent::CommitAnswered { id, statuses });
+        let answered = MemberEvent::CommitAnswered { id, statuses };
+        state.member(self.number).events.push_back(answered);
         Ok(())
     }
 
     fn committed(&self) -> Arc<dyn CommittedOffsets> {
-        Arc::new(MemoryCommitted(self.0.clone()))
+        Arc::new(MemoryCommitted(self.cluster.clone()))
     }
 
     fn has_joined(&self) -> bool {
@@ -179,22 +242,25 @@ impl Member for MemoryMember {
     }
 
     fn leave(&mut self) {
-        let mut state = self.0.state();
-        state.leaving = true;
-        let owned = state.owned.clone();
-        state.events.push_back(MemberEvent::Revoked(owned));
+        let mut state = self.cluster.state();
+        let member = state.member(self.number);
+        member.leaving = true;
+        let owned = member.owned.clone();
+        member.events.push_back(MemberEvent::Revoked(owned));
     }
 
     fn rejoin(&mut self) {
-        let mut state = self.0.state();
-        let owned = state.owned.clone();
-        state.events.push_back(MemberEvent::Lost(owned.clone()));
-        state.events.push_back(MemberEvent::Assigned(owned));
+        let mut state = self.cluster.state();
+        let member = state.member(self.number);
+        let owned = member.owned.clone();
+        member.events.push_back(MemberEvent::Lost(owned.clone()));
+        member.events.push_back(MemberEvent::Assigned(owned));
     }
 
     fn has_left(&self) -> bool {
-        let state = self.0.state();
-        state.leaving && state.owned.is_empty() && state.waiting.is_none()
+        let mut state = self.cluster.state();
+        let member = state.member(self.number);
+        member.leaving && member.owned.is_empty() && member.waiting.is_none()
     }
 
     fn close(self: Box<Self>, _graceful: bool) {}
@@ -220,8 +286,13 @@ impl CommittedOffsets for MemoryCommitted {
 
 pub(crate) struct MemoryFetch {
     pub(crate) cluster: MemoryCluster,
-    /// A restore has positions of its own.
-    pub(crate) own: Option<BTreeMap<TopicPartition, i64>>,
+    /// The member whose input it fetches; a restore has positions of its own.
+    pub(crate) positions: Positions,
+}
+
+pub(crate) enum Positions {
+    Member(usize),
+    Own(BTreeMap<TopicPartition, i64>),
 }
 
 impl MemoryFetch {
@@ -230,12 +301,13 @@ impl MemoryFetch {
         act: impl FnOnce(&mut State, &mut BTreeMap<TopicPartition, i64>) -> T,
     ) -> T {
         let mut state = self.cluster.state();
-        if let Some(own) = &mut self.own {
-            return act(&mut state, own);
-        }
-        let mut running = std::mem::take(&mut state.running);
+        let member = match &mut self.positions {
+            Positions::Own(own) => return act(&mut state, own),
+            Positions::Member(member) => *member,
+        };
+        let mut running = std::mem::take(&mut state.member(member).running);
         let result = act(&mut state, &mut running);
-        state.running = running;
+        state.member(member).running = running;
         result
     }
 }
@@ -292,7 +364,10 @@ impl Fetch for MemoryFetch {
 
 impl RestoreFetches for MemoryCluster {
     fn open(&self, _waker: Waker) -> Result<Box<dyn Fetch>, PortError> {
-        Ok(Box::new(MemoryFetch { cluster: self.clone(), own: Some(BTreeMap::new()) }))
+        Ok(Box::new(MemoryFetch {
+            cluster: self.clone(),
+            positions: Positions::Own(BTreeMap::new()),
+        }))
     }
 }
 
@@ -335,8 +410,7 @@ impl Admin for MemoryCluster {
     }
 
     async fn offsets(&self, partition: &TopicPartition) -> Result<(i64, i64), PortError> {
-        let fetch = MemoryFetch { cluster: self.clone(), own: None };
-        Ok((0, fetch.end_offset(partition).unwrap_or(0)))
+        Ok((0, i64::try_from(self.log(partition).len()).unwrap_or(i64::MAX)))
     }
 
     async fn create(&self, topic: &TopicSpec) -> Result<Created, PortError> {
@@ -353,6 +427,9 @@ impl Admin for MemoryCluster {
     }
 }
 
+/// 2026-01-01: what wall clocks show when virtual time begins.
+pub(crate) const WALL_CLOCK_BEGIN_MS: i64 = 1_767_225_600_000;
+
 /// Virtual time: tokio's paused clock.
 #[derive(Debug)]
 pub(crate) struct VirtualHost {
@@ -365,8 +442,7 @@ impl Host for VirtualHost {
     }
 
     fn wall_clock_ms(&self) -> i64 {
-        // 2026-01-01, plus what has passed.
-        1_767_225_600_000 + i64::try_from(self.start.elapsed().as_millis()).unwrap_or(0)
+        WALL_CLOCK_BEGIN_MS + i64::try_from(self.start.elapsed().as_millis()).unwrap_or(0)
     }
 
     fn seed(&self) -> u64 {

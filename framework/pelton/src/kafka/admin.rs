@@ -10,7 +10,6 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::kafka::blocking::blocking;
 use crate::kafka::errors::port_error;
 use crate::ports::{Admin, Created, PortError, TopicSpec};
 use crate::topic_partition::TopicPartition;
@@ -41,7 +40,8 @@ impl KafkaAdmin {
         + 'static,
     ) -> Result<T, PortError> {
         let client = Arc::clone(&self.asking);
-        blocking(move || question(&client)).await?.map_err(|error| port_error(what, &error))
+        let answer = tokio::task::spawn_blocking(move || question(&client)).await;
+        answer.map_err(PortError::passing)?.map_err(|error| port_error(what, &error))
     }
 }
 
@@ -51,10 +51,19 @@ impl Admin for KafkaAdmin {
         let topic = topic.to_owned();
         self.ask("asking for a topic", move |client| {
             let metadata = client.fetch_metadata(Some(&topic), TIMEOUT)?;
-            let found = metadata.topics().iter().find(|found| found.name() == topic);
-            let count =
-                found.filter(|found| found.error().is_none()).map(|found| found.partitions().len());
-            Ok(count.filter(|count| *count > 0).and_then(|count| i32::try_from(count).ok()))
+            let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+                return Ok(None);
+            };
+            match found.error().map(RDKafkaErrorCode::from) {
+                None => {
+                    let count = i32::try_from(found.partitions().len()).ok();
+                    Ok(count.filter(|count| *count > 0))
+                }
+                Some(
+                    RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic,
+                ) => Ok(None),
+                Some(code) => Err(KafkaError::MetadataFetch(code)),
+            }
         })
         .await
     }

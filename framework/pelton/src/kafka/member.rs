@@ -4,10 +4,10 @@
 //! says so. Exactly once, with exactly the event's list: anything else leaves librdkafka waiting
 //! for ever (FACTS).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +17,6 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
-use crate::kafka::blocking::blocking;
 use crate::kafka::errors::{commit_status, port_error};
 use crate::kafka::ffi::{CommitQueue, create_partition_object, generation};
 use crate::ports::{
@@ -34,12 +33,23 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(crate) struct KafkaMember {
     commits: CommitQueue<MemberContext>,
+    /// The commit that is being answered, topic by topic.
+    answering: Option<Answering>,
     consumer: Arc<BaseConsumer<MemberContext>>,
     subscription: Vec<String>,
     incremental: bool,
     is_static: bool,
     waiting: Option<Rebalance>,
     left: bool,
+}
+
+/// A commit goes out as one request per topic: librdkafka writes the error of one partition over
+/// the success of all others in its request, so a topic that is gone would hide that the others
+/// were stored.
+struct Answering {
+    id: u64,
+    requests: usize,
+    statuses: Vec<(TopicPartition, CommitStatus)>,
 }
 
 struct Rebalance {
@@ -129,6 +139,7 @@ impl KafkaMember {
         let consumer = Arc::new(consumer);
         let member = Self {
             commits: CommitQueue::new(Arc::clone(&consumer), waker),
+            answering: None,
             consumer,
             subscription: membership.subscription,
             incremental: membership.incremental,
@@ -162,18 +173,26 @@ impl KafkaMember {
         Some(event)
     }
 
-    fn next_answer(&self) -> Option<MemberEvent> {
-        let answer = self.commits.answer()?;
-        let overall = answer.error;
-        let statuses = answer.partitions.into_iter().map(|(topic, partition, own)| {
-            let code = if own == RDKafkaErrorCode::NoError { overall } else { own };
-            let status = commit_status(code);
-            if status != CommitStatus::Accepted {
-                tracing::debug!(topic, partition, %code, "a commit was not accepted");
+    fn next_answer(&mut self) -> Option<MemberEvent> {
+        while let Some(answer) = self.commits.answer() {
+            let Some(answering) = self.answering.as_mut().filter(|a| a.id == answer.id) else {
+                continue;
+            };
+            answering.requests = answering.requests.saturating_sub(1);
+            for (topic, partition, own) in answer.partitions {
+                let code = if own == RDKafkaErrorCode::NoError { answer.error } else { own };
+                let status = commit_status(code);
+                if status != CommitStatus::Accepted {
+                    tracing::warn!(topic, partition, %code, "a commit was not accepted");
+                }
+                answering.statuses.push((TopicPartition::new(topic, partition), status));
             }
-            (TopicPartition::new(topic, partition), status)
-        });
-        Some(MemberEvent::CommitAnswered { id: answer.id, statuses: statuses.collect() })
+            if answering.requests == 0 {
+                let Answering { id, statuses, .. } = self.answering.take()?;
+                return Some(MemberEvent::CommitAnswered { id, statuses });
+            }
+        }
+        None
     }
 
     fn next_error(&self) -> Option<MemberEvent> {
@@ -207,8 +226,12 @@ impl KafkaMember {
             create_partition_object(&self.consumer, element.topic(), element.partition());
             start.add_partition_offset(element.topic(), element.partition(), Offset::Offset(0))?;
         }
-        if start.count() > 0 {
-            self.consumer.pause(&start)?;
+        if start.count() > 0
+            && let Err(error) = self.consumer.pause(&start)
+        {
+            // It must be assigned all the same: librdkafka waits for that. What it may fetch
+            // now is dropped (`poll`).
+            tracing::error!(%error, "the member's partitions could not be paused");
         }
         if self.incremental {
             self.consumer.incremental_assign(&start)
@@ -258,20 +281,32 @@ impl Member for KafkaMember {
     }
 
     fn commit(&mut self, id: u64, entries: &[CommitEntry]) -> Result<(), PortError> {
-        let mut list = TopicPartitionList::with_capacity(entries.len());
+        let mut requests: BTreeMap<&str, TopicPartitionList> = BTreeMap::new();
         for entry in entries {
             let (topic, partition) = (entry.partition.topic(), entry.partition.partition());
+            let list = requests.entry(topic).or_default();
             let mut element = list.add_partition(topic, partition);
             element
                 .set_offset(Offset::Offset(entry.offset))
                 .map_err(|error| port_error("the offset to commit", &error))?;
             element.set_metadata(&entry.metadata);
         }
-        self.commits.commit(&list, id)
+        self.answering = None;
+        let mut sent = 0;
+        for list in requests.values() {
+            match self.commits.commit(list, id) {
+                Ok(()) => sent += 1,
+                // The partitions of this one are answered as unknown: they are sent again.
+                Err(error) if sent > 0 => tracing::warn!(%error, "a part of a commit was not sent"),
+                Err(error) => return Err(error),
+            }
+        }
+        self.answering = Some(Answering { id, requests: sent, statuses: Vec::new() });
+        Ok(())
     }
 
     fn committed(&self) -> Arc<dyn CommittedOffsets> {
-        Arc::new(KafkaCommitted(Arc::clone(&self.consumer)))
+        Arc::new(KafkaCommitted(Arc::downgrade(&self.consumer)))
     }
 
     fn has_joined(&self) -> bool {
@@ -311,7 +346,6 @@ impl Member for KafkaMember {
             let _left_alone = ManuallyDrop::new(self);
             return;
         }
-        self.consumer.context().inline.store(true, Ordering::Release);
         // Dropping the client closes it; that can take for ever, so it gets a thread of its own.
         let (closed, waiting) = mpsc::channel();
         let close = move || {
@@ -325,14 +359,28 @@ impl Member for KafkaMember {
     }
 }
 
-/// Reads committed offsets on a blocking thread.
-struct KafkaCommitted(Arc<BaseConsumer<MemberContext>>);
+impl Drop for KafkaMember {
+    /// The client's own end serves callbacks on this thread: they are answered at once, and so is
+    /// an event that still waits. Otherwise it would wait for ever (FACTS).
+    fn drop(&mut self) {
+        self.consumer.context().inline.store(true, Ordering::Release);
+        if let Err(error) = self.acknowledge() {
+            tracing::debug!(%error, "acknowledging while closing");
+        }
+    }
+}
+
+/// Reads committed offsets on a blocking thread. It does not keep the client alive: closing it is
+/// the member's affair alone.
+struct KafkaCommitted(Weak<BaseConsumer<MemberContext>>);
 
 #[async_trait]
 impl CommittedOffsets for KafkaCommitted {
     async fn read(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Committed>, PortError> {
-        let consumer = Arc::clone(&self.0);
+        let consumer = Weak::clone(&self.0);
         let read = move || {
+            let consumer =
+                consumer.upgrade().ok_or_else(|| PortError::passing("the member is closed"))?;
             let mut list = TopicPartitionList::with_capacity(partitions.len());
             for partition in &partitions {
                 list.add_partition(partition.topic(), partition.partition());
@@ -342,7 +390,7 @@ impl CommittedOffsets for KafkaCommitted {
                 .map_err(|error| port_error("reading committed offsets", &error))?;
             answer.elements().iter().map(committed).collect()
         };
-        blocking(read).await?
+        tokio::task::spawn_blocking(read).await.map_err(PortError::passing)?
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{
+    BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
+};
 use rdkafka::{ClientConfig, ClientContext};
 
 use crate::kafka::errors::port_error;
@@ -122,6 +124,10 @@ impl Producer for KafkaProducer {
     fn close(&self, graceful: bool) {
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
         if !graceful {
+            if let Some(client) = &client {
+                // Left alone, but not with work: what arrives late would overwrite newer values.
+                client.purge(PurgeConfig::default().queue().inflight());
+            }
             let _left_alone = ManuallyDrop::new(client);
         }
     }

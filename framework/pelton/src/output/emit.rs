@@ -1,6 +1,7 @@
 //! How does a handler say what to write? By a declared output, and a record built step by step.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
 
 use serde::Serialize;
 
@@ -25,6 +26,8 @@ pub struct Output {
 #[derive(Clone, Debug)]
 pub(crate) struct OutputSpec {
     pub(crate) topic: Arc<str>,
+    /// How many partitions the topic has; 0 while it is not known.
+    pub(crate) partitions: Arc<AtomicI32>,
 }
 
 /// A record to emit, where key and value alone don't say it all.

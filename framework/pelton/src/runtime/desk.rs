@@ -28,16 +28,29 @@ use crate::telemetry::{Observation, OutputMetrics, PartitionMetrics, RecordOutco
 pub(crate) enum Command {
     Run(Run),
     Seal,
-    Drain,
+    /// Finish what has started; send nothing after `send_until`.
+    Drain {
+        send_until: Option<Time>,
+    },
     Cancel,
     Close(Closing),
-    Committed { offset: Offset, proof: bool },
-    Delivered { ticket: u64, error: Option<String> },
+    Committed {
+        offset: Offset,
+        proof: bool,
+    },
+    Delivered {
+        ticket: u64,
+        error: Option<String>,
+    },
 }
 
 /// Undelivered outputs above either of these let no further record start.
 const OUTBOX_RECORDS: usize = 10_000;
 const OUTBOX_BYTES: usize = 16 * 1024 * 1024;
+
+/// So many seals may wait for their commit before no further record starts: what a commit that
+/// fails for long can make repeat, and what is kept for it, stays bounded.
+const UNCONFIRMED_SEALS: usize = 64;
 
 /// Between two tries to send where the client's queue is full or the gate is shut.
 const SEND_RETRY: Duration = Duration::from_millis(5);
@@ -69,6 +82,7 @@ pub(crate) struct Desk {
     sealed: VecDeque<(u64, Offset)>,
     /// Effects of handled records, until the flush.
     handled: Vec<Effects>,
+    handled_records: usize,
     handled_since: Option<Time>,
     flush_wanted: bool,
     flush_failures: u32,
@@ -128,6 +142,7 @@ enum State {
     Halted,
     Draining {
         cancelled: bool,
+        send_until: Option<Time>,
     },
     Drained,
     Closed(Closing),
@@ -171,6 +186,7 @@ impl Desk {
         reports: Arc<dyn Reports>,
         lease: Arc<Lease>,
         metrics: PartitionMetrics,
+        thaws: u64,
         position: Offset,
     ) -> Self {
         let seed = shared.host.seed() ^ u64::from(id.0).rotate_left(32) ^ epoch.0;
@@ -183,7 +199,7 @@ impl Desk {
             metrics,
             outputs: output_metrics(&shared, &place),
             next_tick: spec.tick_every.map(|interval| now + interval),
-            proof: Proof { proved: shared.gate.thaws(), asked: None, not_before: now },
+            proof: Proof { proved: thaws, asked: None, not_before: now },
             place,
             shared,
             spec,
@@ -195,6 +211,7 @@ impl Desk {
             outbox: Outbox::new(),
             sealed: VecDeque::new(),
             handled: Vec::new(),
+            handled_records: 0,
             handled_since: None,
             flush_wanted: false,
             flush_failures: 0,
@@ -222,14 +239,14 @@ impl Desk {
                 self.flush_wanted |= !self.handled.is_empty();
                 self.seal();
             }
-            Command::Drain => {
+            Command::Drain { send_until } => {
                 if matches!(self.state, State::Running | State::Halted) {
-                    self.state = State::Draining { cancelled: false };
+                    self.state = State::Draining { cancelled: false, send_until };
                     self.drop_waiting(now);
                 }
             }
             Command::Cancel => {
-                if let State::Draining { cancelled } = &mut self.state {
+                if let State::Draining { cancelled, .. } = &mut self.state {
                     *cancelled = true;
                 }
             }
@@ -238,7 +255,7 @@ impl Desk {
                 self.drop_waiting(now);
             }
             Command::Committed { offset, proof } => self.committed(offset, proof),
-            Command::Delivered { ticket, error } => self.delivered(ticket, error, now),
+            Command::Delivered { ticket, error } => self.delivered(ticket, error.as_deref(), now),
         }
     }
 
@@ -297,14 +314,14 @@ impl Desk {
         }
     }
 
-    fn delivered(&mut self, ticket: u64, error: Option<String>, now: Time) {
+    fn delivered(&mut self, ticket: u64, error: Option<&str>, now: Time) {
         let topic = self.outbox.topic(ticket);
         if let Some((_, metrics)) =
             topic.and_then(|topic| self.outputs.iter().find(|(name, _)| Arc::ptr_eq(name, topic)))
         {
             if error.is_none() { &metrics.delivered } else { &metrics.failures }.increment(1);
         }
-        if let Some(error) = &error {
+        if let Some(error) = error {
             tracing::warn!(partition = %self.place.partition, error, "an output was not delivered; it will be sent again");
         }
         if self.outbox.reported(ticket, error.is_none()) {
@@ -323,75 +340,81 @@ impl Desk {
 
     /// Sends what may be sent and decides what comes next. A `Handle` counts as started.
     pub(crate) fn step(&mut self, now: Time) -> Step {
-        if let State::Closed(closing) = self.state {
-            return Step::Closed(closing);
-        }
         self.pump(now);
-        let draining = match self.state {
-            State::Closed(closing) => return Step::Closed(closing),
-            State::Halted | State::Drained => return Step::Wait(self.wake()),
-            State::Draining { .. } => true,
-            State::Running => false,
-        };
-        if !self.handled.is_empty() && self.flush_due(now, draining) {
-            if now >= self.flush_not_before {
-                return Step::Flush;
-            }
-            let at = self.flush_not_before;
-            return Step::Wait(Some(self.wake().map_or(at, |wake| wake.min(at))));
+        match self.state {
+            State::Closed(closing) => Step::Closed(closing),
+            State::Halted | State::Drained => Step::Wait(self.pump_wake()),
+            State::Draining { cancelled, .. } => self.drain_step(now, cancelled),
+            State::Running => self.running_step(now),
         }
-        if draining {
-            return self.drain_step(now);
+    }
+
+    fn running_step(&mut self, now: Time) -> Step {
+        let flush = self.flush_at(now);
+        if flush.is_some_and(|at| now >= at) {
+            return Step::Flush;
         }
         if self.next_tick.is_some_and(|at| now >= at) {
             self.next_tick = self.spec.tick_every.map(|interval| now + interval);
             return Step::Tick;
         }
-        if self.outbox.len() >= OUTBOX_RECORDS || self.outbox.bytes() >= OUTBOX_BYTES {
-            return Step::Wait(self.wake());
+        let wake = [self.pump_wake(), flush, self.next_tick].into_iter().flatten().min();
+        let flush_fails = self.flush_failures > 0;
+        let outbox_full =
+            self.outbox.len() >= OUTBOX_RECORDS || self.outbox.bytes() >= OUTBOX_BYTES;
+        if flush_fails || outbox_full || self.sealed.len() >= UNCONFIRMED_SEALS {
+            return Step::Wait(wake);
         }
         match self.schedule.next(now) {
             Next::Start { index, offset, attempt } => Step::Handle { index, offset, attempt },
-            Next::WaitUntil(at) => Step::Wait(Some(self.wake().map_or(at, |wake| wake.min(at)))),
-            Next::Idle => Step::Wait(self.wake()),
+            Next::WaitUntil(at) => Step::Wait(Some(wake.map_or(at, |wake| wake.min(at)))),
+            Next::Idle => Step::Wait(wake),
         }
     }
 
-    fn drain_step(&mut self, now: Time) -> Step {
-        if self.schedule.is_running() {
-            return Step::Wait(self.wake());
+    fn drain_step(&mut self, now: Time, cancelled: bool) -> Step {
+        if cancelled {
+            self.forget_handled(); // too late for a flush: they run again at the next owner
+        }
+        if !self.handled.is_empty() {
+            if now >= self.flush_not_before {
+                return Step::Flush;
+            }
+            let at = self.flush_not_before;
+            return Step::Wait(Some(self.pump_wake().map_or(at, |wake| wake.min(at))));
         }
         if self.unsealed {
             self.seal();
             self.pump(now);
         }
-        if self.outbox.is_empty() { Step::Drained } else { Step::Wait(self.wake()) }
+        if self.outbox.is_empty() { Step::Drained } else { Step::Wait(self.pump_wake()) }
     }
 
-    fn flush_due(&self, now: Time, draining: bool) -> bool {
-        let Some((records, interval)) = self.spec.flush_every else {
-            return false;
+    /// When the slot is to be flushed, if anything waits for it. After a failure it is the end of
+    /// the wait.
+    fn flush_at(&self, now: Time) -> Option<Time> {
+        let (records, interval) = self.spec.flush_every?;
+        let since = self.handled_since?;
+        let due = if self.flush_wanted || self.handled_records >= records {
+            now
+        } else {
+            since + interval
         };
-        draining
-            || self.flush_wanted
-            || self.handled.len() >= records
-            || self.handled_since.is_some_and(|since| now.since(since) >= interval)
+        Some(due.max(self.flush_not_before))
     }
 
-    /// When something is due without a command, at the latest.
-    pub(crate) fn wake(&self) -> Option<Time> {
-        let flush = match (self.spec.flush_every, self.handled_since) {
-            (Some((_, interval)), Some(since)) => Some(since + interval),
-            (_, _) => None,
-        };
+    /// When sending, a proof or a word to the poll loop is due, at the latest; that goes on
+    /// whatever the slot does.
+    pub(crate) fn pump_wake(&self) -> Option<Time> {
         let proof = (self.outbox.is_blocked() && self.proof.asked.is_none())
             .then_some(self.proof.not_before);
-        [self.send_again_at, self.next_tick, flush, proof].into_iter().flatten().min()
+        let progress = self.progress.dirty.then_some(self.progress_told + PROGRESS_INTERVAL);
+        [self.send_again_at, proof, progress].into_iter().flatten().min()
     }
 
     /// Must the attempt at hand be cut off?
     pub(crate) fn must_cut(&self) -> bool {
-        matches!(self.state, State::Closed(_) | State::Draining { cancelled: true })
+        matches!(self.state, State::Closed(_) | State::Draining { cancelled: true, .. })
     }
 
     // --- records --------------------------------------------------------------------------
@@ -407,20 +430,33 @@ impl Desk {
     pub(crate) fn done(&mut self, index: u64, effects: Effects, now: Time) {
         if self.spec.flush_every.is_some() {
             self.schedule.finished(index, Finish::Handled, now);
-            let mut stores = self.place.stores.lock();
-            for (at, writes) in &effects.writes {
-                if let Some(layers) = stores.get_mut(*at) {
-                    layers.apply_handled(writes.clone());
-                }
-            }
-            drop(stores);
-            self.handled.push(effects);
+            self.handle_effects(effects);
+            self.handled_records += 1;
             self.handled_since.get_or_insert(now);
+            self.progress.dirty = true; // the next commit asks for a flush
         } else {
             self.schedule.finished(index, Finish::Done, now);
             self.enter(effects);
         }
         self.forget_done(now);
+    }
+
+    /// Effects that wait for the next flush: later records of the slot see them.
+    fn handle_effects(&mut self, effects: Effects) {
+        let mut stores = self.place.stores.lock();
+        for (at, writes) in &effects.writes {
+            if let Some(layers) = stores.get_mut(*at) {
+                layers.apply_handled(writes.clone());
+            }
+        }
+        drop(stores);
+        self.handled.push(effects);
+    }
+
+    fn forget_handled(&mut self) {
+        self.handled.clear();
+        self.handled_records = 0;
+        self.handled_since = None;
     }
 
     /// Effects of something done enter the outbox and the pending layer.
@@ -447,7 +483,7 @@ impl Desk {
     /// behind the last one that is done.
     pub(crate) fn reset_if_handled(&mut self) {
         let wanted = !self.handled.is_empty() && self.state == State::Running;
-        self.handled.clear();
+        self.forget_handled();
         if wanted {
             self.halt();
             self.tell(Event::ResetWanted { partition: self.id, epoch: self.epoch });
@@ -462,7 +498,7 @@ impl Desk {
         for handled in std::mem::take(&mut self.handled) {
             self.outbox.push(handled.outputs);
         }
-        self.handled_since = None;
+        self.forget_handled();
         self.flush_failures = 0;
         self.enter(effects);
         // The commit that waited for this flush need not wait for the next interval's word.
@@ -472,12 +508,18 @@ impl Desk {
         self.forget_done(now);
     }
 
-    /// A tick's effects stand in the outbox like a record's, without an offset.
+    /// A tick's effects stand in the outbox like a record's, without an offset; behind those of
+    /// the records handled before it, which wait for a flush.
     pub(crate) fn ticked(&mut self, effects: Effects, now: Time) {
-        if !effects.outputs.is_empty() || !effects.writes.is_empty() {
-            self.enter(effects);
-            self.tell_progress(now);
+        if effects.outputs.is_empty() && effects.writes.is_empty() {
+            return;
         }
+        if self.handled.is_empty() {
+            self.enter(effects);
+        } else {
+            self.handle_effects(effects);
+        }
+        self.tell_progress(now);
     }
 
     pub(crate) fn flush_failed(&mut self, now: Time) {
@@ -553,7 +595,14 @@ impl Desk {
     pub(crate) fn pump(&mut self, now: Time) {
         self.send_again_at = None;
         self.ask_for_proof(now);
-        while let Some((ticket, record)) = self.outbox.next_to_send() {
+        if self.progress.dirty && now.since(self.progress_told) >= PROGRESS_INTERVAL {
+            self.tell_progress(now);
+        }
+        let too_late = match self.state {
+            State::Draining { send_until: Some(until), .. } => now >= until,
+            _ => false,
+        };
+        while let Some((ticket, record)) = self.outbox.next_to_send().filter(|_| !too_late) {
             let ours = self.lease.alive.load(Ordering::Acquire);
             if !ours || !self.shared.gate.is_open(self.shared.host.now(), self.proof.proved) {
                 self.send_again_at = Some(now + SEND_RETRY);
@@ -573,6 +622,10 @@ impl Desk {
                 }
             }
         }
+        self.say_durable();
+    }
+
+    fn say_durable(&mut self) {
         if let Some(seal) = self.outbox.take_durable() {
             let (partition, epoch) = (self.id, self.epoch);
             self.tell(Event::Sealed { partition, epoch, offset: seal.offset });
@@ -598,6 +651,9 @@ impl Desk {
     // --- the end --------------------------------------------------------------------------
 
     pub(crate) fn drained(&mut self) {
+        if !matches!(self.state, State::Draining { .. }) {
+            return; // closed while the last hook ran
+        }
         self.state = State::Drained;
         self.tell(Event::Drained { partition: self.id, epoch: self.epoch });
     }

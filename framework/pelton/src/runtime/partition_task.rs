@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, poll};
 use pelton_engine::{Closing, Epoch, Event, Finish, Offset, PartitionId, Time};
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, WeakUnboundedSender};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -44,6 +45,9 @@ pub(crate) struct TaskParts {
     pub(crate) cancelled: watch::Receiver<bool>,
     /// The task of this partition's assignment before, while it has not ended.
     pub(crate) predecessor: Option<JoinHandle<()>>,
+    /// How often the process had thawed when the partition was assigned: ownership is proved up
+    /// to then, and no further.
+    pub(crate) thaws: u64,
 }
 
 /// A hook that is still waiting after so long is cut off.
@@ -85,20 +89,15 @@ pub(crate) async fn run<H: Handler>(mut parts: TaskParts, factory: HandlerFactor
 /// Reads the start offset, restores the stores and sets up the desk; `None` if the partition
 /// was given up meanwhile.
 async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> {
-    let prepared = {
-        let predecessor = parts.predecessor.take();
-        let preparing = async {
-            // Order: a handler of the assignment before may still be at its last await.
-            if let Some(predecessor) = predecessor {
-                let _panicked = predecessor.await.is_err();
-            }
-            prepare(&parts.shared, &parts.spec, &parts.partition, &parts.metrics).await
-        };
-        tokio::select! {
-            biased;
-            _closed = closed(&mut parts.commands) => return None,
-            prepared = preparing => prepared,
-        }
+    if let Some(predecessor) = parts.predecessor.take() {
+        // Order: a handler of the assignment before may still be at its last await. Waited for
+        // even if this assignment ends meanwhile: the next one waits only for this task.
+        let _panicked = predecessor.await.is_err();
+    }
+    let prepared = tokio::select! {
+        biased;
+        _closed = closed(&mut parts.commands) => return None,
+        prepared = prepare(&parts.shared, &parts.spec, &parts.partition, &parts.metrics) => prepared,
     };
     let prepared = match prepared {
         Ok(prepared) => prepared,
@@ -136,6 +135,7 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
         Arc::new(ReportsToTask(parts.own_commands.clone())),
         Arc::clone(&parts.lease),
         parts.metrics.clone(),
+        parts.thaws,
         position,
     );
     Some((desk, position, prepared.committed.map(Offset)))
@@ -148,7 +148,7 @@ async fn closed(commands: &mut UnboundedReceiver<Command>) -> Closing {
             return closing;
         }
     }
-    Closing::Released
+    Closing::Lost
 }
 
 /// Calls the `assigned` hook until it succeeds.
@@ -198,15 +198,19 @@ async fn go<H: Handler>(
     let mut busy = 0u32;
     loop {
         let now = desk.now();
-        while let Ok(command) = commands.try_recv() {
-            desk.take(command, now);
+        loop {
+            match commands.try_recv() {
+                Ok(command) => desk.take(command, now),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => return Closing::Lost,
+            }
         }
         match desk.step(now) {
             Step::Closed(closing) => return closing,
             Step::Handle { index, offset, attempt } => {
                 handle(desk, slot, commands, Turn { index, offset, attempt }).await;
                 busy += 1;
-                if busy % 64 == 0 {
+                if busy.is_multiple_of(64) {
                     tokio::task::yield_now().await; // other partitions share this thread
                 }
             }
@@ -238,7 +242,7 @@ async fn wait(
     };
     let command = tokio::select! {
         biased;
-        command = commands.recv() => command.or(Some(Command::Close(Closing::Released))),
+        command = commands.recv() => command.or(Some(Command::Close(Closing::Lost))),
         () = timer => None,
     };
     if let Some(command) = command {
@@ -259,7 +263,7 @@ async fn supervise(
     }
     loop {
         let now = desk.now();
-        let timer = desk.wake().map_or_else(
+        let timer = desk.pump_wake().map_or_else(
             || std::future::pending().boxed(),
             |at| desk.shared.host.sleep(at.since(now)),
         );
@@ -267,7 +271,7 @@ async fn supervise(
             biased;
             called = code.as_mut() => return Some(called),
             command = commands.recv() => {
-                desk.take(command.unwrap_or(Command::Close(Closing::Released)), now);
+                desk.take(command.unwrap_or(Command::Close(Closing::Lost)), now);
             }
             () = timer => {}
         }

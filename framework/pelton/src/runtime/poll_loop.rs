@@ -23,7 +23,7 @@ use crate::ports::{CommitEntry, Fetch, FetchEvent, Member, MemberEvent};
 use crate::record::Run;
 use crate::runtime::desk::{Command, Lease};
 use crate::runtime::partition_task::TaskParts;
-use crate::runtime::shared::{EventSender, Shared, TaskEvent};
+use crate::runtime::shared::{EventSender, Shared, TaskEvent, Then};
 use crate::runtime::status::{StatusBoard, partition_status};
 use crate::telemetry::{CommitOutcome, Observation, PartitionMetrics, WorkerMetrics};
 use crate::topic_partition::TopicPartition;
@@ -164,6 +164,7 @@ impl std::fmt::Debug for PollLoop {
 
 impl PollLoop {
     pub(crate) fn new(parts: LoopParts) -> Self {
+        parts.status.started(&parts.shared.host);
         Self {
             member: parts.member,
             fetch: parts.fetch,
@@ -234,7 +235,11 @@ impl PollLoop {
     /// Ends the clients. Returns why the worker ended, if not by request.
     pub(crate) fn finish(self) -> Result<(), WorkerError> {
         let graceful = self.member.has_left();
-        drop(self.tasks);
+        for task in self.tasks.into_values() {
+            task.lease.alive.store(false, Ordering::Release);
+            task.cancel.send_replace(true);
+            // Dropping the task's commands ends it, as a loss.
+        }
         self.fetch.close();
         self.member.close(graceful);
         self.shared.producer.close(graceful);
@@ -306,10 +311,20 @@ impl PollLoop {
                 }
             }
             TaskEvent::Failed(error) => self.fail(now, error),
-            TaskEvent::CoordinatorAnswers => {
+            TaskEvent::CoordinatorAnswers(Then::Rejoin) if self.ending == Ending::No => {
+                self.member.rejoin();
+            }
+            TaskEvent::CoordinatorAnswers(Then::Leave) => {
                 if let Ending::Draining { give_up_at } = self.ending {
                     self.ending = Ending::Leaving { give_up_at };
                     self.member.leave();
+                }
+            }
+            TaskEvent::CoordinatorAnswers(Then::Rejoin) => {}
+            TaskEvent::OutOfRange { partition, epoch, error } => {
+                let current = self.tasks.get(&partition).is_some_and(|task| task.epoch == epoch);
+                if current {
+                    self.fail(now, error);
                 }
             }
         }
@@ -413,24 +428,25 @@ impl PollLoop {
         match action {
             Action::Acknowledge => {
                 if let Err(error) = self.member.acknowledge() {
-                    tracing::warn!(%error, "the rebalance could not be acknowledged");
+                    let reason = format!("a rebalance could not be acknowledged: {error}");
+                    self.fail(now, WorkerError::Client { reason });
                 }
             }
-            Action::Restore { partition, epoch } => self.restore(partition, epoch),
+            Action::Restore { partition, epoch } => self.restore(now, partition, epoch),
             Action::StartFetch { partition, from } => self.start_fetch(now, partition, from),
             Action::StopFetch { partition } => self.stop_fetch(partition),
-            Action::Deliver { partition, skip_below } => self.deliver(now, partition, skip_below),
+            Action::Deliver { partition, skip_below } => self.deliver(partition, skip_below),
             Action::Backwards { partition, offset, .. } => {
                 if let Some(name) = self.names.name(partition).cloned() {
                     self.out_of_range(&name, offset.0);
                 }
             }
             Action::Seal { partition } => self.command(partition, Command::Seal),
-            Action::Drain { partition } => {
+            Action::Drain { partition, send_until } => {
                 if let Some(task) = self.tasks.get_mut(&partition) {
                     task.draining_since = Some(now);
                 }
-                self.command(partition, Command::Drain);
+                self.command(partition, Command::Drain { send_until });
             }
             Action::Cancel { partition } => {
                 tracing::warn!(partition = %self.show(partition), "the drain has reached its deadline; what runs is cut off");
@@ -455,21 +471,21 @@ impl PollLoop {
             }
             Action::Rejoin => {
                 tracing::warn!("the group has forgotten this member; it joins anew");
-                self.member.rejoin();
+                self.ask_coordinator(Then::Rejoin);
             }
-            Action::Leave => self.ask_coordinator(),
+            Action::Leave => self.ask_coordinator(Then::Leave),
         }
     }
 
-    fn restore(&mut self, partition: PartitionId, epoch: Epoch) {
+    fn restore(&mut self, now: Time, partition: PartitionId, epoch: Epoch) {
         let Some(name) = self.names.name(partition).cloned() else {
             return;
         };
         let inputs = Arc::clone(&self.shared.plan.inputs);
         let Some(input) = inputs.iter().find(|input| input.subscription.matches(name.topic()))
         else {
-            tracing::error!(partition = %name, "no input is declared for this topic");
-            return;
+            let problem = format!("the group has given {name}, which no declared input matches");
+            return self.fail(now, WorkerError::Declaration(problem));
         };
         self.shared.observe(&Observation::Assigned { partition: &name, epoch: epoch.0 });
         let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
@@ -488,6 +504,7 @@ impl PollLoop {
             lease: Arc::clone(&lease),
             metrics: metrics.clone(),
             cancelled,
+            thaws: self.shared.gate.thaws(),
             predecessor: self.ending_tasks.remove(&partition).map(|ending| ending.body),
         };
         let body = self.runtime.spawn(input.slots.task(parts));
@@ -528,13 +545,13 @@ impl PollLoop {
         }
     }
 
-    fn deliver(&mut self, now: Time, partition: PartitionId, skip_below: Offset) {
+    fn deliver(&mut self, partition: PartitionId, skip_below: Offset) {
         let Some(mut run) = self.at_hand.take() else {
             return;
         };
         let (all, bytes) = (run.len(), run.bytes());
         if run.skip_below(skip_below.0) > 0 {
-            self.skipped(now, partition, all - run.len(), bytes.saturating_sub(run.bytes()));
+            self.skipped(partition, all - run.len(), bytes.saturating_sub(run.bytes()));
         }
         if !run.is_empty() {
             self.command(partition, Command::Run(run));
@@ -542,7 +559,7 @@ impl PollLoop {
     }
 
     /// Records that came twice: the engine has counted them as buffered.
-    fn skipped(&mut self, now: Time, partition: PartitionId, records: usize, bytes: usize) {
+    fn skipped(&self, partition: PartitionId, records: usize, bytes: usize) {
         tracing::warn!(partition = %self.show(partition), records, "records came twice from the client and were dropped");
         let Some(task) = self.tasks.get(&partition) else {
             return;
@@ -552,7 +569,14 @@ impl PollLoop {
         task.metrics.redelivered_records.increment(records);
         let epoch = task.epoch;
         let dirty = false;
-        self.tell(now, Event::Progressed { partition, epoch, records, bytes, dirty });
+        // By the way of all events: the actions around this one come first.
+        self.events.send(TaskEvent::Engine(Event::Progressed {
+            partition,
+            epoch,
+            records,
+            bytes,
+            dirty,
+        }));
     }
 
     fn command(&self, partition: PartitionId, command: Command) {
@@ -625,23 +649,22 @@ impl PollLoop {
 
     // --- the end --------------------------------------------------------------------------
 
-    /// Everything is drained. The group is left only if its coordinator answers: librdkafka
-    /// 2.12.1 can crash in LeaveGroup where it is away.
-    fn ask_coordinator(&self) {
-        let inputs = self.shared.plan.inputs.iter();
-        let topic = inputs.map(|input| input.subscription.name()).next().unwrap_or("none");
-        let probe = vec![TopicPartition::new(topic.trim_matches(['^', '$']), 0)];
+    /// The group is left only if its coordinator answers: librdkafka 2.12.1 can crash in
+    /// LeaveGroup where it is away.
+    fn ask_coordinator(&self, then: Then) {
+        // Any topic will do: an answer is an answer.
+        let probe = vec![TopicPartition::new("pelton", 0)];
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         let deadline = shared.host.now() + shared.plan.shutdown_timeout;
         self.runtime.spawn(async move {
             while let Err(error) = shared.committed.read(probe.clone()).await {
-                tracing::warn!(%error, "the group's coordinator does not answer; the group can't be left yet");
+                tracing::warn!(%error, "the group's coordinator does not answer yet; the group can't be left without it");
                 shared.host.sleep(PULSE).await;
                 if shared.host.now() >= deadline {
                     return;
                 }
             }
-            events.send(TaskEvent::CoordinatorAnswers);
+            events.send(TaskEvent::CoordinatorAnswers(then));
         });
     }
 
@@ -663,18 +686,18 @@ impl PollLoop {
         });
     }
 
-    /// Finds out what the log holds, off the loop, and ends the worker with it.
-    fn out_of_range(&self, partition: &TopicPartition, offset: i64) {
-        let (partition, shared, events) =
-            (partition.clone(), Arc::clone(&self.shared), self.events.clone());
+    /// Finds out what the log holds, off the loop, and ends the worker with it, unless the
+    /// partition has been given up meanwhile.
+    fn out_of_range(&mut self, name: &TopicPartition, offset: i64) {
+        let partition = self.names.id(name);
+        let Some(epoch) = self.tasks.get(&partition).map(|task| task.epoch) else {
+            return;
+        };
+        let (name, shared, events) = (name.clone(), Arc::clone(&self.shared), self.events.clone());
         self.runtime.spawn(async move {
-            let (low, high) = shared.admin.offsets(&partition).await.unwrap_or((-1, -1));
-            events.send(TaskEvent::Failed(WorkerError::OutOfRange {
-                partition,
-                offset,
-                low,
-                high,
-            }));
+            let (low, high) = shared.admin.offsets(&name).await.unwrap_or((-1, -1));
+            let error = WorkerError::OutOfRange { partition: name, offset, low, high };
+            events.send(TaskEvent::OutOfRange { partition, epoch, error });
         });
     }
 
@@ -733,7 +756,7 @@ impl PollLoop {
             }
             Some(line)
         });
-        self.status.show(lines.collect());
+        self.status.show(now, lines.collect());
         self.measure_memory();
         self.find_blocked(now);
     }
@@ -749,6 +772,11 @@ impl PollLoop {
 
     /// Forgets the tasks that have ended and names those that can't be ended.
     fn find_blocked(&mut self, now: Time) {
+        if let Some(dead) = self.tasks.iter().find(|(_, task)| task.body.is_finished()) {
+            let problem =
+                format!("the task of {} died; this is a bug in Pelton", self.show(*dead.0));
+            self.fail(now, WorkerError::System(problem));
+        }
         self.ending_tasks.retain(|_, ending| !ending.body.is_finished());
         for (partition, ending) in &mut self.ending_tasks {
             if !ending.blocked && now.since(ending.since) >= BLOCKED_AFTER {

@@ -157,7 +157,8 @@ async fn start_of(
     partitions: i32,
 ) -> Result<(StartDecision, u32, Option<i64>), Trouble> {
     let number = u32::try_from(partition.partition()).unwrap_or(0);
-    let partitions = u32::try_from(partitions).unwrap_or(0);
+    // The count may be older than the assignment: a partition we were given exists.
+    let partitions = u32::try_from(partitions).unwrap_or(0).max(number + 1);
     let own = shared.committed.read(vec![partition.clone()]).await?;
     let own = own.into_iter().next();
     let known = own.as_ref().and_then(known_partitions);

@@ -4,6 +4,7 @@
 //! `Running` waits for the end. The order of the end (FACTS): drain, commit, leave, acknowledge,
 //! close the fetcher, close the member, close the producer.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -227,7 +228,12 @@ pub(crate) async fn start(
                 status,
                 metrics,
             });
-            drive(poll_loop, &*host, &handle)
+            let driving = AssertUnwindSafe(|| drive(poll_loop, &*host, &handle));
+            std::panic::catch_unwind(driving).unwrap_or_else(|_| {
+                Err(WorkerError::System(
+                    "the poll loop panicked; this is a bug in Pelton".to_owned(),
+                ))
+            })
         });
         let _nobody_waits = ended.send(result).is_err();
     };

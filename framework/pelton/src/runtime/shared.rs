@@ -60,8 +60,19 @@ pub(crate) enum TaskEvent {
     Settled { partition: PartitionId, epoch: Epoch, partitions: u32 },
     /// The worker can't go on.
     Failed(WorkerError),
-    /// The group's coordinator is there, so the group can be left.
-    CoordinatorAnswers,
+    /// A partition's position is not in its log.
+    OutOfRange { partition: PartitionId, epoch: Epoch, error: WorkerError },
+    /// The group's coordinator is there.
+    CoordinatorAnswers(Then),
+}
+
+/// What the coordinator was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// To leave the group.
+    Leave,
+    /// To leave it and join anew.
+    Rejoin,
 }
 
 /// The way from a task to the poll loop.

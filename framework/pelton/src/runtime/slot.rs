@@ -46,16 +46,17 @@ impl<H: Handler> Slot<H> {
             return Called::Done(Effects::default());
         };
         let mut ctx = Context::new(&self.place, attempt, true);
-        let called = caught(handler.handle(record, &mut ctx)).await;
+        let called = caught(async { handler.handle(record, &mut ctx).await }).await;
         settle(called, ctx)
     }
 
     pub(crate) async fn flush(&mut self) -> Called {
         let Some(handler) = &mut self.handler else {
-            return Called::Done(Effects::default());
+            // What it had handled went with it: nothing of that may count as flushed.
+            return Called::Panicked("the instance to flush is gone".to_owned());
         };
         let mut ctx = Context::new(&self.place, 1, true);
-        let called = caught(handler.flush(&mut ctx)).await;
+        let called = caught(async { handler.flush(&mut ctx).await }).await;
         settle(called, ctx)
     }
 
@@ -64,7 +65,7 @@ impl<H: Handler> Slot<H> {
             return Called::Done(Effects::default());
         };
         let mut ctx = Context::new(&self.place, 1, true);
-        let called = caught(handler.tick(&mut ctx)).await;
+        let called = caught(async { handler.tick(&mut ctx).await }).await;
         settle(called, ctx)
     }
 
@@ -77,7 +78,7 @@ impl<H: Handler> Slot<H> {
             return Called::Done(Effects::default());
         };
         let mut ctx = Context::new(&self.place, 1, true);
-        let called = caught(handler.assigned(&mut ctx)).await;
+        let called = caught(async { handler.assigned(&mut ctx).await }).await;
         settle(called, ctx)
     }
 
@@ -86,7 +87,7 @@ impl<H: Handler> Slot<H> {
             return Called::Done(Effects::default());
         };
         let mut ctx = Context::new(&self.place, 1, false);
-        let panic = caught(handler.revoked(&mut ctx)).await.err();
+        let panic = caught(async { handler.revoked(&mut ctx).await }).await.err();
         self.log_panic("revoked", panic);
         Called::Done(Effects::default())
     }
@@ -96,7 +97,7 @@ impl<H: Handler> Slot<H> {
             return;
         };
         let mut ctx = Context::new(&self.place, 1, false);
-        let panic = caught(handler.lost(&mut ctx)).await.err();
+        let panic = caught(async { handler.lost(&mut ctx).await }).await.err();
         self.log_panic("lost", panic);
     }
 
@@ -104,7 +105,7 @@ impl<H: Handler> Slot<H> {
         let Some(mut handler) = self.handler.take() else {
             return;
         };
-        let panic = caught(handler.close()).await.err();
+        let panic = caught(async { handler.close().await }).await.err();
         drop(handler);
         self.log_panic("close", panic);
     }
@@ -119,9 +120,12 @@ impl<H: Handler> Slot<H> {
             return Ok(());
         }
         let slot = SlotId { partition: self.place.partition.clone(), index: 0 };
-        let made = caught(self.factory.make(slot)).await;
+        let made = caught(async { self.factory.make(slot).await }).await;
         self.handler = Some(match made {
-            Ok(handler) => handler?,
+            Ok(Ok(handler)) => handler,
+            // No record is at fault here: `on_invalid` must not skip one for it.
+            Ok(Err(error)) if error.is_invalid() => return Err(HandlerError::fatal(error)),
+            Ok(Err(error)) => return Err(error),
             Err(panic) => {
                 return Err(HandlerError::retryable(format!("the factory panicked: {panic}")));
             }
@@ -144,7 +148,8 @@ fn settle(called: Result<Result<(), HandlerError>, String>, ctx: Context<'_>) ->
     }
 }
 
-/// Runs user code and turns a panic into its message.
+/// Runs user code and turns a panic into its message. Give it an `async` block: a call that panics
+/// while it makes its future is caught only inside one.
 async fn caught<T>(code: impl Future<Output = T>) -> Result<T, String> {
     AssertUnwindSafe(code).catch_unwind().await.map_err(|panic| message(&*panic))
 }

@@ -1,5 +1,6 @@
 //! Is everything there that was declared? Checked, and changelogs created, before any record runs.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pelton_engine::RetryPolicy;
@@ -27,9 +28,10 @@ pub(crate) async fn check(
     host: &dyn Host,
 ) -> Result<(), WorkerError> {
     for output in plan.outputs.iter() {
-        partitions_of(admin, host, plan, &output.topic)
+        let partitions = partitions_of(admin, host, plan, &output.topic)
             .await?
             .ok_or_else(|| missing(plan, "output", &output.topic))?;
+        output.partitions.store(partitions, Ordering::Relaxed);
     }
     for input in plan.inputs.iter() {
         let Subscription::Topic(topic) = &input.subscription else {

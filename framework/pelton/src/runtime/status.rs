@@ -1,12 +1,13 @@
 //! What does the worker show of itself? A board that the poll loop fills and anyone may read.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use pelton_engine::{PartitionState as EngineState, PartitionView};
+use pelton_engine::{PartitionState as EngineState, PartitionView, Time};
 
 use crate::admin::{Health, PartitionState, PartitionStatus, Status};
 use crate::error::WorkerError;
+use crate::ports::Host;
 use crate::topic_partition::TopicPartition;
 
 #[derive(Debug)]
@@ -14,7 +15,12 @@ pub(crate) struct StatusBoard {
     worker: String,
     group: String,
     board: Mutex<Board>,
+    /// The worker's clock, once it runs.
+    host: OnceLock<Arc<dyn Host>>,
 }
+
+/// A poll loop that has not shown itself for so long hangs.
+const HANGING: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 struct Board {
@@ -22,12 +28,19 @@ struct Board {
     draining: bool,
     ended: bool,
     failure: Option<String>,
+    /// When the poll loop showed itself last.
+    shown: Option<Time>,
     partitions: Vec<PartitionStatus>,
 }
 
 impl StatusBoard {
     pub(crate) fn new(worker: String, group: String) -> Self {
-        Self { worker, group, board: Mutex::default() }
+        Self { worker, group, board: Mutex::default(), host: OnceLock::new() }
+    }
+
+    /// The worker runs from now on, by this clock.
+    pub(crate) fn started(&self, host: &Arc<dyn Host>) {
+        let _first = self.host.set(Arc::clone(host));
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -51,11 +64,19 @@ impl StatusBoard {
     }
 
     pub(crate) fn failed(&self, error: &WorkerError) {
-        self.board().failure.get_or_insert(error.to_string());
+        self.board().failure.get_or_insert_with(|| error.to_string());
     }
 
-    pub(crate) fn show(&self, partitions: Vec<PartitionStatus>) {
-        self.board().partitions = partitions;
+    pub(crate) fn show(&self, now: Time, partitions: Vec<PartitionStatus>) {
+        let mut board = self.board();
+        board.shown = Some(now);
+        board.partitions = partitions;
+    }
+
+    /// How long the poll loop has not shown itself.
+    fn silence(&self, board: &Board) -> Duration {
+        let now = self.host.get().map(|host| host.now());
+        now.zip(board.shown).map_or(Duration::ZERO, |(now, shown)| now.since(shown))
     }
 }
 
@@ -86,7 +107,11 @@ impl Status for StatusBoard {
         let board = self.board();
         let restoring =
             board.partitions.iter().filter(|p| p.state == PartitionState::Restoring).count();
+        let hangs = self.silence(&board) >= HANGING;
         let mut reasons = Vec::new();
+        if hangs {
+            reasons.push("the poll loop hangs".to_owned());
+        }
         if !board.joined {
             reasons.push("not in the group yet".to_owned());
         }
@@ -98,8 +123,8 @@ impl Status for StatusBoard {
         }
         reasons.extend(board.failure.clone());
         Health {
-            live: !board.ended,
-            ready: board.joined && restoring == 0 && !board.draining,
+            live: !board.ended && !hangs,
+            ready: board.joined && restoring == 0 && !board.draining && !hangs,
             started: board.joined,
             reasons,
             worker: self.worker.clone(),

@@ -25,6 +25,9 @@ pub(crate) struct RestoreRequest<'a> {
     pub(crate) metrics: &'a PartitionMetrics,
 }
 
+/// A restore that hears nothing for so long is begun anew: others wait for their turn.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// Between two lines about a restore's progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -45,12 +48,18 @@ pub(crate) async fn restore(request: &RestoreRequest<'_>) -> Result<StoreLayers,
     let mut fetch = request.fetches.open(Arc::new(move || wake.notify_one()))?;
     fetch.start(&request.changelog, low)?;
     let begun = request.host.now();
-    let mut reported = begun;
+    let (mut reported, mut heard) = (begun, begun);
     let (mut position, mut records) = (low, 0u64);
     let mut events = Vec::new();
     while position < end {
         fetch.poll(10_000, &mut events);
-        if events.is_empty() {
+        let now = request.host.now();
+        if !events.is_empty() {
+            heard = now;
+        } else if now.since(heard) >= SILENCE {
+            let silence = format!("the changelog says nothing at {position} of {end}");
+            return Err(PortError::passing(silence));
+        } else {
             tokio::select! {
                 () = arrived.notified() => {}
                 () = request.host.sleep(Duration::from_millis(100)) => {}
@@ -74,7 +83,6 @@ pub(crate) async fn restore(request: &RestoreRequest<'_>) -> Result<StoreLayers,
                 FetchEvent::Trouble { reason, .. } => return Err(PortError::passing(reason)),
             }
         }
-        let now = request.host.now();
         if now.since(reported) >= PROGRESS_INTERVAL {
             reported = now;
             tracing::info!(store = request.store, changelog = %request.changelog, position, end, records, "restoring");

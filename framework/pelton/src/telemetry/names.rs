@@ -84,7 +84,7 @@ metrics! {
     BLOCKED_HANDLERS_TOTAL = "pelton_blocked_handlers_total", Counter, Count, ["topic", "partition"],
         "Handlers that did not yield when cancelled; their effects were discarded.";
     FETCH_STOPS_TOTAL = "pelton_fetch_stops_total", Counter, Count, ["topic", "partition"],
-        "Times fetching stopped because the memory budget was used up.";
+        "Times the partition's fetch was stopped: budget used up, revoked, lost, reset, or started anew.";
     BUFFERED_RECORDS = "pelton_buffered_records", Gauge, Count, ["topic", "partition"],
         "Records read and not yet done.";
     BUFFERED_BYTES = "pelton_buffered_bytes", Gauge, Bytes, ["topic", "partition"],

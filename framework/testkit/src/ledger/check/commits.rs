@@ -1,0 +1,88 @@
+//! A5: do commits only advance, and does only the owner commit?
+
+use super::Case;
+use crate::ledger::history::{Commit, Ending, NEVER, Place};
+use crate::ledger::verdict::{Invariant, Verdict};
+use pelton::telemetry::CommitOutcome;
+
+pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
+    let commits = case.partition.spans.iter().flat_map(|span| &span.commits);
+    let mut accepted: Vec<_> = commits
+        .filter(|commit| matches!(commit.known, Some((_, CommitOutcome::Accepted))))
+        .copied()
+        .collect();
+    accepted.sort_unstable_by_key(|commit| commit.tried);
+    never_backwards(case, verdict, &accepted);
+    at_rest(case, verdict, &accepted);
+    only_the_owner(case, verdict);
+}
+
+/// A commit that was tried after a higher one was known to be stored.
+fn never_backwards(case: &Case<'_>, verdict: &mut Verdict, accepted: &[Commit]) {
+    let mut known = accepted.to_vec();
+    known.sort_unstable_by_key(known_at);
+    let mut known = known.into_iter().peekable();
+    let mut resets = case.partition.resets.iter().peekable();
+    let mut highest: Option<Commit> = None;
+    let mut reset_at = 0;
+    for commit in accepted {
+        loop {
+            let answered = known.peek().map_or(NEVER, known_at);
+            let reset = resets.peek().map_or(NEVER, |reset| reset.at);
+            if answered.min(reset) >= commit.tried {
+                break;
+            }
+            if reset < answered {
+                (highest, reset_at) = (None, reset);
+                resets.next();
+            } else if let Some(next) = known.next().filter(|next| next.tried > reset_at) {
+                highest = highest.filter(|highest| highest.offset > next.offset).or(Some(next));
+            }
+        }
+        if let Some(higher) = highest.filter(|higher| higher.offset > commit.offset) {
+            let what = format!("it was committed after {}", higher.offset);
+            let places = [higher.tried, known_at(&higher), commit.tried, known_at(commit)];
+            case.cry(verdict, Invariant::CommitsAdvance, Some(commit.offset), what, places);
+        }
+    }
+}
+
+/// What is committed in the end is not below what was accepted.
+fn at_rest(case: &Case<'_>, verdict: &mut Verdict, accepted: &[Commit]) {
+    let Some(rest) = case.truth.rest else {
+        return;
+    };
+    let reset = case.partition.resets.last().map_or(0, |reset| reset.at);
+    let since = accepted.iter().filter(|commit| commit.tried >= reset);
+    if let Some(highest) = since.max_by_key(|commit| commit.offset)
+        && rest.committed.is_none_or(|committed| committed < highest.offset)
+    {
+        let committed = rest.committed.map_or_else(|| "nothing".to_owned(), |o| o.to_string());
+        let what = format!("it was accepted, and in the end {committed} is committed");
+        let places = [highest.tried, known_at(highest)];
+        case.cry(verdict, Invariant::CommitsAdvance, Some(highest.offset), what, places);
+    }
+}
+
+fn only_the_owner(case: &Case<'_>, verdict: &mut Verdict) {
+    for span in &case.partition.spans {
+        let ended = match span.ending {
+            Ending::Released => "released",
+            Ending::Lost => "lost",
+            Ending::Reset => "reset",
+            Ending::Open | Ending::Killed | Ending::Exited => continue,
+        };
+        for commit in span.commits.iter().filter(|commit| commit.tried > span.end) {
+            let what = format!(
+                "{} commits it although it has {ended} the partition",
+                case.ledger.name(span.process)
+            );
+            let places = [span.assigned, span.end, commit.tried, known_at(commit)];
+            case.cry(verdict, Invariant::CommitsAdvance, Some(commit.offset), what, places);
+        }
+    }
+}
+
+fn known_at(commit: &Commit) -> Place {
+    commit.known.map_or(NEVER, |(place, _)| place)
+}

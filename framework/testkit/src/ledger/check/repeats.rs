@@ -1,0 +1,153 @@
+//! A6: has every repeat a fault that explains it?
+
+use super::{Case, Execution};
+use crate::ledger::history::{Commit, Ending, NEVER, Place, Span};
+use crate::ledger::verdict::{Cause, Invariant, Repeat, Verdict};
+
+pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
+    let committed: Vec<_> = case
+        .partition
+        .spans
+        .iter()
+        .map(|span| case.partition.committed_at(span.assigned))
+        .collect();
+    for (offset, executions) in &case.executions.0 {
+        for execution in executions {
+            if let Some(again) = execution.again {
+                let span = &case.partition.spans[execution.span];
+                let what = "the assignment that did it does it again".to_owned();
+                let places = [execution.start, execution.done.unwrap_or(NEVER), again];
+                repeat(case, verdict, *offset, Err(what), span, places.to_vec());
+            }
+            let Some((first, done)) = done_before(executions, execution) else {
+                continue;
+            };
+            let old = &case.partition.spans[first.span];
+            let cause = explain(case, *offset, (first, done), execution, committed[execution.span]);
+            let new = &case.partition.spans[execution.span];
+            let places = vec![done, old.end, new.assigned, execution.start];
+            repeat(case, verdict, *offset, cause, old, places);
+        }
+    }
+}
+
+/// The last of the others that was done before this one was begun, or finished.
+fn done_before<'a>(all: &'a [Execution], this: &Execution) -> Option<(&'a Execution, Place)> {
+    let before = this.done.unwrap_or(this.start);
+    all.iter()
+        .filter(|other| other.span != this.span)
+        .filter_map(|other| Some((other, other.done.filter(|done| *done < before)?)))
+        .max_by_key(|(_, done)| *done)
+}
+
+fn repeat(
+    case: &Case<'_>,
+    verdict: &mut Verdict,
+    offset: i64,
+    cause: Result<Cause, String>,
+    old: &Span,
+    places: Vec<Place>,
+) {
+    let key = case.truth.record(offset).and_then(|record| record.key.clone());
+    let graceful = old.ending == Ending::Released;
+    let partition = case.name.clone();
+    verdict.repeats.push(Repeat {
+        partition,
+        offset,
+        key,
+        cause: cause.as_ref().ok().copied(),
+        graceful,
+    });
+    if let Err(what) = cause {
+        case.cry(verdict, Invariant::ExplainedRepeats, Some(offset), what, places);
+    }
+}
+
+/// The fault that makes the repeat `new` of what `old` did allowed, or why it is not.
+fn explain(
+    case: &Case<'_>,
+    offset: i64,
+    (old, done): (&Execution, Place),
+    new: &Execution,
+    committed: Option<i64>,
+) -> Result<Cause, String> {
+    let mut resets = case.partition.resets.iter();
+    if resets.any(|reset| reset.at > done && reset.at < new.start && reset.offset <= offset) {
+        return Ok(Cause::OffsetReset);
+    }
+    let (old, new, begun) =
+        (&case.partition.spans[old.span], &case.partition.spans[new.span], new.start);
+    if new.assigned < old.assigned {
+        // The older owner repeats what the newer one has done: it did not know of it yet.
+        return zombie(case, new)
+            .ok_or_else(|| format!("{} repeats what its successor did", who(case, new)));
+    }
+    if let Some(committed) = committed.filter(|committed| *committed > offset) {
+        return Err(format!("{committed} was committed when {} got it", who(case, new)));
+    }
+    fault_of(case, old, begun)
+}
+
+fn zombie(case: &Case<'_>, span: &Span) -> Option<Cause> {
+    if case.history.processes[span.process].was_frozen(span.assigned, span.end) {
+        return Some(Cause::Stop);
+    }
+    match span.ending {
+        Ending::Lost => Some(lost(case, span)),
+        Ending::Killed => Some(Cause::Kill),
+        Ending::Open | Ending::Released | Ending::Reset | Ending::Exited => None,
+    }
+}
+
+/// The fault that kept `old` from committing the record before `begun`.
+fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> {
+    if case.history.processes[old.process].was_frozen(old.assigned, old.end.min(begun)) {
+        return Ok(Cause::Stop);
+    }
+    if old.end > begun && old.ending != Ending::Lost {
+        return Err(format!("{} still owns the partition", who(case, old)));
+    }
+    match old.ending {
+        Ending::Killed => Ok(Cause::Kill),
+        Ending::Lost => Ok(lost(case, old)),
+        Ending::Reset => Ok(Cause::Reset),
+        Ending::Released | Ending::Exited if old.was_cut_short() => Ok(Cause::CancelledDrain),
+        Ending::Released | Ending::Exited => match unanswered(case, old) {
+            true if broker_killed(case, old) => Ok(Cause::BrokerKill),
+            true => Ok(Cause::CommitNotAccepted),
+            false => Err(format!("{} ended gracefully without committing it", who(case, old))),
+        },
+        Ending::Open => Err(format!("{} still owns the partition", who(case, old))),
+    }
+}
+
+/// Its last commit was not accepted before its end; or, one being in flight at a time, another
+/// one of its process was not answered for the whole drain.
+fn unanswered(case: &Case<'_>, span: &Span) -> bool {
+    let open = |commit: &Commit| !commit.is_accepted_before(span.end);
+    if span.commits.last().is_some_and(open) {
+        return true;
+    }
+    let stopping = case.history.processes[span.process].stopping;
+    let Some(drain) = [span.revoked, stopping].into_iter().flatten().min() else {
+        return false;
+    };
+    let spans = case.history.partitions.values().flat_map(|partition| &partition.spans);
+    let own = spans.filter(|other| other.process == span.process);
+    let mut commits = own.flat_map(|other| &other.commits);
+    commits.any(|commit| {
+        commit.tried < drain && commit.known.is_none_or(|(known, _)| known > span.end)
+    })
+}
+
+fn lost(case: &Case<'_>, span: &Span) -> Cause {
+    if broker_killed(case, span) { Cause::BrokerKill } else { Cause::Lost }
+}
+
+fn broker_killed(case: &Case<'_>, span: &Span) -> bool {
+    case.history.broker_kills.iter().any(|place| (span.assigned..span.end).contains(place))
+}
+
+fn who(case: &Case<'_>, span: &Span) -> String {
+    format!("{} (epoch {})", case.ledger.name(span.process), span.epoch)
+}

@@ -1,0 +1,290 @@
+//! What became of each assignment? The lines of a ledger, told partition by partition.
+//!
+//! Order is the order of the lines: a *place* is a line's index, and everything is compared by
+//! place; only lengths use the clock.
+
+use std::collections::{BTreeMap, HashMap};
+
+use pelton::TopicPartition;
+use pelton::telemetry::{CommitOutcome, RecordOutcome};
+
+use super::line::{Entry, Fault, FaultKind};
+use super::reader::Ledger;
+
+/// The index of a line.
+pub(crate) type Place = usize;
+
+/// Later than every line.
+pub(crate) const NEVER: Place = usize::MAX;
+
+/// A run, as partitions and processes have seen it.
+#[derive(Debug, Default)]
+pub(crate) struct History {
+    pub(crate) partitions: BTreeMap<TopicPartition, PartitionHistory>,
+    pub(crate) processes: Vec<ProcessHistory>,
+    pub(crate) broker_kills: Vec<Place>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct PartitionHistory {
+    /// In order of assignment.
+    pub(crate) spans: Vec<Span>,
+    pub(crate) resets: Vec<OffsetReset>,
+    /// Lines about an assignment that never was.
+    pub(crate) orphans: Vec<Place>,
+}
+
+/// What was done to a process, and how it ended.
+#[derive(Debug, Default)]
+pub(crate) struct ProcessHistory {
+    /// When it was frozen, and until when.
+    pub(crate) frozen: Vec<(Place, Place)>,
+    pub(crate) killed: Option<Place>,
+    /// A graceful end has begun: by its own word, or because it was asked for.
+    pub(crate) stopping: Option<Place>,
+    pub(crate) stopped: Option<Place>,
+    pub(crate) last: Place,
+}
+
+/// The group's offset was set by hand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OffsetReset {
+    pub(crate) at: Place,
+    pub(crate) offset: i64,
+}
+
+/// One assignment of a partition to a process.
+#[derive(Debug)]
+pub(crate) struct Span {
+    pub(crate) process: usize,
+    pub(crate) epoch: u64,
+    pub(crate) assigned: Place,
+    pub(crate) started: Option<(Place, i64)>,
+    pub(crate) revoked: Option<Place>,
+    pub(crate) end: Place,
+    pub(crate) ending: Ending,
+    pub(crate) attempts: Vec<Attempt>,
+    pub(crate) commits: Vec<Commit>,
+}
+
+/// How an assignment ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It lasts.
+    Open,
+    Released,
+    Lost,
+    Reset,
+    /// Its process was killed.
+    Killed,
+    /// Its process ended without releasing it.
+    Exited,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attempt {
+    pub(crate) offset: i64,
+    pub(crate) attempt: u32,
+    pub(crate) start: Place,
+    pub(crate) end: Option<(Place, RecordOutcome)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Commit {
+    pub(crate) id: u64,
+    pub(crate) offset: i64,
+    pub(crate) tried: Place,
+    pub(crate) known: Option<(Place, CommitOutcome)>,
+}
+
+impl History {
+    pub(crate) fn of(ledger: &Ledger) -> Self {
+        let mut history = Self::default();
+        history.processes.resize_with(ledger.processes().len(), ProcessHistory::default);
+        let mut open: HashMap<(usize, TopicPartition, u64), usize> = HashMap::new();
+        for (place, line) in ledger.lines().iter().enumerate() {
+            history.processes[line.process].last = place;
+            match (&line.entry, line.entry.assignment()) {
+                (_, Some((partition, epoch))) => {
+                    let span = (line.process, partition.clone(), epoch);
+                    history.step(&mut open, place, &line.entry, span);
+                }
+                (Entry::Stopping, _) => {
+                    history.processes[line.process].stopping.get_or_insert(place);
+                }
+                (Entry::Stopped, _) => history.processes[line.process].stopped = Some(place),
+                (Entry::Fault(Fault::BrokerKill { .. }), _) => history.broker_kills.push(place),
+                (Entry::Fault(Fault::OffsetReset { partition, offset }), _) => {
+                    let partition = history.partitions.entry(partition.clone()).or_default();
+                    partition.resets.push(OffsetReset { at: place, offset: *offset });
+                }
+                (_, None) => {}
+            }
+        }
+        for (place, process, kind) in ledger.process_faults() {
+            history.processes[process].fault(place, kind);
+        }
+        history.end_spans();
+        history
+    }
+
+    fn step(
+        &mut self,
+        open: &mut HashMap<(usize, TopicPartition, u64), usize>,
+        place: Place,
+        entry: &Entry,
+        (process, name, epoch): (usize, TopicPartition, u64),
+    ) {
+        let partition = self.partitions.entry(name.clone()).or_default();
+        if matches!(entry, Entry::Assigned { .. }) {
+            open.insert((process, name, epoch), partition.spans.len());
+            partition.spans.push(Span::new(process, epoch, place));
+            return;
+        }
+        let span = open.get(&(process, name, epoch)).and_then(|at| partition.spans.get_mut(*at));
+        match span {
+            Some(span) => span.take(place, entry),
+            None => partition.orphans.push(place),
+        }
+    }
+
+    /// A process takes its assignments with it.
+    fn end_spans(&mut self) {
+        for span in self.partitions.values_mut().flat_map(|partition| &mut partition.spans) {
+            let process = &self.processes[span.process];
+            if span.ending != Ending::Open {
+                continue;
+            }
+            if let Some(killed) = process.killed {
+                // The signal comes a little after its line.
+                span.end = killed.max(process.last);
+                span.ending = Ending::Killed;
+            } else if process.stopping.is_some() {
+                span.end = process.last;
+                span.ending = Ending::Exited;
+            }
+        }
+    }
+}
+
+impl PartitionHistory {
+    /// The highest offset that Kafka had certainly stored at `place`.
+    pub(crate) fn committed_at(&self, place: Place) -> Option<i64> {
+        let reset = self.resets.iter().rfind(|reset| reset.at < place);
+        let since = reset.map_or(0, |reset| reset.at);
+        let commits = self.spans.iter().flat_map(|span| &span.commits);
+        let accepted = commits
+            .filter(|commit| commit.tried >= since && commit.is_accepted_before(place))
+            .map(|commit| commit.offset);
+        accepted.chain(reset.map(|reset| reset.offset)).max()
+    }
+}
+
+impl ProcessHistory {
+    fn fault(&mut self, place: Place, kind: FaultKind) {
+        match kind {
+            FaultKind::Kill => drop(self.killed.get_or_insert(place)),
+            FaultKind::Terminate => drop(self.stopping.get_or_insert(place)),
+            FaultKind::Stop => self.frozen.push((place, NEVER)),
+            FaultKind::Continue => {
+                if let Some((_, until)) = self.frozen.last_mut() {
+                    *until = (*until).min(place);
+                }
+            }
+        }
+    }
+
+    /// Was it frozen at some time between these places?
+    pub(crate) fn was_frozen(&self, from: Place, to: Place) -> bool {
+        self.frozen.iter().any(|(stop, until)| *stop < to && *until > from)
+    }
+}
+
+impl Span {
+    fn new(process: usize, epoch: u64, assigned: Place) -> Self {
+        Self {
+            process,
+            epoch,
+            assigned,
+            started: None,
+            revoked: None,
+            end: NEVER,
+            ending: Ending::Open,
+            attempts: Vec::new(),
+            commits: Vec::new(),
+        }
+    }
+
+    fn take(&mut self, place: Place, entry: &Entry) {
+        match *entry {
+            Entry::Started { position, .. } => self.started = Some((place, position)),
+            Entry::Revoked { .. } => drop(self.revoked.get_or_insert(place)),
+            Entry::Released { .. } => self.ends(place, Ending::Released),
+            Entry::Lost { .. } => self.ends(place, Ending::Lost),
+            Entry::Reset { .. } => self.ends(place, Ending::Reset),
+            Entry::Start { offset, attempt, .. } => {
+                self.attempts.push(Attempt { offset, attempt, start: place, end: None });
+            }
+            Entry::End { offset, attempt, outcome, .. } => {
+                let begun = self.attempts.iter_mut().rev().find(|begun| {
+                    begun.offset == offset && begun.attempt == attempt && begun.end.is_none()
+                });
+                if let Some(begun) = begun {
+                    begun.end = Some((place, outcome));
+                }
+            }
+            Entry::CommitTried { offset, id, .. } => {
+                self.commits.push(Commit { id, offset, tried: place, known: None });
+            }
+            Entry::CommitKnown { id, outcome, .. } => {
+                let tried = self.commits.iter_mut().rev().find(|tried| tried.id == id);
+                if let Some(tried) = tried {
+                    tried.known = Some((place, outcome));
+                }
+            }
+            Entry::Assigned { .. } | Entry::Stopping | Entry::Stopped | Entry::Fault(_) => {}
+        }
+    }
+
+    fn ends(&mut self, place: Place, ending: Ending) {
+        if self.ending == Ending::Open {
+            self.end = place;
+            self.ending = ending;
+        }
+    }
+
+    /// The first place at which it is known which offset it reads first.
+    pub(crate) fn position(&self) -> Option<i64> {
+        self.started.map(|(_, position)| position)
+    }
+
+    /// Was its drain cut short: an attempt cancelled, or still running at the release?
+    pub(crate) fn was_cut_short(&self) -> bool {
+        self.attempts.iter().any(|attempt| match attempt.end {
+            Some((_, RecordOutcome::Cancelled)) => true,
+            Some((end, _)) => end > self.end,
+            None => true,
+        })
+    }
+}
+
+impl Attempt {
+    /// Where it ended with the record done (or skipped, which is done without effects).
+    pub(crate) fn done(&self) -> Option<Place> {
+        match self.end {
+            Some((place, RecordOutcome::Done | RecordOutcome::Skipped)) => Some(place),
+            _ => None,
+        }
+    }
+}
+
+impl Commit {
+    pub(crate) fn is_accepted_before(&self, place: Place) -> bool {
+        matches!(self.known, Some((known, CommitOutcome::Accepted)) if known < place)
+    }
+
+    /// Kafka has stored it, or may have.
+    pub(crate) fn may_be_stored(&self) -> bool {
+        !matches!(self.known, Some((_, CommitOutcome::Refused)))
+    }
+}

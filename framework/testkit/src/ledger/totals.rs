@@ -1,0 +1,136 @@
+//! Are the last values of a counting worker right? Its output and its changelog against a count
+//! of the input.
+//!
+//! The ledger sees offsets, not effects: a commit that did not wait for its outputs looks clean
+//! there and shows here, as a total that is too old.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Holds the last value per key against an independent count of the input.
+///
+/// At-least-once: true count ≤ total ≤ true count + explained repeats.
+///
+/// ```
+/// use pelton_testkit::ledger::TotalsCheck;
+///
+/// let check = TotalsCheck::new([("alice", 3), ("bob", 1)]).allowing([("bob", 1)]);
+/// let good = check.hold([("alice", 1), ("alice", 2), ("bob", 2), ("alice", 3)]);
+/// assert!(good.is_clean());
+/// let old = check.hold([("alice", 3), ("alice", 2), ("bob", 1)]);
+/// assert_eq!(old.to_string(), "2 keys: 1 too low, 0 too high\nalice: the last total is 2, its true count is 3");
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct TotalsCheck {
+    truth: BTreeMap<Vec<u8>, u64>,
+    repeats: BTreeMap<Vec<u8>, u64>,
+}
+
+/// What [`TotalsCheck`] says.
+///
+/// ```
+/// use pelton_testkit::ledger::TotalsCheck;
+/// let verdict = TotalsCheck::new([("alice", 1)]).hold([("eve", 1)]);
+/// assert_eq!((verdict.too_low.len(), verdict.too_high.len()), (1, 1));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TotalsVerdict {
+    /// Keys in the truth.
+    pub keys: usize,
+    /// Keys whose last total is below their true count, or missing: lost or overwritten by an
+    /// older one.
+    pub too_low: Vec<WrongTotal>,
+    /// Keys whose last total is above their true count by more than their repeats.
+    pub too_high: Vec<WrongTotal>,
+}
+
+/// A key whose last total is wrong.
+///
+/// ```
+/// use pelton_testkit::ledger::WrongTotal;
+/// let wrong = WrongTotal { key: b"alice".to_vec(), total: Some(5), truth: 3, repeats: 1 };
+/// assert_eq!(wrong.to_string(), "alice: the last total is 5, its true count is 3 and 1 repeats are explained");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongTotal {
+    /// The key.
+    pub key: Vec<u8>,
+    /// Its last total, if it has one.
+    pub total: Option<u64>,
+    /// Its true count.
+    pub truth: u64,
+    /// Its explained repeats.
+    pub repeats: u64,
+}
+
+impl TotalsCheck {
+    /// With the true count of each key.
+    pub fn new<K: Into<Vec<u8>>>(truth: impl IntoIterator<Item = (K, u64)>) -> Self {
+        let truth = truth.into_iter().map(|(key, count)| (key.into(), count)).collect();
+        Self { truth, repeats: BTreeMap::new() }
+    }
+
+    /// So many times each key's records may have been counted again:
+    /// [`Verdict::repeats_by_key`](crate::ledger::Verdict::repeats_by_key).
+    #[must_use]
+    pub fn allowing<K: Into<Vec<u8>>>(
+        mut self,
+        repeats: impl IntoIterator<Item = (K, u64)>,
+    ) -> Self {
+        self.repeats.extend(repeats.into_iter().map(|(key, count)| (key.into(), count)));
+        self
+    }
+
+    /// Holds a topic against it: its records as (key, total), in the order of its log. All
+    /// records of a key must stand in one partition.
+    #[must_use = "a verdict that nobody reads proves nothing"]
+    pub fn hold<K: Into<Vec<u8>>>(
+        &self,
+        records: impl IntoIterator<Item = (K, u64)>,
+    ) -> TotalsVerdict {
+        let last: BTreeMap<Vec<u8>, u64> =
+            records.into_iter().map(|(key, total)| (key.into(), total)).collect();
+        let mut verdict = TotalsVerdict { keys: self.truth.len(), ..TotalsVerdict::default() };
+        let strangers = last.keys().filter(|key| !self.truth.contains_key(*key));
+        for key in self.truth.keys().chain(strangers) {
+            let truth = self.truth.get(key).copied().unwrap_or(0);
+            let repeats = self.repeats.get(key).copied().unwrap_or(0);
+            let total = last.get(key).copied();
+            let wrong = || WrongTotal { key: key.clone(), total, truth, repeats };
+            if total.unwrap_or(0) < truth {
+                verdict.too_low.push(wrong());
+            } else if total.is_some_and(|total| total > truth + repeats) {
+                verdict.too_high.push(wrong());
+            }
+        }
+        verdict
+    }
+}
+
+impl TotalsVerdict {
+    /// Is every last total right?
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.too_low.is_empty() && self.too_high.is_empty()
+    }
+}
+
+impl fmt::Display for TotalsVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { keys, too_low, too_high } = self;
+        write!(f, "{keys} keys: {} too low, {} too high", too_low.len(), too_high.len())?;
+        too_low.iter().chain(too_high).take(10).try_for_each(|wrong| write!(f, "\n{wrong}"))
+    }
+}
+
+impl fmt::Display for WrongTotal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = String::from_utf8_lossy(&self.key);
+        let total = self.total.map_or_else(|| "missing".to_owned(), |total| total.to_string());
+        write!(f, "{key}: the last total is {total}, its true count is {}", self.truth)?;
+        if self.repeats > 0 {
+            write!(f, " and {} repeats are explained", self.repeats)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! The login counter under observation: what the whole-system tests start as a process.
+//!
+//! The same handler, settings and runtime as `login-counter`; around it a ledger, records that
+//! take time, drains that take time, and a planted bug where a test wants one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use login_counter::{CountLogins, LoginCounterSettings};
+use pelton::config::{Flags, load};
+use pelton::{Bug, Context, Exit, Handler, HandlerError, Record, Worker, WorkerError};
+use pelton_testkit::ledger::LedgerWriter;
+
+/// A login counter that keeps a ledger.
+#[derive(Debug, Parser)]
+struct CommandLine {
+    #[command(flatten)]
+    flags: Flags,
+    /// Where the ledger goes: one file per process in this folder.
+    #[arg(long)]
+    ledger: Option<PathBuf>,
+    /// The worker's name in the ledger.
+    #[arg(long, default_value = "worker")]
+    name: String,
+    /// A known bug to plant.
+    #[arg(long, value_parser = |name: &str| Bug::from_name(name).ok_or("no such bug"))]
+    plant: Option<Bug>,
+    /// One record in so many is slow; 0 makes none slow.
+    #[arg(long, default_value_t = 0)]
+    slow_one_in: u64,
+    /// A slow record takes up to so long.
+    #[arg(long, default_value_t = 60)]
+    slow_ms: u64,
+    /// A drain takes up to so long.
+    #[arg(long, default_value_t = 0)]
+    drain_ms: u64,
+    /// One record in so many fails at its first attempt; 0 makes none fail.
+    #[arg(long, default_value_t = 0)]
+    fail_one_in: u64,
+}
+
+/// The login counter, slowed down and tripped up.
+struct Hindered {
+    inner: CountLogins,
+    slow_one_in: u64,
+    slow_ms: u64,
+    drain_ms: u64,
+    fail_one_in: u64,
+    random: u64,
+}
+
+impl Hindered {
+    /// A number below `bound`, from xorshift64.
+    fn below(&mut self, bound: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % bound.max(1)
+    }
+
+    fn is_due(&mut self, one_in: u64) -> bool {
+        one_in > 0 && self.below(one_in) == 0
+    }
+}
+
+impl Handler for Hindered {
+    async fn handle(&mut self, record: &Record<'_>, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+        if self.is_due(self.slow_one_in) {
+            let pause = self.below(self.slow_ms) + 1;
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        self.inner.handle(record, ctx).await?;
+        if ctx.attempt() == 1 && self.is_due(self.fail_one_in) {
+            return Err(HandlerError::retryable("this attempt fails for the test"));
+        }
+        Ok(())
+    }
+
+    async fn revoked(&mut self, _ctx: &mut Context<'_>) {
+        if self.drain_ms > 0 {
+            let pause = self.below(self.drain_ms);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+    }
+}
+
+#[tokio::main]
+async fn main() -> Exit {
+    match prepare(CommandLine::parse()) {
+        Ok(worker) => worker.run().await,
+        Err(error) => Exit::from(Err(error)),
+    }
+}
+
+fn prepare(line: CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
+    let loaded = load::<LoginCounterSettings>("login-counter", &line.flags)?;
+    let mut app = Worker::builder("login-counter");
+    let totals = app.store("totals");
+    let out = app.output(&loaded.app.output_topic);
+    let (slow_one_in, slow_ms, drain_ms, fail_one_in) =
+        (line.slow_one_in, line.slow_ms, line.drain_ms, line.fail_one_in);
+    let process = u64::from(std::process::id());
+    app.input(&loaded.app.input_topic)
+        .on_invalid(loaded.app.on_invalid)
+        .retry(pelton::RetryPolicy {
+            initial: Duration::from_millis(50),
+            max: Duration::from_secs(1),
+        })
+        .handler(move |slot| {
+            let seed = u64::from(slot.partition.partition().cast_unsigned());
+            Hindered {
+                inner: CountLogins { totals, out },
+                slow_one_in,
+                slow_ms,
+                drain_ms,
+                fail_one_in,
+                random: (process << 20 | seed) ^ 0x9e37_79b9_7f4a_7c15,
+            }
+        });
+    app.settings(loaded.settings).plant(line.plant);
+    if let Some(folder) = &line.ledger {
+        let ledger = LedgerWriter::create(folder, &line.name)
+            .map_err(|error| WorkerError::System(format!("the ledger: {error}")))?;
+        app.observer(Arc::new(ledger));
+    }
+    Ok(app)
+}
