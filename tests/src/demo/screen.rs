@@ -154,7 +154,11 @@ impl Picture {
             self.total,
             self.counted_per_second,
             self.lag.iter().sum::<i64>(),
-            if owners.is_empty() { "nobody owns a partition".to_owned() } else { owners.join(" · ") },
+            if owners.is_empty() {
+                "nobody owns a partition".to_owned()
+            } else {
+                owners.join(" · ")
+            },
         )
     }
 }

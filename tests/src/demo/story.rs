@@ -140,7 +140,7 @@ fn kill_first(stage: &mut Stage) -> Result<BTreeMap<String, u64>, DemoError> {
         }
     }
     stage.tell(&format!(
-        "worker-1 is killed (SIGKILL); {} logins may be counted twice; Kafka misses it in {} s",
+        "worker-1 is killed (SIGKILL): {} successful logins uncommitted, its session lasts {} s",
         allowed.values().sum::<u64>(),
         stage.venue.session_timeout().as_secs()
     ));
