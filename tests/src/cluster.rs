@@ -17,7 +17,7 @@ use pelton_testkit::{EmbeddedCluster, EmbeddedError};
 ///
 /// let cluster = EmbeddedCluster::start(1)?;
 /// cluster.create_topic("user_logins", 3)?;
-/// Cluster::produce(&cluster, "user_logins", vec![NewRecord::new("admin", "in")])?;
+/// Cluster::produce(&cluster, "user_logins", &[NewRecord::new("admin", "in")])?;
 /// let stored = cluster.read_topic("user_logins")?;
 /// assert_eq!(stored[0].key.as_deref(), Some(&b"admin"[..]));
 /// assert_eq!((stored[0].partition, stored[0].offset), (1, 0));
@@ -44,7 +44,7 @@ pub trait Cluster {
     /// # Errors
     ///
     /// If the topic is missing or any record was not stored within a minute.
-    fn produce(&self, topic: &str, records: Vec<NewRecord>) -> Result<(), ClusterError> {
+    fn produce(&self, topic: &str, records: &[NewRecord]) -> Result<(), ClusterError> {
         client::produce(self.bootstrap_servers(), topic, records)
     }
 
@@ -234,7 +234,7 @@ pub enum ClusterError {
         reason: String,
     },
     /// Something did not happen in time.
-    #[error("{what}: not within {within:?} {last}")]
+    #[error("{what}: not within {within:?}{}", after_colon(last))]
     Late {
         /// What was waited for.
         what: String,
@@ -257,6 +257,7 @@ pub enum ClusterError {
 }
 
 impl ClusterError {
+    #[expect(clippy::needless_pass_by_value, reason = "for `map_err`, and for texts")]
     pub(crate) fn refused(what: impl Into<String>, reason: impl ToString) -> Self {
         Self::Refused { what: what.into(), reason: reason.to_string() }
     }
@@ -266,4 +267,8 @@ impl ClusterError {
         let what = what.into();
         move |error| Self::Io { what, error }
     }
+}
+
+fn after_colon(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(": {text}") }
 }

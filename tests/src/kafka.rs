@@ -5,13 +5,13 @@
 //! of them, with their folder) and `tools` (Kafka's own command line).
 
 mod admin;
-mod distribution;
-mod node;
+pub(crate) mod distribution;
+pub(crate) mod node;
 pub(crate) mod nodes;
 mod ports;
 mod process;
 mod reaper;
-mod tools;
+pub(crate) mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Output;
@@ -49,7 +49,7 @@ const KAFKA: &str = "PELTON_TEST_KAFKA";
 ///
 /// let kafka = KafkaCluster::start(3)?;
 /// kafka.create_topic("user_logins", 6)?;
-/// kafka.produce("user_logins", vec![NewRecord::new("admin", "in")])?;
+/// kafka.produce("user_logins", &[NewRecord::new("admin", "in")])?;
 /// let leader = kafka.leader_of("user_logins", 1)?;
 /// kafka.kill(leader)?;
 /// kafka.wait_for_new_leader("user_logins", 1, leader)?;
@@ -116,6 +116,12 @@ impl KafkaCluster {
     #[must_use]
     pub fn is_required() -> bool {
         std::env::var(KAFKA).is_ok_and(|value| value == "require")
+    }
+
+    /// Does `PELTON_TEST_BOOTSTRAP` name a cluster to use instead of nodes of our own?
+    #[must_use]
+    pub fn is_elsewhere() -> bool {
+        elsewhere().is_some()
     }
 
     /// A name that no other test and no earlier run uses.

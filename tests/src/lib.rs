@@ -5,15 +5,22 @@
 //! - [`KafkaCluster`]: real Apache Kafka in nodes of our own, which tests may kill, stop, freeze
 //!   and start again; or a cluster named by `PELTON_TEST_BOOTSTRAP`.
 //! - [`hand`]: a cluster that outlives the command that started it, behind `cargo kafka`.
+//! - [`Rig`]: a whole run: topics, a load, worker processes, and a verdict; [`suites`] are the
+//!   runs that prove the promises, in short and long forms.
 //! - [`demo`]: what `cargo demo` shows.
 //! - [`trials`]: tests that need Kafka and are reported as ignored, with the reason, without it.
 
 mod cluster;
 pub mod demo;
+pub mod hand;
 mod kafka;
+mod rig;
+pub mod suites;
 pub mod trials;
 mod waiting;
+pub mod worker;
 
 pub use cluster::{Cluster, ClusterError, Committed, Isolation, NewRecord, StoredRecord};
 pub use kafka::{Distribution, KafkaCluster, TOOLS, tool_class};
+pub use rig::{Fleet, Load, LoadPlan, Names, Outcome, Protocol, Rig, RigPlan, WorkerProcess};
 pub use waiting::{Deadline, wait_for};

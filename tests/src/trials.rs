@@ -29,3 +29,30 @@ pub fn on_kafka(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + '
         Ok(()) => test().map(|()| Completion::Completed),
     })
 }
+
+/// As [`on_kafka`], for a test that kills, freezes or stops nodes: ignored too where
+/// `PELTON_TEST_BOOTSTRAP` names a cluster, whose nodes are not ours.
+///
+/// ```
+/// use pelton_tests::{KafkaCluster, trials};
+///
+/// let trial = trials::on_our_own_nodes("a_killed_node_comes_back", || {
+///     let kafka = KafkaCluster::start(1)?;
+///     kafka.kill(1)?;
+///     kafka.start_node(1)?;
+///     kafka.wait_until_ready()?;
+///     Ok(())
+/// });
+/// assert_eq!(trial.name(), "a_killed_node_comes_back");
+/// ```
+#[must_use]
+pub fn on_our_own_nodes(
+    name: &str,
+    test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    if KafkaCluster::is_elsewhere() {
+        let reason = "the nodes of PELTON_TEST_BOOTSTRAP are not ours";
+        return Trial::ignorable_test(name, move || Ok(Completion::ignored_with(reason)));
+    }
+    on_kafka(name, test)
+}

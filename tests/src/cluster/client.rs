@@ -1,6 +1,6 @@
 //! How is a cluster asked? By clients made for one question each.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -205,7 +205,7 @@ fn stored(record: &BorrowedMessage<'_>) -> StoredRecord {
 /// Counts what was stored and keeps the first failure.
 #[derive(Clone, Default)]
 struct Reports {
-    stored: Arc<AtomicUsize>,
+    stored: Arc<AtomicU64>,
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -234,31 +234,60 @@ impl ProducerContext for Reports {
 pub(crate) fn produce(
     bootstrap: &str,
     topic: &str,
-    records: Vec<NewRecord>,
+    records: &[NewRecord],
 ) -> Result<(), ClusterError> {
-    let what = format!("producing {} records to {topic}", records.len());
-    let refused = |reason: &dyn ToString| ClusterError::refused(&what, reason.to_string());
-    // A producer would create the topic by asking for it.
-    partitions(consumer(bootstrap, &[])?.client(), topic)?;
-    let reports = Reports::default();
-    let producer: BaseProducer<Reports> = settings(bootstrap)
-        .remove("allow.auto.create.topics")
-        .set("partitioner", "murmur2_random")
-        .set("enable.idempotence", "true")
-        .set("linger.ms", "5")
-        .set("message.timeout.ms", STORED.as_millis().to_string())
-        .create_with_context(reports.clone())
-        .map_err(|error| refused(&error))?;
-    let expected = records.len();
-    for record in &records {
-        send(&producer, topic, record).map_err(|error| refused(&error))?;
+    let sender = Sender::new(bootstrap, topic)?;
+    let expected = u64::try_from(records.len()).unwrap_or(u64::MAX);
+    records.iter().try_for_each(|record| sender.send(record))?;
+    sender.finish(expected)
+}
+
+/// Appends to a topic, in the order of the calls.
+pub(crate) struct Sender {
+    producer: BaseProducer<Reports>,
+    topic: String,
+    reports: Reports,
+}
+
+impl Sender {
+    pub(crate) fn new(bootstrap: &str, topic: &str) -> Result<Self, ClusterError> {
+        // A producer would create the topic by asking for it.
+        partitions(consumer(bootstrap, &[])?.client(), topic)?;
+        let reports = Reports::default();
+        let producer = settings(bootstrap)
+            .remove("allow.auto.create.topics")
+            .set("partitioner", "murmur2_random")
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "5")
+            .set("message.timeout.ms", STORED.as_millis().to_string())
+            .create_with_context(reports.clone())
+            .map_err(|error| ClusterError::refused("making a producer", error))?;
+        Ok(Self { producer, topic: topic.to_owned(), reports })
     }
-    producer.flush(STORED + REQUEST).map_err(|error| refused(&error))?;
-    let failure = reports.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match failure {
-        Some(failure) => Err(refused(&failure)),
-        None if reports.stored.load(Ordering::Relaxed) == expected => Ok(()),
-        None => Err(refused(&"not every record was reported stored")),
+
+    pub(crate) fn send(&self, record: &NewRecord) -> Result<(), ClusterError> {
+        send(&self.producer, &self.topic, record).map_err(|error| self.refused(error))
+    }
+
+    /// Hears reports.
+    pub(crate) fn serve(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+
+    /// Waits until all records are stored, and that they are `expected` ones.
+    pub(crate) fn finish(&self, expected: u64) -> Result<(), ClusterError> {
+        self.producer.flush(STORED + REQUEST).map_err(|error| self.refused(error))?;
+        let failure = self.reports.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stored = self.reports.stored.load(Ordering::Relaxed);
+        match failure {
+            Some(failure) => Err(self.refused(failure)),
+            None if stored == expected => Ok(()),
+            None => Err(self.refused(format!("{stored} of {expected} records were stored"))),
+        }
+    }
+
+    fn refused(&self, reason: impl ToString) -> ClusterError {
+        ClusterError::refused(format!("producing to {}", self.topic), reason)
     }
 }
 

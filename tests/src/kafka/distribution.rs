@@ -53,7 +53,12 @@ impl Distribution {
     /// [`ClusterError::Impossible`] says what is missing.
     pub fn get(tell: &dyn Fn(&str)) -> Result<&'static Self, ClusterError> {
         static FOUND: OnceLock<Result<Distribution, String>> = OnceLock::new();
-        let found = FOUND.get_or_init(|| Self::prepare(tell).map_err(|error| error.to_string()));
+        let found = FOUND.get_or_init(|| {
+            Self::prepare(tell).map_err(|error| match error {
+                ClusterError::Impossible { reason } => reason,
+                other => other.to_string(),
+            })
+        });
         found.as_ref().map_err(|reason| ClusterError::Impossible { reason: reason.clone() })
     }
 
@@ -102,6 +107,9 @@ impl Distribution {
         let this = Self { folder, java, java_version };
         fs::create_dir_all(&this.folder).map_err(ClusterError::io("target/kafka"))?;
         let _one_at_a_time = lock(&this.folder.join("lock"))?;
+        for (name, text) in [("pom.xml", POM), ("log4j2.properties", LOGGING)] {
+            fs::write(this.folder.join(name), text).map_err(ClusterError::io(name))?;
+        }
         if fs::read_to_string(this.stamp()).is_ok_and(|pom| pom == POM) {
             return this.recorded(tell);
         }
@@ -120,8 +128,6 @@ impl Distribution {
         remove(&self.stamp()).map_err(io)?;
         remove(&self.first_records()).map_err(io)?;
         remove(&self.archive()).map_err(io)?;
-        fs::write(self.folder.join("pom.xml"), POM).map_err(io)?;
-        fs::write(self.folder.join("log4j2.properties"), LOGGING).map_err(io)?;
         let mut reason = String::new();
         for attempt in 1..=ATTEMPTS {
             tell(&format!("fetching Apache Kafka {version} with Maven (54 MB, once)"));
@@ -214,19 +220,22 @@ fn find_java() -> Result<(PathBuf, String), ClusterError> {
     };
     let mut asked = Command::new(&java);
     asked.arg("-version");
-    let said = output("running java", asked, Duration::from_secs(60))
-        .map_err(|error| impossible(format!("Java 17 or later is needed ({error})")))?;
+    let said = output("running java", asked, Duration::from_secs(60)).map_err(|error| {
+        impossible(format!(
+            "Java 17 or later is needed ({error}); or name a cluster in PELTON_TEST_BOOTSTRAP"
+        ))
+    })?;
     let said = String::from_utf8_lossy(&said.stderr).into_owned();
     let version = said.split('"').nth(1).unwrap_or("").to_owned();
     let major = version.split(['.', '-', '+']).next().and_then(|major| major.parse::<u32>().ok());
     match major {
         Some(major) if major >= 17 => Ok((java, version)),
-        _ => Err(impossible(format!("Java 17 or later is needed, not {said:?}"))),
+        _ => Err(impossible(format!("Java 17 or later is needed, not {version:?}"))),
     }
 }
 
 /// Cargo's target folder: the one that this program was built into.
-fn target_folder() -> PathBuf {
+pub(crate) fn target_folder() -> PathBuf {
     let program = std::env::current_exe().unwrap_or_default();
     let tagged = program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists());
     let usual = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target");
@@ -234,7 +243,7 @@ fn target_folder() -> PathBuf {
 }
 
 /// Waits for its turn; the lock ends with the value, and with the process.
-fn lock(file: &Path) -> Result<Flock<File>, ClusterError> {
+pub(crate) fn lock(file: &Path) -> Result<Flock<File>, ClusterError> {
     let open = File::create(file).map_err(ClusterError::io("target/kafka/lock"))?;
     Flock::lock(open, FlockArg::LockExclusive)
         .map_err(|(_, error)| ClusterError::refused("locking target/kafka/lock", error))
@@ -247,7 +256,7 @@ fn flag(name: &str, path: &Path) -> OsString {
 }
 
 /// Removes a file or a folder; one that is not there is as good as removed.
-fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

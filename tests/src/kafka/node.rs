@@ -106,21 +106,10 @@ impl Node {
         }
     }
 
-    /// Does this very node answer requests? (Its registration may be older than its process.)
+    /// Does this very node answer requests? (The cluster's metadata may tell of an earlier
+    /// process.)
     pub(crate) fn answers(&self) -> bool {
-        // ApiVersions, version 0, correlation id 1, no client id.
-        let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
-        let ask = || -> std::io::Result<[u8; 8]> {
-            let limit = Duration::from_secs(1);
-            let address = SocketAddr::from(([127, 0, 0, 1], self.address.port));
-            let mut node = TcpStream::connect_timeout(&address, limit)?;
-            node.set_read_timeout(Some(limit))?;
-            node.write_all(&request)?;
-            let mut answer = [0; 8];
-            node.read_exact(&mut answer)?;
-            Ok(answer)
-        };
-        ask().is_ok_and(|answer| answer[4..] == [0, 0, 0, 1])
+        answers(self.address.port)
     }
 
     pub(crate) fn kill(&self) -> Result<(), ClusterError> {
@@ -155,14 +144,16 @@ impl Node {
         self.signal(Signal::SIGCONT)
     }
 
-    /// From now on nobody ends the process; its number.
-    pub(crate) fn leave_running(&self) -> Option<u32> {
-        self.process().take().map(|child| child.id())
+    /// The number of its process, if it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.process().as_ref().map(Child::id)
     }
 
-    /// The reaper leaves all nodes of the cluster alone.
-    pub(crate) fn release(&self) -> Result<(), ClusterError> {
-        self.reaper.release()
+    /// From now on nobody ends the process; the reaper leaves all nodes of the cluster alone.
+    pub(crate) fn leave_running(&self) -> Result<(), ClusterError> {
+        self.reaper.release()?;
+        let _its_end_is_not_awaited = self.process().take();
+        Ok(())
     }
 
     /// Could it not listen on its ports?
@@ -207,6 +198,23 @@ impl Drop for Node {
         // That it does not run is fine.
         let _ended = self.kill();
     }
+}
+
+/// Does a Kafka broker answer requests on this port of loopback?
+pub(crate) fn answers(port: u16) -> bool {
+    // ApiVersions, version 0, correlation id 1, no client id.
+    let request = [0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+    let ask = || -> std::io::Result<[u8; 8]> {
+        let limit = Duration::from_secs(1);
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut node = TcpStream::connect_timeout(&address, limit)?;
+        node.set_read_timeout(Some(limit))?;
+        node.write_all(&request)?;
+        let mut answer = [0; 8];
+        node.read_exact(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer[4..] == [0, 0, 0, 1])
 }
 
 /// What a node's server.properties says.

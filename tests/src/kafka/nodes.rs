@@ -136,14 +136,14 @@ impl Nodes {
         }
     }
 
-    /// From now on nobody ends the nodes or removes their folder; their process numbers.
-    pub(crate) fn leave_running(self) -> Result<Vec<(Address, u32)>, ClusterError> {
-        let mut left = Vec::new();
-        for node in &self.nodes {
-            node.release()?;
-            left.extend(node.leave_running().map(|pid| (node.address(), pid)));
-        }
-        Ok(left)
+    /// The nodes that run, with the numbers of their processes.
+    pub(crate) fn processes(&self) -> impl Iterator<Item = (Address, u32)> {
+        self.nodes.iter().filter_map(|node| Some((node.address(), node.pid()?)))
+    }
+
+    /// From now on nobody ends the nodes or removes their folder.
+    pub(crate) fn leave_running(self) -> Result<(), ClusterError> {
+        self.nodes.iter().try_for_each(Node::leave_running)
     }
 
     fn were_beaten_to_their_ports(&self) -> bool {
@@ -158,6 +158,7 @@ pub(crate) fn wait_for_brokers(
 ) -> Result<(), ClusterError> {
     let asking = client::consumer(bootstrap, &[])?;
     patiently(&format!("the brokers of {bootstrap}"), READY, || {
+        // Any topic would do; without one the answer would be about all of them.
         let answer = asking.fetch_metadata(Some("__consumer_offsets"), Duration::from_secs(5));
         let metadata = answer.map_err(|error| error.to_string())?;
         let known: BTreeSet<i32> = metadata.brokers().iter().map(|broker| broker.id()).collect();

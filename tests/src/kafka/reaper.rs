@@ -38,7 +38,10 @@ impl Reaper {
 
     /// The nodes and the folder stay.
     pub(crate) fn release(&self) -> Result<(), ClusterError> {
-        self.tell("release")
+        self.tell("release")?;
+        // It is gone with that: nothing more to tell it.
+        drop(self.process.lock().unwrap_or_else(PoisonError::into_inner).stdin.take());
+        Ok(())
     }
 
     fn tell(&self, line: &str) -> Result<(), ClusterError> {

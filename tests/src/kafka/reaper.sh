@@ -17,11 +17,9 @@ while read -r word node; do
     esac
 done
 for node in $nodes; do kill -9 "$node"; done
-for node in $nodes; do
-    waited=0
-    while kill -0 "$node" && [ "$waited" -lt 40 ]; do
-        sleep 0.05
-        waited=$((waited + 1))
-    done
+for pass in 1 2 3 4 5; do
+    rm -rf -- "$1"
+    # A node that was just killed may have written once more.
+    [ -z "$nodes" ] || sleep 0.2
+    [ -e "$1" ] || break
 done
-rm -rf -- "$1"

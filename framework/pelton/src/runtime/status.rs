@@ -48,7 +48,9 @@ impl StatusBoard {
     }
 
     pub(crate) fn joined(&self) {
-        self.board().joined = true;
+        if !std::mem::replace(&mut self.board().joined, true) {
+            tracing::info!(group = self.group, "joined the group");
+        }
     }
 
     pub(crate) fn has_joined(&self) -> bool {

@@ -1,7 +1,8 @@
-//! The login counter under observation: what the whole-system tests start as a process.
+//! The login counter under observation: what the whole-system tests start as processes.
 //!
 //! The same handler, settings and runtime as `login-counter`; around it a ledger, records that
-//! take time, drains that take time, and a planted bug where a test wants one.
+//! take time, drains that take time, and a planted bug where a test wants one. A test binary
+//! starts *itself* as a worker ([`run_if_asked`]), so no other binary has to be built or found.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,6 +13,31 @@ use login_counter::{CountLogins, LoginCounterSettings};
 use pelton::config::{Flags, load};
 use pelton::{Bug, Context, Exit, Handler, HandlerError, Record, Worker, WorkerError};
 use pelton_testkit::ledger::LedgerWriter;
+
+/// The first argument of a process that is to be a worker.
+pub(crate) const ROLE: &str = "observed-worker";
+
+/// Turns this process into a worker if it was started as one; then it never returns.
+///
+/// Call it first in the `main` of every program that uses [`Rig`](crate::Rig).
+pub fn run_if_asked() {
+    let mut arguments = std::env::args_os();
+    let (program, role) = (arguments.next(), arguments.next());
+    if role.is_some_and(|role| role == ROLE) {
+        let line = CommandLine::parse_from(program.into_iter().chain(arguments));
+        work(&line);
+    }
+}
+
+#[tokio::main]
+async fn work(line: &CommandLine) {
+    let exit = match prepare(line) {
+        Ok(worker) => worker.run().await,
+        Err(error) => Exit::from(Err(error)),
+    };
+    exit.explain();
+    signal_hook::low_level::exit(i32::from(exit.code()));
+}
 
 /// A login counter that keeps a ledger.
 #[derive(Debug, Parser)]
@@ -66,7 +92,11 @@ impl Hindered {
 }
 
 impl Handler for Hindered {
-    async fn handle(&mut self, record: &Record<'_>, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+    async fn handle(
+        &mut self,
+        record: &Record<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), HandlerError> {
         if self.is_due(self.slow_one_in) {
             let pause = self.below(self.slow_ms) + 1;
             tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -86,15 +116,7 @@ impl Handler for Hindered {
     }
 }
 
-#[tokio::main]
-async fn main() -> Exit {
-    match prepare(CommandLine::parse()) {
-        Ok(worker) => worker.run().await,
-        Err(error) => Exit::from(Err(error)),
-    }
-}
-
-fn prepare(line: CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
+fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     let loaded = load::<LoginCounterSettings>("login-counter", &line.flags)?;
     let mut app = Worker::builder("login-counter");
     let totals = app.store("totals");

@@ -1,0 +1,300 @@
+//! A whole run: a cluster, topics, a load, worker processes, and in the end a verdict.
+//!
+//! [`Rig`] sets up one run under names of its own. Tests start and hurt [`Fleet`] members, let a
+//! [`Load`] flow meanwhile, and ask for the [`Outcome`]: everything the ledger, the outputs and
+//! the changelog say of the run.
+
+mod fleet;
+mod load;
+mod outcome;
+mod protocol;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pelton_testkit::ledger::FaultLog;
+use tempfile::TempDir;
+
+pub use fleet::{Fleet, WorkerProcess};
+pub use load::{Load, LoadPlan};
+pub use outcome::Outcome;
+pub use protocol::Protocol;
+
+use crate::{Cluster, ClusterError, KafkaCluster};
+
+/// How the workers of a run behave, and what their topics are like.
+///
+/// ```
+/// use pelton_tests::{Protocol, RigPlan};
+/// use std::time::Duration;
+///
+/// let plan = RigPlan { protocol: Protocol::Kip848, drain: Duration::from_secs(2), ..RigPlan::default() };
+/// assert_eq!(plan.partitions, 6);
+/// ```
+#[derive(Clone, Debug)]
+pub struct RigPlan {
+    /// How the group agrees.
+    pub protocol: Protocol,
+    /// Of the input. Default 6.
+    pub partitions: i32,
+    /// One record in so many is slow. Default 300.
+    pub slow_one_in: u64,
+    /// A slow record takes up to so long. Default 60 ms.
+    pub slow: Duration,
+    /// A drain takes up to so long. Default none.
+    pub drain: Duration,
+    /// One record in so many fails at its first attempt. Default none.
+    pub fail_one_in: u64,
+    /// `commit_interval`. Default 500 ms.
+    pub commit_interval: Duration,
+    /// More settings, as environment variables without their prefix.
+    pub settings: Vec<(String, String)>,
+}
+
+impl Default for RigPlan {
+    fn default() -> Self {
+        Self {
+            protocol: Protocol::CooperativeSticky,
+            partitions: 6,
+            slow_one_in: 300,
+            slow: Duration::from_millis(60),
+            drain: Duration::ZERO,
+            fail_one_in: 0,
+            commit_interval: Duration::from_millis(500),
+            settings: Vec::new(),
+        }
+    }
+}
+
+/// One run on a cluster.
+///
+/// ```no_run
+/// use pelton_tests::{KafkaCluster, LoadPlan, Rig, RigPlan};
+///
+/// let kafka = KafkaCluster::start(1)?;
+/// let rig = Rig::new(&kafka, RigPlan::default())?;
+/// let mut fleet = rig.fleet();
+/// fleet.start(3)?;
+/// let load = rig.load(LoadPlan::at_rate(2_000))?;
+/// fleet.terminate_any()?;
+/// load.stop()?;
+/// let outcome = rig.finish(fleet)?;
+/// assert!(outcome.is_clean(), "{outcome}");
+/// # Ok::<(), pelton_tests::ClusterError>(())
+/// ```
+#[derive(Debug)]
+pub struct Rig<'a, C: Cluster + ?Sized> {
+    cluster: &'a C,
+    plan: RigPlan,
+    folder: Arc<RunFolder>,
+    names: Names,
+    faults: Arc<FaultLog>,
+}
+
+/// What the topics and the group of a run are called.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// The input topic.
+    pub input: String,
+    /// The output topic.
+    pub output: String,
+    /// The group.
+    pub group: String,
+}
+
+impl Names {
+    fn unique() -> Self {
+        Self {
+            input: KafkaCluster::unique("logins"),
+            output: KafkaCluster::unique("totals"),
+            group: KafkaCluster::unique("counters"),
+        }
+    }
+
+    /// The store's changelog topic.
+    #[must_use]
+    pub fn changelog(&self) -> String {
+        format!("{}-{}-totals-changelog", self.group, self.input)
+    }
+}
+
+/// A run's folder: ledger and logs. It is kept when the run ends in a panic or an error.
+#[derive(Debug)]
+struct RunFolder(Option<TempDir>);
+
+impl RunFolder {
+    fn path(&self) -> &Path {
+        self.0.as_ref().map_or_else(|| Path::new("."), TempDir::path)
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(folder) = self.0.take()
+        {
+            eprintln_kept(&folder.keep());
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a failed test says where its logs are")]
+fn eprintln_kept(path: &Path) {
+    eprintln!("the run's ledger and logs are kept in {}", path.display());
+}
+
+impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
+    /// Makes the topics of a run, under names that no other run uses.
+    ///
+    /// # Errors
+    ///
+    /// If the cluster does not do as it is asked, or a folder can't be made.
+    pub fn new(cluster: &'a C, plan: RigPlan) -> Result<Self, ClusterError> {
+        let names = Names::unique();
+        cluster.create_topic(&names.input, plan.partitions)?;
+        Self::on_input(cluster, plan, names)
+    }
+
+    /// A second run on the input of another: a group of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn beside(&self, plan: RigPlan) -> Result<Self, ClusterError> {
+        let names = Names { input: self.names.input.clone(), ..Names::unique() };
+        Self::on_input(self.cluster, plan, names)
+    }
+
+    fn on_input(cluster: &'a C, plan: RigPlan, names: Names) -> Result<Self, ClusterError> {
+        cluster.create_topic(&names.output, 3)?;
+        if !cluster.has_admin_calls() {
+            cluster.create_topic(&names.changelog(), plan.partitions)?;
+        }
+        let io = || ClusterError::io("the run's folder");
+        let folder = tempfile::Builder::new().prefix("pelton-run-").tempdir().map_err(io())?;
+        let faults = FaultLog::create(folder.path().join("ledger")).map_err(io())?;
+        let folder = Arc::new(RunFolder(Some(folder)));
+        Ok(Self { cluster, plan, folder, names, faults: Arc::new(faults) })
+    }
+
+    /// The names of its topics and its group.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Its cluster.
+    #[must_use]
+    pub fn cluster(&self) -> &'a C {
+        self.cluster
+    }
+
+    /// Where its ledger is.
+    #[must_use]
+    pub fn ledger_folder(&self) -> PathBuf {
+        self.folder.path().join("ledger")
+    }
+
+    /// Where what is done to it is written down.
+    #[must_use]
+    pub fn faults(&self) -> &FaultLog {
+        &self.faults
+    }
+
+    /// Its workers; none yet.
+    #[must_use]
+    pub fn fleet(&self) -> Fleet {
+        Fleet::new(
+            self.environment(),
+            self.arguments(),
+            self.folder.path(),
+            &self.faults,
+            &self.plan,
+        )
+    }
+
+    /// Begins to fill the input.
+    ///
+    /// # Errors
+    ///
+    /// If a producer can't be made.
+    pub fn load(&self, plan: LoadPlan) -> Result<Load, ClusterError> {
+        Load::start(self.cluster.bootstrap_servers(), &self.names.input, plan)
+    }
+
+    /// Waits until everything is handled and committed, ends the workers gracefully, and judges.
+    ///
+    /// # Errors
+    ///
+    /// If the group does not come to rest, a worker does not end in order, or the topics can't
+    /// be read.
+    pub fn finish(&self, mut fleet: Fleet) -> Result<Outcome, ClusterError> {
+        self.wait_until_handled(Duration::from_secs(120))?;
+        fleet.terminate_all()?;
+        self.outcome()
+    }
+
+    /// Judges a run whose workers have ended.
+    ///
+    /// # Errors
+    ///
+    /// If the topics or the ledger can't be read.
+    pub fn outcome(&self) -> Result<Outcome, ClusterError> {
+        Outcome::of(self.cluster, &self.names, &self.ledger_folder())
+    }
+
+    /// Waits until the group has committed the end of every partition.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError::Late`], with what is missing.
+    pub fn wait_until_handled(&self, within: Duration) -> Result<(), ClusterError> {
+        crate::waiting::patiently("everything handled", within, || {
+            let text = |error: ClusterError| error.to_string();
+            let ends = self.cluster.ends(&self.names.input).map_err(text)?;
+            let committed =
+                self.cluster.committed(&self.names.group, &self.names.input).map_err(text)?;
+            let behind: Vec<String> = committed
+                .iter()
+                .zip(&ends)
+                .filter(|(at, end)| at.offset.unwrap_or(-1) < **end)
+                .map(|(at, end)| {
+                    format!("partition {} is at {:?} of {end}", at.partition, at.offset)
+                })
+                .collect();
+            if behind.is_empty() { Ok(()) } else { Err(behind.join(", ")) }
+        })
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        let own = [
+            ("BOOTSTRAP_SERVERS", self.cluster.bootstrap_servers().to_owned()),
+            ("GROUP_ID", self.names.group.clone()),
+            ("AUTO_OFFSET_RESET", "earliest".to_owned()),
+            ("ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
+            ("COMMIT_INTERVAL", format!("{}ms", self.plan.commit_interval.as_millis())),
+            ("LOG__FILTER", "info,pelton=debug".to_owned()),
+            ("SESSION_TIMEOUT_MS", "6000".to_owned()),
+            ("LOGIN_COUNTER__INPUT_TOPIC", self.names.input.clone()),
+            ("LOGIN_COUNTER__OUTPUT_TOPIC", self.names.output.clone()),
+        ];
+        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        own.chain(self.plan.protocol.settings())
+            .chain(self.plan.settings.iter().cloned())
+            .map(|(name, value)| (format!("PELTON__{name}"), value))
+            .collect()
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        [
+            ("--slow-one-in", self.plan.slow_one_in.to_string()),
+            ("--slow-ms", self.plan.slow.as_millis().to_string()),
+            ("--drain-ms", self.plan.drain.as_millis().to_string()),
+            ("--fail-one-in", self.plan.fail_one_in.to_string()),
+        ]
+        .into_iter()
+        .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .collect()
+    }
+}

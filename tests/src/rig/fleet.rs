@@ -1,0 +1,351 @@
+//! The worker processes of a run, and what may be done to them.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use pelton_testkit::ledger::{FaultKind, FaultLog};
+
+use crate::rig::{Protocol, RigPlan};
+use crate::waiting::patiently;
+use crate::{ClusterError, worker};
+
+/// A worker may take so long to end after SIGTERM: its default shutdown time-out, and a little.
+const END: Duration = Duration::from_secs(30);
+
+/// A worker may take so long to join.
+const JOIN: Duration = Duration::from_secs(60);
+
+/// The workers of a run. Dropping it kills those that still run.
+#[derive(Debug)]
+pub struct Fleet {
+    workers: Vec<WorkerProcess>,
+    environment: Vec<(String, String)>,
+    arguments: Vec<String>,
+    folder: PathBuf,
+    faults: Arc<FaultLog>,
+    is_static: bool,
+    started: u32,
+    random: u64,
+}
+
+/// One worker process.
+#[derive(Debug)]
+pub struct WorkerProcess {
+    name: String,
+    child: Child,
+    log: PathBuf,
+    frozen: bool,
+}
+
+impl Fleet {
+    pub(crate) fn new(
+        environment: Vec<(String, String)>,
+        arguments: Vec<String>,
+        folder: &Path,
+        faults: &Arc<FaultLog>,
+        plan: &RigPlan,
+    ) -> Self {
+        Self {
+            workers: Vec::new(),
+            environment,
+            arguments,
+            folder: folder.to_owned(),
+            faults: Arc::clone(faults),
+            is_static: plan.protocol == Protocol::StaticMembership,
+            started: 0,
+            random: u64::from(std::process::id()) | 1,
+        }
+    }
+
+    /// Starts `count` workers more and waits until each is in the group.
+    ///
+    /// # Errors
+    ///
+    /// If one can't be started, ends by itself, or is not ready within a minute.
+    pub fn start(&mut self, count: usize) -> Result<(), ClusterError> {
+        for _ in 0..count {
+            self.launch(&[])?;
+        }
+        self.workers.iter().rev().take(count).try_for_each(WorkerProcess::wait_until_joined)
+    }
+
+    /// Starts one worker more, with more settings (environment variables), and does not wait.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be started.
+    pub fn launch(&mut self, settings: &[(&str, &str)]) -> Result<&WorkerProcess, ClusterError> {
+        self.started += 1;
+        let name = format!("worker-{}", self.started);
+        self.launch_as(&name, settings)
+    }
+
+    /// As [`launch`](Self::launch), under a name; a static member's name is its instance id.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be started.
+    pub fn launch_as(
+        &mut self,
+        name: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<&WorkerProcess, ClusterError> {
+        let io = || ClusterError::io(format!("starting {name}"));
+        let number = self.random();
+        let log = self.folder.join(format!("{name}-{number:x}.log"));
+        let program = std::env::current_exe().map_err(io())?;
+        let mut command = Command::new(program);
+        command
+            .arg(worker::ROLE)
+            .args(&self.arguments)
+            .args(["--name", name])
+            .arg("--ledger")
+            .arg(self.folder.join("ledger"))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .env("PELTON__CLIENT_ID", name)
+            .envs(settings.iter().map(|(name, value)| (format!("PELTON__{name}"), value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).map_err(io())?);
+        if self.is_static {
+            command.env("PELTON__GROUP_INSTANCE_ID", name);
+        }
+        let child = command.spawn().map_err(io())?;
+        self.workers.push(WorkerProcess { name: name.to_owned(), child, log, frozen: false });
+        self.workers.last().ok_or_else(|| ClusterError::refused(name, "was not started"))
+    }
+
+    /// How many run.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Is there none?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// Its workers.
+    #[must_use]
+    pub fn workers(&self) -> &[WorkerProcess] {
+        &self.workers
+    }
+
+    /// Asks a worker to end (SIGTERM) and waits for it. Its exit status is not judged.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end.
+    pub fn terminate(&mut self, at: usize) -> Result<(String, ExitStatus), ClusterError> {
+        let mut worker = self.take(at)?;
+        self.tell(FaultKind::Terminate, &worker)?;
+        worker.signal(Signal::SIGTERM)?;
+        let status = worker.wait(END)?;
+        Ok((worker.name.clone(), status))
+    }
+
+    /// Asks a random worker to end (SIGTERM), waits, and insists on a clean exit.
+    ///
+    /// # Errors
+    ///
+    /// If it does not end, or not with exit code 0.
+    pub fn terminate_any(&mut self) -> Result<String, ClusterError> {
+        let at = self.pick();
+        let log = self.workers.get(at).map(|worker| worker.log.clone()).unwrap_or_default();
+        let (name, status) = self.terminate(at)?;
+        clean(&name, status, &log)?;
+        Ok(name)
+    }
+
+    /// Asks all to end at once, and insists on clean exits.
+    ///
+    /// # Errors
+    ///
+    /// If one does not end, or not with exit code 0.
+    pub fn terminate_all(&mut self) -> Result<(), ClusterError> {
+        for worker in &self.workers {
+            self.tell(FaultKind::Terminate, worker)?;
+            worker.signal(Signal::SIGTERM)?;
+        }
+        for worker in &mut self.workers.drain(..) {
+            let mut worker = worker;
+            let status = worker.wait(END)?;
+            clean(&worker.name, status, &worker.log)?;
+        }
+        Ok(())
+    }
+
+    /// Kills a random worker (SIGKILL); its name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn kill_any(&mut self) -> Result<String, ClusterError> {
+        let at = self.pick();
+        let mut worker = self.take(at)?;
+        self.tell(FaultKind::Kill, &worker)?;
+        worker.signal(Signal::SIGKILL)?;
+        worker.wait(END)?;
+        Ok(worker.name.clone())
+    }
+
+    /// Freezes a random worker (SIGSTOP); its place.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn freeze_any(&mut self) -> Result<usize, ClusterError> {
+        let at = self.pick();
+        let worker = self.workers.get(at).ok_or_else(none)?;
+        self.tell(FaultKind::Stop, worker)?;
+        worker.signal(Signal::SIGSTOP)?;
+        self.workers[at].frozen = true;
+        Ok(at)
+    }
+
+    /// Lets a frozen worker go on (SIGCONT).
+    ///
+    /// # Errors
+    ///
+    /// If there is none at that place.
+    pub fn thaw(&mut self, at: usize) -> Result<(), ClusterError> {
+        let worker = self.workers.get(at).ok_or_else(none)?;
+        self.tell(FaultKind::Continue, worker)?;
+        worker.signal(Signal::SIGCONT)?;
+        self.workers[at].frozen = false;
+        Ok(())
+    }
+
+    /// Insists that every worker still runs.
+    ///
+    /// # Errors
+    ///
+    /// If one has ended by itself, with the end of its log.
+    pub fn check_alive(&mut self) -> Result<(), ClusterError> {
+        self.workers.iter_mut().try_for_each(WorkerProcess::check_alive)
+    }
+
+    /// A number, from xorshift64.
+    pub fn random(&mut self) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random
+    }
+
+    fn pick(&mut self) -> usize {
+        let count = u64::try_from(self.workers.len().max(1)).unwrap_or(1);
+        usize::try_from(self.random() % count).unwrap_or(0)
+    }
+
+    fn take(&mut self, at: usize) -> Result<WorkerProcess, ClusterError> {
+        if at < self.workers.len() { Ok(self.workers.remove(at)) } else { Err(none()) }
+    }
+
+    fn tell(&self, kind: FaultKind, worker: &WorkerProcess) -> Result<(), ClusterError> {
+        self.faults
+            .fault(kind, &worker.name, worker.child.id())
+            .map_err(ClusterError::io("the fault log"))
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        for worker in &mut self.workers {
+            let _gone = worker.child.kill().is_err();
+            let _gone = worker.child.wait().is_err();
+        }
+    }
+}
+
+impl WorkerProcess {
+    /// Its name in the ledger; its client id.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it is in its group, with or without partitions.
+    ///
+    /// # Errors
+    ///
+    /// If it is not within a minute.
+    pub fn wait_until_joined(&self) -> Result<(), ClusterError> {
+        let text = "joined the group";
+        patiently(&format!("{} in its group", self.name), JOIN, || {
+            let log = self.log();
+            if log.contains(text) { Ok(()) } else { Err(tail(&log)) }
+        })
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError::Late`] if it does not come.
+    pub fn wait(&mut self, within: Duration) -> Result<ExitStatus, ClusterError> {
+        let child = &mut self.child;
+        let ended = patiently(&format!("the end of {}", self.name), within, || {
+            child.try_wait().map_err(|e| e.to_string())?.ok_or_else(|| "it runs".to_owned())
+        });
+        ended.map_err(|error| ClusterError::refused(error.to_string(), tail(&self.log())))
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses.
+    pub fn signal(&self, signal: Signal) -> Result<(), ClusterError> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX));
+        kill(pid, signal).map_err(|error| ClusterError::refused(format!("{signal}"), error))
+    }
+
+    fn check_alive(&mut self) -> Result<(), ClusterError> {
+        match self.child.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => {
+                let what = format!("{} ended by itself ({status})", self.name);
+                Err(ClusterError::refused(what, tail(&self.log())))
+            }
+            Err(error) => Err(ClusterError::refused(&self.name, error)),
+        }
+    }
+}
+
+fn clean(name: &str, status: ExitStatus, log: &Path) -> Result<(), ClusterError> {
+    if status.success() {
+        return Ok(());
+    }
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    Err(ClusterError::refused(format!("{name} ended with {status}"), tail(&log)))
+}
+
+fn none() -> ClusterError {
+    ClusterError::refused("doing something to a worker", "there is none")
+}
+
+/// The last lines of a log.
+fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(15)..].join("\n")
+}

@@ -1,0 +1,118 @@
+//! Fills a run's input at a rate, in the background: logins of users, numbered by a header.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::waiting::Deadline;
+use crate::{ClusterError, NewRecord, cluster::client};
+
+/// What is sent, and how fast.
+///
+/// ```
+/// use pelton_tests::LoadPlan;
+/// assert_eq!(LoadPlan::at_rate(2_000).users, 97);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct LoadPlan {
+    /// Records per second.
+    pub rate: u64,
+    /// Different keys. Default 97.
+    pub users: u64,
+}
+
+impl LoadPlan {
+    /// So many records a second.
+    #[must_use]
+    pub fn at_rate(rate: u64) -> Self {
+        Self { rate, users: 97 }
+    }
+}
+
+/// A load under way. Dropping it ends it.
+#[derive(Debug)]
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    thread: Option<JoinHandle<Result<(), ClusterError>>>,
+}
+
+/// Records go out in bundles, so often.
+const BUNDLE: Duration = Duration::from_millis(10);
+
+impl Load {
+    pub(crate) fn start(
+        bootstrap: &str,
+        topic: &str,
+        plan: LoadPlan,
+    ) -> Result<Self, ClusterError> {
+        let producer = client::Sender::new(bootstrap, topic)?;
+        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&sent));
+        let body = move || run(&producer, plan, &stopped, &counted);
+        let thread = std::thread::Builder::new()
+            .name("load".to_owned())
+            .spawn(body)
+            .map_err(ClusterError::io("the load's thread"))?;
+        Ok(Self { stop, sent, thread: Some(thread) })
+    }
+
+    /// Records sent so far.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Ends it and waits until everything sent is stored; how many records that were.
+    ///
+    /// # Errors
+    ///
+    /// If a record was not stored.
+    pub fn stop(mut self) -> Result<u64, ClusterError> {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            ended.map_err(|_| ClusterError::refused("the load", "its thread panicked"))??;
+        }
+        Ok(self.sent())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn run(
+    producer: &client::Sender,
+    plan: LoadPlan,
+    stop: &AtomicBool,
+    sent: &AtomicU64,
+) -> Result<(), ClusterError> {
+    const ERA: Duration = Duration::from_secs(3600);
+    let begun = Deadline::after(ERA);
+    while !stop.load(Ordering::Relaxed) {
+        let elapsed = ERA.saturating_sub(begun.left()).as_millis();
+        let due = u64::try_from(elapsed).unwrap_or(u64::MAX) * plan.rate / 1_000;
+        for seq in sent.load(Ordering::Relaxed)..due {
+            producer.send(&login(seq, plan.users))?;
+            sent.store(seq + 1, Ordering::Relaxed);
+        }
+        producer.serve();
+        std::thread::sleep(BUNDLE); // the rate's own pace
+    }
+    producer.finish(sent.load(Ordering::Relaxed))
+}
+
+/// The login numbered `seq`: users are skewed, one in five fails.
+pub(crate) fn login(seq: u64, users: u64) -> NewRecord {
+    let hash = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+    let user = format!("user-{}", (hash % users.max(1)) * (hash >> 8 & 7) / 7);
+    let status = if hash.is_multiple_of(5) { "failure" } else { "success" };
+    let value = format!(
+        r#"{{"user":"{user}","status":"{status}","ip":"192.0.2.1","at":"2026-01-01T00:00:00Z"}}"#
+    );
+    NewRecord::new(user, value).header("seq", seq.to_string())
+}

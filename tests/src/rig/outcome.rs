@@ -1,0 +1,160 @@
+//! What became of a run? The ledger's verdict, the outputs', the changelog's, and the times.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use pelton::TopicPartition;
+use pelton_testkit::ledger::{
+    Check, Ledger, Quantiles, Timeline, TotalsCheck, TotalsVerdict, Truth, Verdict,
+};
+use serde::Deserialize;
+
+use crate::rig::Names;
+use crate::{Cluster, ClusterError, StoredRecord};
+
+/// A run, judged by a reader that has nothing to do with its workers.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What the ledger says.
+    pub ledger: Verdict,
+    /// The last total of every user in the output.
+    pub output: TotalsVerdict,
+    /// The last total of every user in the changelog.
+    pub changelog: TotalsVerdict,
+    /// Revoked → released, in a process.
+    pub drains: Option<Quantiles>,
+    /// A partition's silence between two owners, graceful ones.
+    pub pauses: Option<Quantiles>,
+    /// The silence of partitions that stay.
+    pub kept: Option<Quantiles>,
+    /// The same where nothing happens.
+    pub calm: Option<Quantiles>,
+}
+
+/// A partition that has records and handles none for so long is stuck: longer than a session, a
+/// broker's failure and a rebalance after it together.
+const STUCK: Duration = Duration::from_secs(40);
+
+#[derive(Deserialize)]
+struct Total {
+    user: String,
+    total: u64,
+}
+
+#[derive(Deserialize)]
+struct Login {
+    user: String,
+    status: String,
+}
+
+impl Outcome {
+    pub(crate) fn of<C: Cluster + ?Sized>(
+        cluster: &C,
+        names: &Names,
+        ledger: &Path,
+    ) -> Result<Self, ClusterError> {
+        let input = cluster.read_topic(&names.input)?;
+        let truth = truth(cluster, names, &input)?;
+        let refused = |error: &dyn fmt::Display| ClusterError::refused("the ledger", error);
+        let ledger = Ledger::read(ledger).map_err(|error| refused(&error))?;
+        let verdict = Check::new().stuck_after(STUCK).hold(&ledger, &truth);
+        let totals = TotalsCheck::new(successes(&input)).allowing(verdict.repeats_by_key());
+        let output = totals.hold(emitted(&cluster.read_topic(&names.output)?)?);
+        let changelog = totals.hold(stored(&cluster.read_topic(&names.changelog())?)?);
+        let timeline = Timeline::of(&ledger);
+        let gaps = timeline.kept_gaps();
+        let graceful = timeline.hand_overs().into_iter().filter(|hand_over| hand_over.graceful);
+        Ok(Self {
+            output,
+            changelog,
+            drains: Quantiles::of(timeline.drains().iter().map(|drain| drain.length)),
+            pauses: Quantiles::of(graceful.map(|hand_over| hand_over.pause)),
+            kept: Quantiles::of(gaps.events.iter().copied()),
+            calm: Quantiles::of(gaps.calm.iter().copied()),
+            ledger: verdict,
+        })
+    }
+
+    /// Nothing lost, nothing out of order, every repeat explained, every last value right.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.ledger.is_clean() && self.output.is_clean() && self.changelog.is_clean()
+    }
+
+    /// Clean, and no record was handled twice.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.is_clean() && self.ledger.repeats.is_empty()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.ledger)?;
+        writeln!(f, "output: {}", self.output)?;
+        writeln!(f, "changelog: {}", self.changelog)?;
+        let times = [
+            ("revoked to released", &self.drains),
+            ("hand-over pause", &self.pauses),
+            ("kept partitions' gap", &self.kept),
+            ("calm gap", &self.calm),
+        ];
+        for (name, quantiles) in times {
+            if let Some(quantiles) = quantiles {
+                writeln!(f, "{name}: {quantiles}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn truth<C: Cluster + ?Sized>(
+    cluster: &C,
+    names: &Names,
+    input: &[StoredRecord],
+) -> Result<Truth, ClusterError> {
+    let mut truth = Truth::new();
+    for record in input {
+        let partition = TopicPartition::new(names.input.as_str(), record.partition);
+        truth.record(&partition, record.offset, record.key.as_deref(), record.timestamp);
+    }
+    let ends = cluster.ends(&names.input)?;
+    for committed in cluster.committed(&names.group, &names.input)? {
+        let partition = TopicPartition::new(names.input.as_str(), committed.partition);
+        let end = usize::try_from(committed.partition).ok().and_then(|at| ends.get(at).copied());
+        truth.at_rest(&partition, committed.offset, end.unwrap_or(0));
+    }
+    Ok(truth)
+}
+
+/// An independent count of the input: successes per user.
+fn successes(input: &[StoredRecord]) -> BTreeMap<Vec<u8>, u64> {
+    let mut counts = BTreeMap::new();
+    let logins = input.iter().filter_map(|r| r.value.as_deref());
+    for login in logins.filter_map(|value| serde_json::from_slice::<Login>(value).ok()) {
+        if login.status == "success" {
+            *counts.entry(login.user.into_bytes()).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
+fn emitted(records: &[StoredRecord]) -> Result<Vec<(Vec<u8>, u64)>, ClusterError> {
+    let read = |record: &StoredRecord| {
+        let total: Total = serde_json::from_slice(record.value.as_deref().unwrap_or_default())?;
+        Ok((total.user.into_bytes(), total.total))
+    };
+    let all: Result<_, serde_json::Error> = records.iter().map(read).collect();
+    all.map_err(|error| ClusterError::refused("a total in the output", error))
+}
+
+fn stored(records: &[StoredRecord]) -> Result<Vec<(Vec<u8>, u64)>, ClusterError> {
+    let read = |record: &StoredRecord| {
+        let total = serde_json::from_slice(record.value.as_deref().unwrap_or_default())?;
+        Ok((record.key.clone().unwrap_or_default(), total))
+    };
+    let all: Result<_, serde_json::Error> = records.iter().map(read).collect();
+    all.map_err(|error| ClusterError::refused("a total in the changelog", error))
+}

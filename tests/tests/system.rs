@@ -1,0 +1,45 @@
+//! Do whole workers keep their promises? Real processes on real Apache Kafka, judged by the
+//! ledger: the short forms of the suites.
+
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed};
+use pelton_tests::{KafkaCluster, Protocol, suites, trials, worker};
+
+/// Membership changes per protocol.
+const CHANGES: u32 = 5;
+
+/// On a machine that also builds and tests other things, a kept partition's gap stays below it.
+const KEPT_GAP: Duration = Duration::from_millis(300);
+
+fn main() -> std::process::ExitCode {
+    worker::run_if_asked();
+    let mut arguments = Arguments::from_args();
+    // Two cores: a run at a time, or the times say nothing.
+    arguments.test_threads = Some(1);
+    let mut trials = Vec::new();
+    for protocol in Protocol::ALL {
+        let name = format!("joins_and_leaves_lose_and_repeat_nothing::{protocol}");
+        trials.push(trials::on_kafka(&name, move || joins_and_leaves(protocol)));
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn joins_and_leaves(protocol: Protocol) -> Result<(), Failed> {
+    let kafka = KafkaCluster::shared(1)?;
+    let outcome = suites::membership::run(kafka, protocol, CHANGES, Duration::from_millis(500))?;
+    say(&format!("{protocol}:\n{outcome}"));
+    if !outcome.is_exact() {
+        return Err(format!("{protocol}:\n{outcome}").into());
+    }
+    if let Some(kept) = outcome.kept.filter(|kept| protocol.is_incremental() && kept.p90 > KEPT_GAP)
+    {
+        return Err(format!("{protocol}: kept partitions stood still: {kept}").into());
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the figures of a run are worth reading when it passes")]
+fn say(text: &str) {
+    println!("{text}");
+}
