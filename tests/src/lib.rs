@@ -7,9 +7,11 @@
 //! - [`hand`]: a cluster that outlives the command that started it, behind `cargo kafka`.
 //! - [`Rig`]: a whole run: topics, a load, worker processes, and a verdict; [`suites`] are the
 //!   runs that prove the promises, in short and long forms.
+//! - [`demo`]: what `cargo demo` shows.
 //! - [`trials`]: tests that need Kafka and are reported as ignored, with the reason, without it.
 
 mod cluster;
+pub mod demo;
 pub mod hand;
 mod kafka;
 mod rig;
