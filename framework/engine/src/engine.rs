@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::action::{Action, Closing, CommitItem, SilentAction};
-use crate::assignment::{Active, Assignment, Drain, PartitionState, Phase};
+use crate::assignment::{Active, Assignment, Drain, Fetching, PartitionState, Phase};
 use crate::budget::Volume;
 use crate::commit::{CommitStatus, Progress};
 use crate::event::{Event, RunInfo};
@@ -257,7 +257,7 @@ impl Engine {
                 continue;
             };
             let (partition, epoch) = (*partition, assignment.epoch);
-            if assignment.active().is_some_and(|active| active.fetching_from.is_some()) {
+            if assignment.active().is_some_and(|active| active.fetch.is_some()) {
                 out.push(Action::StopFetch { partition });
             }
             if let Some(active) =
@@ -287,26 +287,19 @@ impl Engine {
         committed: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
-        let bug = self.limits.bug;
         let Some(assignment) = self.current(partition, epoch) else {
             return;
         };
         if !matches!(assignment.phase, Phase::Restoring { .. }) {
             return;
         }
-        let position = if Bug::StartBehindCommit.is(bug) && committed.is_some() {
-            Offset((position.0 - 20).max(0))
-        } else {
-            position
-        };
         assignment.phase = Phase::Running(Active {
             expected: position,
-            fetching_from: Some(position),
+            fetch: Some(Fetching::from(position)),
             buffered: Volume::default(),
             progress: Progress::starting_at(position, committed),
             heard: now,
             asked: now,
-            fetch_again_at: None,
             fetched_anew_for: None,
             end: None,
         });
@@ -320,7 +313,7 @@ impl Engine {
         let Phase::Running(active) = &assignment.phase else {
             return;
         };
-        if active.fetching_from.is_some() {
+        if active.fetch.is_some() {
             out.push(Action::StopFetch { partition });
         }
         out.push(Action::Close { partition, epoch, closing: Closing::Reset });
@@ -342,12 +335,14 @@ impl Engine {
             return;
         };
         let expected = active.expected;
-        if active.fetching_from.is_some_and(|from| run.first < from) {
+        if active.fetch.is_some_and(|fetch| run.first < fetch.from) {
             out.push(Action::Backwards { partition, offset: run.first, expected });
             return;
         }
         active.heard = now;
-        active.fetch_again_at = None;
+        if let Some(fetch) = &mut active.fetch {
+            fetch.again_at = None;
+        }
         out.push(Action::Deliver { partition, skip_below: expected });
         // What was delivered before is dropped by the runtime, which reports it as freed.
         let volume = Volume { records: run.records, bytes: run.bytes };
@@ -356,7 +351,7 @@ impl Engine {
         active.expected = expected.max(run.last.next());
         active.end = active.end.max(Some(active.expected));
         let full = active.buffered.fills(share) || held.fills(budget);
-        if full && active.fetching_from.take().is_some() {
+        if full && active.fetch.take().is_some() {
             out.push(Action::StopFetch { partition });
         }
     }
@@ -371,14 +366,13 @@ impl Engine {
                 continue;
             };
             let room = active.buffered.leaves_half_of(share) && !held.fills(budget);
-            if active.fetching_from.is_some() {
+            if active.fetch.is_some() {
                 if active.buffered.fills(share) {
-                    active.fetching_from = None;
+                    active.fetch = None;
                     out.push(Action::StopFetch { partition });
                 }
             } else if (room || active.buffered.is_empty()) && !Bug::NeverResume.is(bug) {
-                active.fetching_from = Some(active.expected);
-                active.fetch_again_at = None;
+                active.fetch = Some(Fetching::from(active.expected));
                 active.heard = now;
                 out.push(Action::StartFetch { partition, from: active.expected });
             }
@@ -396,9 +390,9 @@ impl Engine {
         let retry = self.limits.fetch_retry;
         if let Some(Assignment { phase: Phase::Running(active), .. }) =
             self.assignments.get_mut(&partition)
-            && active.fetching_from.is_some()
+            && let Some(fetch) = &mut active.fetch
         {
-            active.fetch_again_at.get_or_insert(now + retry);
+            fetch.again_at.get_or_insert(now + retry);
         }
     }
 
@@ -638,16 +632,18 @@ impl Engine {
         for (partition, assignment) in &mut self.assignments {
             let partition = *partition;
             match &mut assignment.phase {
-                Phase::Running(active) if active.fetching_from.is_some() => {
-                    let broken = active.fetch_again_at.is_some_and(|at| now >= at);
+                Phase::Running(active) => {
+                    let Some(fetch) = active.fetch else {
+                        continue;
+                    };
+                    let broken = fetch.again_at.is_some_and(|at| now >= at);
                     let quiet = now.since(active.heard) >= limits.silent_after;
                     // A transaction's marker at the end leaves a lag that no fetch can close.
                     let lagging = active.end.is_some_and(|end| end > active.expected)
                         && active.end != active.fetched_anew_for;
                     if broken || (quiet && lagging) {
                         active.heard = now;
-                        active.fetch_again_at = None;
-                        active.fetching_from = Some(active.expected);
+                        active.fetch = Some(Fetching::from(active.expected));
                         out.push(Action::StopFetch { partition });
                         out.push(Action::StartFetch { partition, from: active.expected });
                     }
@@ -665,7 +661,7 @@ impl Engine {
                     out.push(Action::Silent { partition, what: SilentAction::StillRestoring });
                 }
                 Phase::Lost { since } if now.since(*since) >= limits.rejoin_after => rejoin = true,
-                Phase::Running(_) | Phase::Restoring { .. } | Phase::Lost { .. } => {}
+                Phase::Restoring { .. } | Phase::Lost { .. } => {}
                 Phase::Draining { .. } | Phase::Released => {}
             }
         }
@@ -680,7 +676,10 @@ impl Engine {
         let mut wake = (!self.assignments.is_empty()).then_some(self.next_commit);
         for assignment in self.assignments.values() {
             let due = match &assignment.phase {
-                Phase::Running(active) => earlier(self.retry_at(active), active.fetch_again_at),
+                Phase::Running(active) => {
+                    let again_at = active.fetch.and_then(|fetch| fetch.again_at);
+                    earlier(self.retry_at(active), again_at)
+                }
                 Phase::Draining { active, drain } => {
                     let over = drain.cancelled || drain.drained;
                     let deadline = if over { drain.release_at } else { drain.cancel_at };

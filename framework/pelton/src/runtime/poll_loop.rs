@@ -236,7 +236,10 @@ impl PollLoop {
     /// Ends the clients. Returns why the worker ended, if not by request.
     pub(crate) fn finish(self) -> Result<(), WorkerError> {
         let graceful = self.member.has_left();
-        for task in self.tasks.into_values() {
+        for (id, task) in &self.tasks {
+            if let Some(partition) = self.names.name(*id) {
+                self.shared.observe(&Observation::Lost { partition, epoch: task.epoch.0 });
+            }
             task.lease.alive.store(false, Ordering::Release);
             task.cancel.send_replace(true);
             // Dropping the task's commands ends it, as a loss.
@@ -277,7 +280,7 @@ impl PollLoop {
                 tracing::info!(partitions = %list(&partitions), "revoked");
                 self.metrics.revoked.increment(1);
                 let ids = self.names.ids(&partitions);
-                for id in &ids {
+                for id in ids.iter().filter(|id| self.tasks.contains_key(id)) {
                     self.observe(*id, |partition, epoch| Observation::Revoked { partition, epoch });
                 }
                 self.tell(now, Event::Revoked { partitions: ids });
@@ -488,6 +491,7 @@ impl PollLoop {
             let problem = format!("the group has given {name}, which no declared input matches");
             return self.fail(now, WorkerError::Declaration(problem));
         };
+        self.next_status = now; // who owns what is shown at once
         self.shared.observe(&Observation::Assigned { partition: &name, epoch: epoch.0 });
         let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
         let lease = Arc::new(Lease::new());
@@ -588,6 +592,7 @@ impl PollLoop {
     }
 
     fn close(&mut self, now: Time, partition: PartitionId, epoch: Epoch, closing: Closing) {
+        self.next_status = now; // who owns what is shown at once
         let Some(task) = self.tasks.remove(&partition) else {
             return;
         };
@@ -633,19 +638,17 @@ impl PollLoop {
             let metadata = envelope.encode();
             entries.push(CommitEntry { partition: partition.clone(), offset, metadata });
         }
-        self.commit = Some(SentCommit { id, items, at: now });
         if let Err(error) = self.member.commit(id, &entries) {
             tracing::warn!(%error, "the commit could not be sent; it will be tried again");
-            let statuses: Vec<_> =
-                entries.into_iter().map(|entry| (entry.partition, CommitStatus::Retry)).collect();
+            let refused = |item: &CommitItem| (item.partition, CommitStatus::Retry);
+            let statuses: Vec<_> = items.iter().map(refused).collect();
+            self.observe_answers(&SentCommit { id, items, at: now }, &statuses);
             // Answered later, as every commit is: an answer within its own sending would
             // send it again at once.
-            self.events.send(TaskEvent::Engine(Event::CommitAnswered {
-                id,
-                statuses: statuses.iter().map(|(name, s)| (self.names.id(name), *s)).collect(),
-            }));
-            self.commit = None;
+            self.events.send(TaskEvent::Engine(Event::CommitAnswered { id, statuses }));
+            return;
         }
+        self.commit = Some(SentCommit { id, items, at: now });
     }
 
     // --- the end --------------------------------------------------------------------------
