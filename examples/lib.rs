@@ -1,1 +1,13 @@
-//! Under construction.
+//! One small program per question a newcomer asks.
+//!
+//! | question | program |
+//! |---|---|
+//! | What is the smallest worker? | `hello_worker` |
+//! | How does one worker read several topics? | `several_topics` |
+//! | How does a handler remember? | `stateful_count` |
+//! | How do I test a handler without Kafka? | `test_a_handler` |
+//! | How does a worker live inside my service? | `embed_in_a_service` |
+//!
+//! Each starts with the command that runs it and says what you will see. All but
+//! `test_a_handler` want a Kafka with logins in it: `cargo kafka up` starts one and prints its
+//! address, `load-generator` makes the topics' content.
