@@ -7,14 +7,14 @@
 //! You will see a line every two seconds with the logins seen so far, from a task of the service
 //! that shares a counter with the handlers. Ctrl-C ends both in good order, and so do 10,000
 //! logins. ADDRESS is your Kafka's, or what `cargo kafka up` prints; the topic `user_logins` must
-//! exist.
+//! exist (`lib.rs` says how to make and fill it).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pelton::config::{AutoOffsetReset, Settings};
-use pelton::{Context, Handler, HandlerError, Record, Worker, WorkerError};
+use pelton::{Context, Exit, Handler, HandlerError, Record, Worker, WorkerError};
 
 /// After so many logins the service has seen enough.
 const ENOUGH: u64 = 10_000;
@@ -33,8 +33,12 @@ impl Handler for Count {
 }
 
 #[tokio::main]
-async fn main() -> Result<(), WorkerError> {
+async fn main() -> Exit {
     tracing_subscriber::fmt().init();
+    Exit::from(serve().await) // says on stderr what went wrong, and chooses the exit code
+}
+
+async fn serve() -> Result<(), WorkerError> {
     let seen = Arc::new(AtomicU64::new(0));
 
     let mut settings = Settings::default();

@@ -5,7 +5,8 @@
 //! You will see one line per login with its partition and offset, and after Ctrl-C a graceful
 //! end. Start it twice (the second time with `--set admin.listen=127.0.0.1:0`, because the first
 //! holds the port for health and metrics), and the two share the partitions. ADDRESS is your
-//! Kafka's, or what `cargo kafka up` prints; the topic `user_logins` must exist.
+//! Kafka's, or what `cargo kafka up` prints; the topic `user_logins` must exist (`lib.rs` says
+//! how to make and fill it).
 
 use pelton::{Context, Exit, Handler, HandlerError, Record, Worker};
 

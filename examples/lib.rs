@@ -9,5 +9,12 @@
 //! | How does a worker live inside my service? | `embed_in_a_service` |
 //!
 //! Each starts with the command that runs it and says what you will see. All but
-//! `test_a_handler` want a Kafka with logins in it: `cargo kafka up` starts one and prints its
-//! address, `load-generator` makes the topics' content.
+//! `test_a_handler` want a Kafka with logins in it:
+//!
+//! ```sh
+//! cargo kafka up          # starts one and prints its ADDRESS
+//! cargo kafka tool topics --create --topic user_logins --partitions 3
+//! cargo run -p load-generator -- --bootstrap-servers ADDRESS --generate 1000
+//! ```
+//!
+//! Other topics that an example wants are made as `user_logins` is.

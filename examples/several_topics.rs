@@ -5,7 +5,7 @@
 //! You will see a line per failed login, a line per round total, and a line per record of any
 //! topic whose name begins with `audit-`, also of those created while it runs (they are found
 //! within `partition_discovery_interval`). ADDRESS is your Kafka's, or what `cargo kafka up`
-//! prints; the topics `user_logins` and `login_totals` must exist.
+//! prints; the topics `user_logins` and `login_totals` must exist (`lib.rs` says how to make them).
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 //! it or start more copies: each partition's counts follow it to its next owner, through the
 //! changelog topic `stateful-count-user_logins-failures-changelog` that the worker makes.
 //! ADDRESS is your Kafka's, or what `cargo kafka up` prints; the topics `user_logins` and
-//! `login_alerts` must exist.
+//! `login_alerts` must exist (`lib.rs` says how to make and fill them).
 
 use pelton::{Context, Exit, Handler, HandlerError, Output, Record, Store, Worker};
 use serde::{Deserialize, Serialize};
