@@ -1,6 +1,7 @@
 //! How does a user put a worker together? Declare, configure, run.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use regex::Regex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::admin::AdminServer;
+use crate::admin::{AdminError, AdminServer};
 use crate::config::{AutoOffsetReset, Flags, GroupProtocol, Settings};
 use crate::error::{Exit, HandlerError, WorkerError};
 use crate::handler::{Handler, SlotId};
@@ -80,7 +81,14 @@ impl Worker {
         let status: Arc<dyn crate::admin::Status> = Arc::clone(&self.status) as _;
         let (admin_stop, admin_stopped) = tokio::sync::oneshot::channel::<()>();
         let serving = if admin.enabled {
-            let server = AdminServer::bind(admin.listen, status, recorder)?;
+            let bind = |address| AdminServer::bind(address, Arc::clone(&status), recorder.clone());
+            let server = match bind(admin.listen) {
+                Err(AdminError::InUse { listen }) if !self.settings.is_given("admin.listen") => {
+                    tracing::warn!(%listen, "the admin endpoint's default port is taken; it takes another, set admin.listen to choose");
+                    bind(SocketAddr::new(listen.ip(), 0))?
+                }
+                bound => bound?,
+            };
             tracing::info!(address = %server.local_addr(), "admin endpoint");
             Some(tokio::spawn(server.serve(async move {
                 // Ends when the sender is dropped, too.
@@ -305,7 +313,7 @@ impl WorkerBuilder {
                 self.settings = Some(settings.clone());
                 match telemetry::init_logging(&settings.log) {
                     Ok(()) => self.run_with_signals().await,
-                    Err(error) => Err(WorkerError::System(error.to_string())),
+                    Err(error) => Err(error.into()),
                 }
             }
             Err(error) => Err(error.into()),
