@@ -11,8 +11,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use login_counter::{LoginCounterSettings, app};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pelton::Exit;
 use pelton::config::{Flags, load};
+use pelton::{Bug, Exit};
 use pelton_tests::wait_for;
 
 fn main() -> ExitCode {
@@ -22,16 +22,21 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Two cores: four workers at a time are enough.
     arguments.test_threads = Some(1);
-    let tests: [(&str, fn() -> Result<(), Failed>); 5] = [
+    let tests: [(&str, fn() -> Result<(), Failed>); 7] = [
         ("a_stopped_worker_costs_nothing", a_stopped_worker_costs_nothing),
         ("a_killed_worker_loses_nothing", a_killed_worker_loses_nothing),
         ("an_sshd_log_can_be_replayed", an_sshd_log_can_be_replayed),
+        ("workers_that_lose_are_found_out", workers_that_lose_are_found_out),
+        ("workers_that_repeat_are_found_out", workers_that_repeat_are_found_out),
         ("an_input_without_room_is_refused", an_input_without_room_is_refused),
         ("an_interrupted_demo_leaves_no_process", an_interrupted_demo_leaves_no_process),
     ];
     let trials = tests.map(|(name, test)| Trial::test(name, test));
     libtest_mimic::run(&arguments, trials.into()).exit_code()
 }
+
+/// Names the bug that the workers have, if any.
+const BUG: &str = "DEMO_TEST_BUG";
 
 /// The main of `login-counter`.
 #[tokio::main]
@@ -40,6 +45,7 @@ async fn work() -> ! {
         Ok(loaded) => {
             let mut worker = app(&loaded.app);
             worker.settings(loaded.settings);
+            worker.plant(std::env::var(BUG).ok().and_then(|name| Bug::from_name(&name)));
             worker.run().await
         }
         Err(error) => Exit::from(Err(error.into())),
@@ -108,6 +114,26 @@ fn an_sshd_log_can_be_replayed() -> Result<(), Failed> {
     let arguments = ["--input", &log, "--format", "sshd", "--rate", "200", "--partitions", "2"];
     let text = shown(&demo(&arguments)?.output()?, true)?;
     expect(&text, &["✓ every user's total is true: 600 logins"])
+}
+
+/// Workers with a planted bug: the demo must not believe them.
+fn with_bug(bug: Bug) -> Result<String, Failed> {
+    let output = demo(&["--rate", "400", "--workers", "2"])?.env(BUG, bug.name()).output()?;
+    let text = shown(&output, false)?;
+    expect(&text, &["✗ not every total is true", "the workers' logs are in "])?;
+    Ok(text)
+}
+
+fn workers_that_lose_are_found_out() -> Result<(), Failed> {
+    let text = with_bug(Bug::SkipRecords)?;
+    expect(&text, &["records duplicated  0\n"])?;
+    if text.contains("records lost        0\n") { Err(text.into()) } else { Ok(()) }
+}
+
+fn workers_that_repeat_are_found_out() -> Result<(), Failed> {
+    let text = with_bug(Bug::NoCommitOnRevoke)?;
+    expect(&text, &["records lost        0\n"])?;
+    if text.contains("records duplicated  0\n") { Err(text.into()) } else { Ok(()) }
 }
 
 fn an_input_without_room_is_refused() -> Result<(), Failed> {
