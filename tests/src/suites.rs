@@ -1,4 +1,121 @@
 //! The runs that prove the promises: each suite has a short form for `cargo test` and a long one
 //! for `cargo chaos`.
+//!
+//! A suite's function carries out one run and returns what it showed; the tables here say how
+//! `cargo chaos` runs it, round by round.
 
 pub mod membership;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::rig::{Outcome, Protocol};
+use crate::{ClusterError, KafkaCluster};
+
+/// What one round of a suite showed.
+#[derive(Clone, Debug, Default)]
+pub struct Round {
+    /// Did it hold what the suite promises?
+    pub passed: bool,
+    /// Events and records; summed over rounds.
+    pub counts: BTreeMap<String, u64>,
+    /// Durations in milliseconds; pooled over rounds.
+    pub samples_ms: BTreeMap<String, Vec<f64>>,
+    /// Everything it said.
+    pub text: String,
+}
+
+impl Round {
+    /// A round that is judged by an outcome.
+    #[must_use]
+    pub fn of(outcome: &Outcome, passed: bool) -> Self {
+        let ledger = &outcome.ledger;
+        let repeats = u64::try_from(ledger.repeats.len()).unwrap_or(u64::MAX);
+        let violations =
+            pelton_testkit::ledger::Invariant::ALL.iter().map(|i| ledger.count(*i)).sum();
+        let wrong = outcome.output.too_low.len()
+            + outcome.output.too_high.len()
+            + outcome.changelog.too_low.len()
+            + outcome.changelog.too_high.len();
+        let counts = [
+            ("records", ledger.records),
+            ("lost", ledger.lost),
+            ("repeated", repeats),
+            ("unexplained repeats", ledger.unexplained_repeats()),
+            ("violations", violations),
+            ("wrong last values", u64::try_from(wrong).unwrap_or(u64::MAX)),
+        ];
+        let samples = [
+            ("kept gap", &outcome.kept_gaps.events),
+            ("calm gap", &outcome.kept_gaps.calm),
+            ("revoked to released", &outcome.drains),
+            ("hand-over pause", &outcome.pauses),
+        ];
+        let millis = |durations: &Vec<Duration>| {
+            durations.iter().map(|duration| duration.as_secs_f64() * 1_000.0).collect()
+        };
+        Self {
+            passed,
+            counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+            samples_ms: samples
+                .into_iter()
+                .map(|(name, samples)| (name.to_owned(), millis(samples)))
+                .collect(),
+            text: outcome.to_string(),
+        }
+    }
+
+    /// The same with one count more.
+    #[must_use]
+    pub fn counting(mut self, name: &str, count: u64) -> Self {
+        self.counts.insert(name.to_owned(), count);
+        self
+    }
+}
+
+/// A suite as `cargo chaos` runs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Suite {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it does and what it insists on.
+    pub about: &'static str,
+    /// Nodes of its cluster; 0 where its rounds start clusters of their own.
+    pub nodes: usize,
+    /// Rounds of the long form.
+    pub rounds: u32,
+    /// One round.
+    pub round: fn(&KafkaCluster) -> Result<Round, ClusterError>,
+}
+
+/// Every suite there is.
+pub const ALL: &[Suite] = &[
+    Suite {
+        name: "joins-range",
+        about: "graceful joins and leaves, 5 a round, drains of 0 to 2 s: nothing lost or repeated",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| membership::round(kafka, Protocol::Range),
+    },
+    Suite {
+        name: "joins-cooperative-sticky",
+        about: "the same; partitions that stay go on",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| membership::round(kafka, Protocol::CooperativeSticky),
+    },
+    Suite {
+        name: "joins-static-membership",
+        about: "the same; workers restart under their instance ids",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| membership::round(kafka, Protocol::StaticMembership),
+    },
+    Suite {
+        name: "joins-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| membership::round(kafka, Protocol::Kip848),
+    },
+];

@@ -384,7 +384,9 @@ impl TestDriver {
                 let Some(hosted) = self.workers.get_mut(number).and_then(Option::as_mut) else {
                     break;
                 };
+                let in_virtual_time = hosted.runtime.enter();
                 hosted.worker.shut_down();
+                drop(in_virtual_time);
                 self.settle();
                 if self.ended(number) {
                     break;

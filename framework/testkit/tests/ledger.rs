@@ -346,6 +346,20 @@ fn a4_an_owner_that_was_frozen_or_had_yet_to_hear_of_its_loss_is_a_zombie() {
 }
 
 #[test]
+fn a4_a_handler_that_never_yields_is_left_behind_by_a_drain_at_its_deadline() {
+    let text = two_owners("a revoked t-0 1\na released t-0 1", "a end t-0 1 1 1 done");
+    let hold = |limit_ms| {
+        let check = Check::new().drain_timeout(Duration::from_millis(limit_ms));
+        check.hold(&history(&text), &under_way(2))
+    };
+    let verdict = hold(1);
+    assert!(verdict.is_clean(), "{verdict}");
+    assert_eq!(verdict.zombie_windows.len(), 1);
+    assert_eq!(verdict.repeats_by_cause().get(&Some(Cause::CancelledDrain)), Some(&2));
+    assert_eq!(hold(2).count(Invariant::SingleOwner), 1, "it was released too early");
+}
+
+#[test]
 fn a4_a_process_that_was_killed_or_ended_owns_nothing() {
     clean(&two_owners("f fault kill a 1", ""), &under_way(2));
     let dead = hold(&two_owners("a stopping\na stopped", ""), &under_way(2));
@@ -641,7 +655,7 @@ proptest! {
         let end = offsets.last().map_or(0, |last| last + 1);
         let mut truth = Truth::new();
         for offset in &offsets {
-            truth.record(&partition(), *offset, Some(&[b'k', (*offset % 3) as u8]), None);
+            truth.record(&partition(), *offset, Some([b"x", b"y", b"z"][usize::try_from(*offset % 3).unwrap_or(0)]), None);
         }
         truth.at_rest(&partition(), Some(end), end);
         let (mut text, mut committed, mut late) = (String::new(), 0, Vec::<String>::new());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pelton::TopicPartition;
 use pelton_testkit::ledger::{
-    Check, Ledger, Quantiles, Timeline, TotalsCheck, TotalsVerdict, Truth, Verdict,
+    Check, KeptGaps, Ledger, Quantiles, Timeline, TotalsCheck, TotalsVerdict, Truth, Verdict,
 };
 use serde::Deserialize;
 
@@ -24,13 +24,11 @@ pub struct Outcome {
     /// The last total of every user in the changelog.
     pub changelog: TotalsVerdict,
     /// Revoked → released, in a process.
-    pub drains: Option<Quantiles>,
+    pub drains: Vec<Duration>,
     /// A partition's silence between two owners, graceful ones.
-    pub pauses: Option<Quantiles>,
+    pub pauses: Vec<Duration>,
     /// The silence of partitions that stay.
-    pub kept: Option<Quantiles>,
-    /// The same where nothing happens.
-    pub calm: Option<Quantiles>,
+    pub kept_gaps: KeptGaps,
 }
 
 /// A partition that has records and handles none for so long is stuck: longer than a session, a
@@ -64,15 +62,13 @@ impl Outcome {
         let output = totals.hold(emitted(&cluster.read_topic(&names.output)?)?);
         let changelog = totals.hold(stored(&cluster.read_topic(&names.changelog())?)?);
         let timeline = Timeline::of(&ledger);
-        let gaps = timeline.kept_gaps();
         let graceful = timeline.hand_overs().into_iter().filter(|hand_over| hand_over.graceful);
         Ok(Self {
             output,
             changelog,
-            drains: Quantiles::of(timeline.drains().iter().map(|drain| drain.length)),
-            pauses: Quantiles::of(graceful.map(|hand_over| hand_over.pause)),
-            kept: Quantiles::of(gaps.events.iter().copied()),
-            calm: Quantiles::of(gaps.calm.iter().copied()),
+            drains: timeline.drains().iter().map(|drain| drain.length).collect(),
+            pauses: graceful.map(|hand_over| hand_over.pause).collect(),
+            kept_gaps: timeline.kept_gaps(),
             ledger: verdict,
         })
     }
@@ -98,11 +94,11 @@ impl fmt::Display for Outcome {
         let times = [
             ("revoked to released", &self.drains),
             ("hand-over pause", &self.pauses),
-            ("kept partitions' gap", &self.kept),
-            ("calm gap", &self.calm),
+            ("kept partitions' gap", &self.kept_gaps.events),
+            ("calm gap", &self.kept_gaps.calm),
         ];
-        for (name, quantiles) in times {
-            if let Some(quantiles) = quantiles {
+        for (name, durations) in times {
+            if let Some(quantiles) = Quantiles::of(durations.iter().copied()) {
                 writeln!(f, "{name}: {quantiles}")?;
             }
         }

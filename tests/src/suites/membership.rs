@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::rig::{LoadPlan, Outcome, Protocol, Rig, RigPlan};
-use crate::{Cluster, ClusterError};
+use crate::suites::Round;
+use crate::{Cluster, ClusterError, KafkaCluster};
 
 /// After a change the group is left alone for so long: the gaps of kept partitions are looked for
 /// up to 1.2 s after an acknowledgement.
@@ -41,4 +42,11 @@ pub fn run<C: Cluster + ?Sized>(
     }
     load.stop()?;
     rig.finish(fleet)
+}
+
+/// A round of the long form: five changes, drains of up to two seconds.
+pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
+    let changes = 5;
+    let outcome = run(kafka, protocol, changes, Duration::from_secs(2))?;
+    Ok(Round::of(&outcome, outcome.is_exact()).counting("membership changes", changes.into()))
 }

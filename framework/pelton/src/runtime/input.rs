@@ -37,6 +37,16 @@ pub(crate) struct Input {
     pub(crate) slots: Arc<dyn SlotFactory>,
 }
 
+impl Input {
+    /// Its topic; none if it is a pattern.
+    pub(crate) fn topic(&self) -> Option<&str> {
+        match &self.subscription {
+            Subscription::Topic(topic) => Some(topic),
+            Subscription::Pattern(..) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Subscription {
     Topic(String),

@@ -22,6 +22,7 @@ use crate::error::WorkerError;
 use crate::ports::{CommitEntry, Fetch, FetchEvent, Member, MemberEvent};
 use crate::record::Run;
 use crate::runtime::desk::{Command, Lease};
+use crate::runtime::input::Input;
 use crate::runtime::partition_task::TaskParts;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent, Then};
 use crate::runtime::status::{StatusBoard, partition_status};
@@ -652,12 +653,17 @@ impl PollLoop {
     /// The group is left only if its coordinator answers: librdkafka 2.12.1 can crash in
     /// LeaveGroup where it is away.
     fn ask_coordinator(&self, then: Then) {
-        // Any topic will do: an answer is an answer.
-        let probe = vec![TopicPartition::new("pelton", 0)];
+        let seen = self.names.names.first().cloned();
+        let declared = self.shared.plan.inputs.iter().find_map(Input::topic);
+        let topic = || declared.map(|topic| TopicPartition::new(topic, 0));
+        let Some(probe) = seen.or_else(topic) else {
+            // A pattern that has matched nothing yet: there is nothing to ask about.
+            return self.events.send(TaskEvent::CoordinatorAnswers(then));
+        };
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         let deadline = shared.host.now() + shared.plan.shutdown_timeout;
         self.runtime.spawn(async move {
-            while let Err(error) = shared.committed.read(probe.clone()).await {
+            while let Err(error) = shared.committed.read(vec![probe.clone()]).await {
                 tracing::warn!(%error, "the group's coordinator does not answer yet; the group can't be left without it");
                 shared.host.sleep(PULSE).await;
                 if shared.host.now() >= deadline {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pelton::TopicPartition;
 use pelton::telemetry::RecordOutcome;
 
-use super::history::{Attempt, History, NEVER, PartitionHistory, Place};
+use super::history::{Attempt, Ending, History, NEVER, PartitionHistory, Place, Span};
 use super::line::Entry;
 use super::reader::Ledger;
 use super::truth::{PartitionTruth, Truth};
@@ -59,6 +59,7 @@ const SHOWN_LINES: usize = 5;
 pub struct Check {
     stuck_after: Duration,
     marker_lag: i64,
+    drain_timeout: Option<Duration>,
 }
 
 impl Default for Check {
@@ -71,7 +72,7 @@ impl Check {
     /// The default rules.
     #[must_use]
     pub fn new() -> Self {
-        Self { stuck_after: Duration::from_secs(60), marker_lag: 0 }
+        Self { stuck_after: Duration::from_secs(60), marker_lag: 0, drain_timeout: None }
     }
 
     /// A7: an assigned partition with records to handle may start none for so long. Default
@@ -88,6 +89,14 @@ impl Check {
     #[must_use]
     pub fn marker_lag(mut self, offsets: u32) -> Self {
         self.marker_lag = i64::from(offsets);
+        self
+    }
+
+    /// A4, A6: a drain that took so long may have left a handler behind that never yields. Its
+    /// effects are discarded, so what it still does counts as a zombie's. Default: no drain may.
+    #[must_use]
+    pub fn drain_timeout(mut self, limit: Duration) -> Self {
+        self.drain_timeout = Some(limit);
         self
     }
 
@@ -187,6 +196,17 @@ impl Case<'_> {
             },
             |(place, _)| place,
         )
+    }
+
+    /// May the assignment's drain have left a handler behind, at its deadline?
+    pub(crate) fn may_leave_behind(&self, span: &Span) -> bool {
+        let stopping = self.history.processes[span.process].stopping;
+        let Some(begun) = [span.revoked, stopping].into_iter().flatten().min() else {
+            return false;
+        };
+        let limit = self.rules.drain_timeout;
+        span.ending == Ending::Released
+            && limit.is_some_and(|limit| self.between(begun, span.end) >= limit)
     }
 
     /// Writes a violation down, with the lines at `places` to show it.

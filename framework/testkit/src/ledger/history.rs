@@ -184,6 +184,7 @@ impl ProcessHistory {
     fn fault(&mut self, place: Place, kind: FaultKind) {
         match kind {
             FaultKind::Kill => drop(self.killed.get_or_insert(place)),
+            // Its own word comes a little later; without one it counts all the same.
             FaultKind::Terminate => drop(self.stopping.get_or_insert(place)),
             FaultKind::Stop => self.frozen.push((place, NEVER)),
             FaultKind::Continue => {
@@ -197,6 +198,14 @@ impl ProcessHistory {
     /// Was it frozen at some time between these places?
     pub(crate) fn was_frozen(&self, from: Place, to: Place) -> bool {
         self.frozen.iter().any(|(stop, until)| *stop < to && *until > from)
+    }
+
+    /// Had the assignment been frozen before `place`, and not been heard to own its partition
+    /// since: by an accepted commit that was tried after the thaw?
+    pub(crate) fn was_frozen_in(&self, span: &Span, place: Place) -> bool {
+        self.frozen.iter().any(|(stop, until)| {
+            *stop < place && *until > span.assigned && !span.was_confirmed(*until, place)
+        })
     }
 }
 
@@ -218,7 +227,10 @@ impl Span {
     fn take(&mut self, place: Place, entry: &Entry) {
         match *entry {
             Entry::Started { position, .. } => self.started = Some((place, position)),
-            Entry::Revoked { .. } => drop(self.revoked.get_or_insert(place)),
+            // A worker that leaves hears of a revocation after it has released everything.
+            Entry::Revoked { .. } if self.ending == Ending::Open => {
+                self.revoked.get_or_insert(place);
+            }
             Entry::Released { .. } => self.ends(place, Ending::Released),
             Entry::Lost { .. } => self.ends(place, Ending::Lost),
             Entry::Reset { .. } => self.ends(place, Ending::Reset),
@@ -242,7 +254,11 @@ impl Span {
                     tried.known = Some((place, outcome));
                 }
             }
-            Entry::Assigned { .. } | Entry::Stopping | Entry::Stopped | Entry::Fault(_) => {}
+            Entry::Assigned { .. }
+            | Entry::Revoked { .. }
+            | Entry::Stopping
+            | Entry::Stopped
+            | Entry::Fault(_) => {}
         }
     }
 
@@ -253,9 +269,14 @@ impl Span {
         }
     }
 
-    /// The first place at which it is known which offset it reads first.
+    /// The first offset it reads, once that is known.
     pub(crate) fn position(&self) -> Option<i64> {
         self.started.map(|(_, position)| position)
+    }
+
+    /// Was a commit tried after `from` and accepted before `to`?
+    pub(crate) fn was_confirmed(&self, from: Place, to: Place) -> bool {
+        self.commits.iter().any(|commit| commit.tried > from && commit.is_accepted_before(to))
     }
 
     /// Was its drain cut short: an attempt cancelled, or still running at the release?

@@ -109,7 +109,8 @@ impl Ledger {
     }
 
     /// Reads a history written by hand: one `<nanoseconds> <worker> <entry>` a line, in any
-    /// order; `#` begins a comment. A worker's process id is its place, from 1.
+    /// order; `#` begins a comment. A worker's process id is its place, from 1, unless it is
+    /// written behind its name: `<worker>/<pid>`.
     ///
     /// # Errors
     ///
@@ -234,11 +235,19 @@ impl Ledger {
         Ok(())
     }
 
-    fn process(&mut self, name: &str, at: u64) -> usize {
-        if let Some(known) = self.processes.iter().position(|process| &*process.name == name) {
+    fn process(&mut self, written: &str, at: u64) -> usize {
+        let (name, pid) = match written.split_once('/') {
+            Some((name, pid)) => (name, pid.parse().ok()),
+            None => (written, None),
+        };
+        let same = |process: &Process| {
+            &*process.name == name && pid.is_none_or(|pid: u32| process.pid == pid)
+        };
+        if let Some(known) = self.processes.iter().position(same) {
             return known;
         }
-        let pid = u32::try_from(self.processes.len() + 1).unwrap_or(u32::MAX);
+        let place = u32::try_from(self.processes.len() + 1).unwrap_or(u32::MAX);
+        let pid = pid.unwrap_or(place);
         // The wall clock of a hand-written history begins with its clock.
         let wall_ms = at / 1_000_000;
         let begun = wall_ms * 1_000_000;

@@ -65,8 +65,11 @@ pub struct Drain {
     pub partition: TopicPartition,
     /// Who drained it.
     pub worker: String,
-    /// From `revoked` to `released`, just before the acknowledgement.
+    /// From `revoked` (or the beginning of a shutdown) to `released`, just before the
+    /// acknowledgement.
     pub length: Duration,
+    /// Because the worker ended, not because of a revocation.
+    pub shutdown: bool,
 }
 
 /// A partition's way from one owner to the next.
@@ -164,11 +167,13 @@ impl<'a> Timeline<'a> {
     #[must_use]
     pub fn drains(&self) -> Vec<Drain> {
         let drain = |(partition, span): (&TopicPartition, &Span)| {
-            let revoked = span.revoked.filter(|_| span.ending == Ending::Released)?;
-            Some(Drain {
+            let stopping = self.history.processes[span.process].stopping;
+            let begun = span.revoked.or(stopping).filter(|begun| *begun < span.end)?;
+            (span.ending == Ending::Released).then(|| Drain {
                 partition: partition.clone(),
                 worker: self.ledger.name(span.process),
-                length: self.between(revoked, span.end),
+                length: self.between(begun, span.end),
+                shutdown: span.revoked.is_none(),
             })
         };
         self.spans().filter_map(drain).collect()

@@ -51,6 +51,15 @@ fn attempted_twice(case: &Case<'_>, verdict: &mut Verdict, old: &Span, new: &Spa
         let Some(right) = new.attempts.get(at).filter(|right| right.start < until) else {
             continue;
         };
+        if case.may_leave_behind(old) {
+            verdict.zombie_windows.push(ZombieWindow {
+                partition: case.name.clone(),
+                zombie: case.ledger.name(old.process),
+                length: case.between(new.assigned, until),
+                attempts: 1,
+            });
+            return;
+        }
         if !is_zombie(case, old, until) {
             let what = format!(
                 "{} handles it while {} handles record {}",
@@ -91,8 +100,7 @@ fn nothing_after_the_end(case: &Case<'_>, verdict: &mut Verdict, span: &Span) {
 /// Could the old owner not know better at `place`? It learns later that it has lost the
 /// partition, or it was frozen.
 fn is_zombie(case: &Case<'_>, old: &Span, place: Place) -> bool {
-    old.ending == Ending::Lost
-        || case.history.processes[old.process].was_frozen(old.assigned, place)
+    old.ending == Ending::Lost || case.history.processes[old.process].was_frozen_in(old, place)
 }
 
 /// Where its first attempt begins.

@@ -1,8 +1,13 @@
 //! A6: has every repeat a fault that explains it?
 
+use std::time::Duration;
+
 use super::{Case, Execution};
 use crate::ledger::history::{Commit, Ending, NEVER, Place, Span};
 use crate::ledger::verdict::{Cause, Invariant, Repeat, Verdict};
+
+/// So long after a broker's death leaders may still be missing.
+const BROKER_RECOVERY: Duration = Duration::from_secs(60);
 
 pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     let committed: Vec<_> = case
@@ -89,19 +94,20 @@ fn explain(
 }
 
 fn zombie(case: &Case<'_>, span: &Span) -> Option<Cause> {
-    if case.history.processes[span.process].was_frozen(span.assigned, span.end) {
+    if case.history.processes[span.process].was_frozen_in(span, span.end) {
         return Some(Cause::Stop);
     }
     match span.ending {
         Ending::Lost => Some(lost(case, span)),
         Ending::Killed => Some(Cause::Kill),
+        Ending::Released if case.may_leave_behind(span) => Some(Cause::CancelledDrain),
         Ending::Open | Ending::Released | Ending::Reset | Ending::Exited => None,
     }
 }
 
 /// The fault that kept `old` from committing the record before `begun`.
 fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> {
-    if case.history.processes[old.process].was_frozen(old.assigned, old.end.min(begun)) {
+    if case.history.processes[old.process].was_frozen_in(old, old.end.min(begun)) {
         return Ok(Cause::Stop);
     }
     if old.end > begun && old.ending != Ending::Lost {
@@ -112,11 +118,11 @@ fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> 
         Ending::Lost => Ok(lost(case, old)),
         Ending::Reset => Ok(Cause::Reset),
         Ending::Released | Ending::Exited if old.was_cut_short() => Ok(Cause::CancelledDrain),
-        Ending::Released | Ending::Exited => match unanswered(case, old) {
-            true if broker_killed(case, old) => Ok(Cause::BrokerKill),
-            true => Ok(Cause::CommitNotAccepted),
-            false => Err(format!("{} ended gracefully without committing it", who(case, old))),
-        },
+        Ending::Released | Ending::Exited if broker_killed(case, old) => Ok(Cause::BrokerKill),
+        Ending::Released | Ending::Exited if unanswered(case, old) => Ok(Cause::CommitNotAccepted),
+        Ending::Released | Ending::Exited => {
+            Err(format!("{} ended gracefully without committing it", who(case, old)))
+        }
         Ending::Open => Err(format!("{} still owns the partition", who(case, old))),
     }
 }
@@ -144,8 +150,14 @@ fn lost(case: &Case<'_>, span: &Span) -> Cause {
     if broker_killed(case, span) { Cause::BrokerKill } else { Cause::Lost }
 }
 
+/// A broker was killed, and the assignment's last commits and outputs may have suffered from it:
+/// none was accepted afterwards, or the cluster was still finding new leaders.
 fn broker_killed(case: &Case<'_>, span: &Span) -> bool {
-    case.history.broker_kills.iter().any(|place| (span.assigned..span.end).contains(place))
+    let kills = case.history.broker_kills.iter();
+    let mut own = kills.filter(|place| (span.assigned..span.end).contains(place));
+    own.any(|place| {
+        !span.was_confirmed(*place, span.end) || case.between(*place, span.end) < BROKER_RECOVERY
+    })
 }
 
 fn who(case: &Case<'_>, span: &Span) -> String {
