@@ -35,7 +35,10 @@ pub(super) fn tell(arguments: &Arguments) -> Result<bool, DemoError> {
     }
     let interrupted = stop_on_signals()?;
     let screen = Screen::new();
-    let program = build::login_counter()?;
+    let program = match &arguments.login_counter {
+        Some(program) => program.clone(),
+        None => build::login_counter()?,
+    };
     let logs =
         tempfile::Builder::new().prefix("pelton-demo-").tempdir().map_err(DemoError::Logs)?;
     let venue = Venue::open(arguments.kafka.as_deref(), arguments.partitions)?;
