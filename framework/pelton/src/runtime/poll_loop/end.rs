@@ -49,6 +49,7 @@ impl PollLoop {
             });
         }
         self.shared.observe(&Observation::Stopped);
+        tracing::info!("the group was left in good order");
         Ok(())
     }
 
