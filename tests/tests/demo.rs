@@ -118,7 +118,7 @@ fn an_sshd_log_can_be_replayed() -> Result<(), Failed> {
 
 /// Workers with a planted bug: the demo must not believe them.
 fn with_bug(bug: Bug) -> Result<String, Failed> {
-    let output = demo(&["--rate", "400", "--workers", "2"])?.env(BUG, bug.name()).output()?;
+    let output = demo(&["--rate", "200", "--workers", "2"])?.env(BUG, bug.name()).output()?;
     let text = shown(&output, false)?;
     expect(&text, &["✗ not every total is true", "the workers' logs are in "])?;
     Ok(text)
