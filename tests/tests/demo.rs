@@ -15,6 +15,8 @@ use pelton::config::{Flags, load};
 use pelton::{Bug, Exit};
 use pelton_tests::wait_for;
 
+type Test = fn() -> Result<(), Failed>;
+
 fn main() -> ExitCode {
     if std::env::var_os("PELTON__LOGIN_COUNTER__INPUT_TOPIC").is_some() {
         work();
@@ -22,7 +24,7 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Two cores: four workers at a time are enough.
     arguments.test_threads = Some(1);
-    let tests: [(&str, fn() -> Result<(), Failed>); 7] = [
+    let tests: [(&str, Test); 7] = [
         ("a_stopped_worker_costs_nothing", a_stopped_worker_costs_nothing),
         ("a_killed_worker_loses_nothing", a_killed_worker_loses_nothing),
         ("an_sshd_log_can_be_replayed", an_sshd_log_can_be_replayed),
@@ -118,7 +120,10 @@ fn an_sshd_log_can_be_replayed() -> Result<(), Failed> {
 
 /// Workers with a planted bug: the demo must not believe them.
 fn with_bug(bug: Bug) -> Result<String, Failed> {
-    let output = demo(&["--rate", "400", "--workers", "2"])?.env(BUG, bug.name()).output()?;
+    // What a failed demo leaves behind goes with this folder.
+    let folder = tempfile::tempdir()?;
+    let mut demo = demo(&["--rate", "200", "--workers", "2"])?;
+    let output = demo.env(BUG, bug.name()).env("TMPDIR", folder.path()).output()?;
     let text = shown(&output, false)?;
     expect(&text, &["✗ not every total is true", "the workers' logs are in "])?;
     Ok(text)

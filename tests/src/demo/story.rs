@@ -57,7 +57,7 @@ fn finish(
     logs: tempfile::TempDir,
     truth: Result<bool, DemoError>,
 ) -> Result<bool, DemoError> {
-    stage.workers.clear();
+    stage.end();
     match &truth {
         Ok(true) | Err(DemoError::Interrupted) => stage.venue.clear_away()?,
         Ok(false) | Err(_) => {
@@ -218,7 +218,7 @@ fn judge(stage: &Stage, allowed: &BTreeMap<String, u64>) -> Result<bool, DemoErr
 fn headline(input: &Input, venue: &Venue, rate: f64, paint: Paint) -> String {
     let place = if venue.is_embedded() { "an embedded cluster" } else { "Kafka" };
     format!(
-        "\n  {}\n  {} logins of {} users from {}, {rate:.0} a second\n  {place} at {}, {} partitions, group {} (KIP-848)\n",
+        "\n  {}\n  {} logins of {} users from {}, {rate:.0} a second\n  {place} at {}, {} partitions\n  group {} (KIP-848)\n ",
         paint.bold("Pelton: workers count successful logins per user"),
         HumanCount(input.truth.logins()),
         input.truth.users().len(),
