@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pelton::Bug;
 use pelton_testkit::ledger::FaultLog;
 use tempfile::TempDir;
 
@@ -48,6 +49,8 @@ pub struct RigPlan {
     pub fail_one_in: u64,
     /// `commit_interval`. Default 500 ms.
     pub commit_interval: Duration,
+    /// A known bug in every worker: the run must show it. Default none.
+    pub plant: Option<Bug>,
     /// More settings, as environment variables without their prefix.
     pub settings: Vec<(String, String)>,
 }
@@ -62,6 +65,7 @@ impl Default for RigPlan {
             drain: Duration::ZERO,
             fail_one_in: 0,
             commit_interval: Duration::from_millis(500),
+            plant: None,
             settings: Vec::new(),
         }
     }
@@ -251,20 +255,33 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     /// [`ClusterError::Late`], with what is missing.
     pub fn wait_until_handled(&self, within: Duration) -> Result<(), ClusterError> {
         crate::waiting::patiently("everything handled", within, || {
-            let text = |error: ClusterError| error.to_string();
-            let ends = self.cluster.ends(&self.names.input).map_err(text)?;
-            let committed =
-                self.cluster.committed(&self.names.group, &self.names.input).map_err(text)?;
-            let behind: Vec<String> = committed
-                .iter()
-                .zip(&ends)
-                .filter(|(at, end)| at.offset.unwrap_or(-1) < **end)
-                .map(|(at, end)| {
-                    format!("partition {} is at {:?} of {end}", at.partition, at.offset)
-                })
-                .collect();
-            if behind.is_empty() { Ok(()) } else { Err(behind.join(", ")) }
+            let ends = self.cluster.ends(&self.names.input).map_err(|error| error.to_string())?;
+            self.behind(&ends)
         })
+    }
+
+    /// Waits until the group has committed what the input holds now, while a load goes on: then
+    /// every partition has an owner that works.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError::Late`], with what is missing.
+    pub fn wait_until_caught_up(&self, within: Duration) -> Result<(), ClusterError> {
+        let ends = self.cluster.ends(&self.names.input)?;
+        crate::waiting::patiently("the group caught up", within, || self.behind(&ends))
+    }
+
+    /// An error that says which partitions are committed below these offsets.
+    fn behind(&self, ends: &[i64]) -> Result<(), String> {
+        let committed = self.cluster.committed(&self.names.group, &self.names.input);
+        let committed = committed.map_err(|error| error.to_string())?;
+        let behind: Vec<String> = committed
+            .iter()
+            .zip(ends)
+            .filter(|(at, end)| at.offset.unwrap_or(-1) < **end)
+            .map(|(at, end)| format!("partition {} is at {:?} of {end}", at.partition, at.offset))
+            .collect();
+        if behind.is_empty() { Ok(()) } else { Err(behind.join(", ")) }
     }
 
     fn environment(&self) -> Vec<(String, String)> {
@@ -287,13 +304,15 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     }
 
     fn arguments(&self) -> Vec<String> {
+        let plan = &self.plan;
         [
-            ("--slow-one-in", self.plan.slow_one_in.to_string()),
-            ("--slow-ms", self.plan.slow.as_millis().to_string()),
-            ("--drain-ms", self.plan.drain.as_millis().to_string()),
-            ("--fail-one-in", self.plan.fail_one_in.to_string()),
+            ("--slow-one-in", plan.slow_one_in.to_string()),
+            ("--slow-ms", plan.slow.as_millis().to_string()),
+            ("--drain-ms", plan.drain.as_millis().to_string()),
+            ("--fail-one-in", plan.fail_one_in.to_string()),
         ]
         .into_iter()
+        .chain(plan.plant.map(|bug| ("--plant", bug.name().to_owned())))
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .collect()
     }

@@ -4,6 +4,7 @@
 //! A suite's function carries out one run and returns what it showed; the tables here say how
 //! `cargo chaos` runs it, round by round.
 
+pub mod kill;
 pub mod membership;
 
 use std::collections::BTreeMap;
@@ -117,5 +118,26 @@ pub const ALL: &[Suite] = &[
         nodes: 1,
         rounds: 4,
         round: |kafka| membership::round(kafka, Protocol::Kip848),
+    },
+    Suite {
+        name: "kill",
+        about: "SIGKILL under load, 5 a round: nothing lost; repeats only of what the killed had not committed",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| kill::round(kafka, Protocol::CooperativeSticky),
+    },
+    Suite {
+        name: "kill-static-membership",
+        about: "the same; the killed come back under their instance ids",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| kill::round(kafka, Protocol::StaticMembership),
+    },
+    Suite {
+        name: "kill-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| kill::round(kafka, Protocol::Kip848),
     },
 ];

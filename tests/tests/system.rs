@@ -23,6 +23,8 @@ fn main() -> std::process::ExitCode {
         let name = format!("joins_and_leaves_lose_and_repeat_nothing::{protocol}");
         trials.push(trials::on_kafka(&name, move || joins_and_leaves(protocol)));
     }
+    trials
+        .push(trials::on_kafka("kills_lose_nothing_and_repeat_only_what_was_not_committed", kills));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -39,6 +41,13 @@ fn joins_and_leaves(protocol: Protocol) -> Result<(), Failed> {
         }
         _ => Ok(()),
     }
+}
+
+fn kills() -> Result<(), Failed> {
+    let plan = suites::kill::plan(Protocol::CooperativeSticky);
+    let outcome = suites::kill::run(KafkaCluster::shared(1)?, plan, 5)?;
+    say(&format!("five kills:\n{outcome}"));
+    if suites::kill::is_kept(&outcome) { Ok(()) } else { Err(outcome.to_string().into()) }
 }
 
 #[expect(clippy::print_stdout, reason = "the figures of a run are worth reading when it passes")]
