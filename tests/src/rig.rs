@@ -8,6 +8,7 @@ mod fleet;
 mod load;
 mod outcome;
 mod protocol;
+mod steps;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use fleet::{Fleet, WorkerProcess};
 pub use load::{Load, LoadPlan};
 pub use outcome::Outcome;
 pub use protocol::Protocol;
+pub use steps::{InFlight, Steps};
 
 use crate::{Cluster, ClusterError, KafkaCluster};
 

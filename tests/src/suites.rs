@@ -4,6 +4,7 @@
 //! A suite's function carries out one run and returns what it showed; the tables here say how
 //! `cargo chaos` runs it, round by round.
 
+pub mod freeze;
 pub mod kill;
 pub mod membership;
 
@@ -139,5 +140,19 @@ pub const ALL: &[Suite] = &[
         nodes: 1,
         rounds: 4,
         round: |kafka| kill::round(kafka, Protocol::Kip848),
+    },
+    Suite {
+        name: "freeze-cooperative-sticky",
+        about: "SIGSTOP past the session, 5 a round, half of them mid-record, then SIGCONT: no commit of a lost partition, no value older than the truth",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| freeze::round(kafka, Protocol::CooperativeSticky),
+    },
+    Suite {
+        name: "freeze-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| freeze::round(kafka, Protocol::Kip848),
     },
 ];

@@ -25,6 +25,10 @@ fn main() -> std::process::ExitCode {
     }
     trials
         .push(trials::on_kafka("kills_lose_nothing_and_repeat_only_what_was_not_committed", kills));
+    for protocol in [Protocol::CooperativeSticky, Protocol::Kip848] {
+        let name = format!("thawed_workers_overwrite_and_commit_nothing::{protocol}");
+        trials.push(trials::on_kafka(&name, move || freezes(protocol)));
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -48,6 +52,14 @@ fn kills() -> Result<(), Failed> {
     let outcome = suites::kill::run(KafkaCluster::shared(1)?, plan, 5)?;
     say(&format!("five kills:\n{outcome}"));
     if suites::kill::is_kept(&outcome) { Ok(()) } else { Err(outcome.to_string().into()) }
+}
+
+fn freezes(protocol: Protocol) -> Result<(), Failed> {
+    let plan = suites::freeze::plan(protocol);
+    let short = Duration::from_millis(8_000)..Duration::from_millis(9_000);
+    let outcome = suites::freeze::run(KafkaCluster::shared(1)?, plan, 2, short)?;
+    say(&format!("two freezes, {protocol}:\n{outcome}"));
+    if suites::freeze::is_kept(&outcome) { Ok(()) } else { Err(outcome.to_string().into()) }
 }
 
 #[expect(clippy::print_stdout, reason = "the figures of a run are worth reading when it passes")]

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use pelton_testkit::ledger::{FaultKind, FaultLog};
 
+use crate::rig::steps::Steps;
 use crate::rig::{Protocol, RigPlan};
-use crate::waiting::patiently;
+use crate::waiting::{Deadline, patiently, wait_for};
 use crate::{ClusterError, worker};
 
 /// A worker may take so long to end after SIGTERM: its default shutdown time-out, and a little.
@@ -19,6 +21,12 @@ const END: Duration = Duration::from_secs(30);
 
 /// A worker may take so long to join.
 const JOIN: Duration = Duration::from_secs(60);
+
+/// A slow record comes within so long.
+const CATCH: Duration = Duration::from_secs(30);
+
+/// A record that takes so long is a slow one.
+const WELL_UNDER_WAY: Duration = Duration::from_millis(15);
 
 /// The workers of a run. Dropping it kills those that still run.
 #[derive(Debug)]
@@ -39,7 +47,8 @@ pub struct WorkerProcess {
     name: String,
     child: Child,
     log: PathBuf,
-    frozen: bool,
+    /// The folder.
+    ledger: PathBuf,
 }
 
 impl Fleet {
@@ -116,7 +125,12 @@ impl Fleet {
             command.env("PELTON__GROUP_INSTANCE_ID", name);
         }
         let child = command.spawn().map_err(io())?;
-        self.workers.push(WorkerProcess { name: name.to_owned(), child, log, frozen: false });
+        self.workers.push(WorkerProcess {
+            name: name.to_owned(),
+            child,
+            log,
+            ledger: self.folder.join("ledger"),
+        });
         self.workers.last().ok_or_else(|| ClusterError::refused(name, "was not started"))
     }
 
@@ -203,11 +217,49 @@ impl Fleet {
     /// If there is none.
     pub fn freeze_any(&mut self) -> Result<usize, ClusterError> {
         let at = self.pick();
+        self.freeze(at)?;
+        Ok(at)
+    }
+
+    /// Freezes a random worker while one of its handlers is in the middle of a record; its place.
+    ///
+    /// The run needs slow records: one must last until the signal has come. Where it does not,
+    /// the worker goes on at once and another record is waited for.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or no handler is caught within half a minute.
+    pub fn freeze_any_mid_record(&mut self) -> Result<usize, ClusterError> {
+        let at = self.pick();
+        let what = format!("{} in the middle of a record", self.name_of(at));
+        let deadline = Deadline::after(CATCH);
+        while !deadline.has_passed() {
+            let worker = self.workers.get(at).ok_or_else(none)?;
+            let step = worker.steps();
+            let attempt = wait_for(&what, deadline.left(), || {
+                let first = step.in_flight().ok()?;
+                std::thread::sleep(WELL_UNDER_WAY); // what is still running then runs longer
+                step.in_flight().ok()?.into_iter().find(|attempt| first.contains(attempt))
+            })?;
+            self.freeze(at)?;
+            if step.in_flight()?.contains(&attempt) {
+                return Ok(at);
+            }
+            self.thaw(at)?;
+        }
+        Err(ClusterError::Late { what, within: CATCH, last: String::new() })
+    }
+
+    /// Freezes a worker (SIGSTOP) and waits until it stands still.
+    ///
+    /// # Errors
+    ///
+    /// If there is none at that place, or it has ended.
+    pub fn freeze(&mut self, at: usize) -> Result<(), ClusterError> {
         let worker = self.workers.get(at).ok_or_else(none)?;
         self.tell(FaultKind::Stop, worker)?;
         worker.signal(Signal::SIGSTOP)?;
-        self.workers[at].frozen = true;
-        Ok(at)
+        worker.wait_until_stopped()
     }
 
     /// Lets a frozen worker go on (SIGCONT).
@@ -218,9 +270,7 @@ impl Fleet {
     pub fn thaw(&mut self, at: usize) -> Result<(), ClusterError> {
         let worker = self.workers.get(at).ok_or_else(none)?;
         self.tell(FaultKind::Continue, worker)?;
-        worker.signal(Signal::SIGCONT)?;
-        self.workers[at].frozen = false;
-        Ok(())
+        worker.signal(Signal::SIGCONT)
     }
 
     /// Insists that every worker still runs.
@@ -238,6 +288,10 @@ impl Fleet {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random
+    }
+
+    fn name_of(&self, at: usize) -> &str {
+        self.workers.get(at).map_or("nobody", WorkerProcess::name)
     }
 
     fn pick(&mut self) -> usize {
@@ -284,6 +338,12 @@ impl WorkerProcess {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// What it does, step by step.
+    #[must_use]
+    pub fn steps(&self) -> Steps {
+        Steps::of(&self.ledger, &self.name, self.pid())
+    }
+
     /// Waits until it is in its group, with or without partitions.
     ///
     /// # Errors
@@ -318,6 +378,16 @@ impl WorkerProcess {
     pub fn signal(&self, signal: Signal) -> Result<(), ClusterError> {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX));
         kill(pid, signal).map_err(|error| ClusterError::refused(format!("{signal}"), error))
+    }
+
+    /// A signal takes a moment to arrive.
+    fn wait_until_stopped(&self) -> Result<(), ClusterError> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX));
+        match waitpid(pid, Some(WaitPidFlag::WUNTRACED)) {
+            Ok(WaitStatus::Stopped(..)) => Ok(()),
+            Ok(other) => Err(ClusterError::refused(&self.name, format!("it ended: {other:?}"))),
+            Err(error) => Err(ClusterError::refused(&self.name, error)),
+        }
     }
 
     fn check_alive(&mut self) -> Result<(), ClusterError> {
