@@ -23,6 +23,7 @@ pub mod worker;
 pub use cluster::{Cluster, ClusterError, Committed, Isolation, NewRecord, StoredRecord};
 pub use kafka::{Distribution, KafkaCluster, TOOLS, tool_class};
 pub use rig::{
-    Fleet, InFlight, Load, LoadPlan, Names, Outcome, Protocol, Rig, RigPlan, Steps, WorkerProcess,
+    Ended, Fleet, InFlight, Load, LoadPlan, Names, Outcome, Protocol, Rig, RigPlan, Steps,
+    WorkerProcess,
 };
-pub use waiting::{Deadline, wait_for};
+pub use waiting::{Deadline, Stopwatch, wait_for};

@@ -18,7 +18,7 @@ use pelton::Bug;
 use pelton_testkit::ledger::FaultLog;
 use tempfile::TempDir;
 
-pub use fleet::{Fleet, WorkerProcess};
+pub use fleet::{Ended, Fleet, WorkerProcess};
 pub use load::{Load, LoadPlan};
 pub use outcome::Outcome;
 pub use protocol::Protocol;
@@ -220,6 +220,21 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         )
     }
 
+    /// Does to a broker what `how` does, and writes it down before.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be written down, or done.
+    pub fn kill_broker(
+        &self,
+        node: i32,
+        how: impl FnOnce() -> Result<(), ClusterError>,
+    ) -> Result<(), ClusterError> {
+        let told = self.faults.broker_kill(&node.to_string());
+        told.map_err(ClusterError::io("the fault log"))?;
+        how()
+    }
+
     /// Begins to fill the input.
     ///
     /// # Errors
@@ -271,6 +286,16 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     pub fn wait_until_caught_up(&self, within: Duration) -> Result<(), ClusterError> {
         let ends = self.cluster.ends(&self.names.input)?;
         crate::waiting::patiently("the group caught up", within, || self.behind(&ends))
+    }
+
+    /// Waits until the group has committed something of every partition.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError::Late`], with what is missing.
+    pub fn wait_until_begun(&self, within: Duration) -> Result<(), ClusterError> {
+        let first = vec![1; usize::try_from(self.plan.partitions).unwrap_or(0)];
+        crate::waiting::patiently("every partition begun", within, || self.behind(&first))
     }
 
     /// An error that says which partitions are committed below these offsets.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed};
 use pelton_testkit::ledger::Quantiles;
+use pelton_tests::suites::dead_brokers::Death;
 use pelton_tests::{KafkaCluster, Protocol, suites, trials, worker};
 
 /// Membership changes per protocol.
@@ -28,6 +29,12 @@ fn main() -> std::process::ExitCode {
     for protocol in [Protocol::CooperativeSticky, Protocol::Kip848] {
         let name = format!("thawed_workers_overwrite_and_commit_nothing::{protocol}");
         trials.push(trials::on_kafka(&name, move || freezes(protocol)));
+    }
+    let name = "killed_leaders_lose_nothing_and_leave_no_old_value";
+    trials.push(trials::on_our_own_nodes(name, killed_leader));
+    for death in [Death::Killed, Death::Frozen] {
+        let name = format!("workers_end_in_time_while_every_broker_is_dead::{death:?}");
+        trials.push(trials::on_our_own_nodes(&name, move || dead_brokers(death)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -60,6 +67,22 @@ fn freezes(protocol: Protocol) -> Result<(), Failed> {
     let outcome = suites::freeze::run(KafkaCluster::shared(1)?, plan, 2, short)?;
     say(&format!("two freezes, {protocol}:\n{outcome}"));
     if suites::freeze::is_kept(&outcome) { Ok(()) } else { Err(outcome.to_string().into()) }
+}
+
+fn killed_leader() -> Result<(), Failed> {
+    let kafka = KafkaCluster::start(3)?;
+    let plan = suites::leader::plan(Protocol::CooperativeSticky);
+    let outcome = suites::leader::run(&kafka, plan, 1)?;
+    say(&format!("a leader killed:\n{outcome}"));
+    if suites::leader::is_kept(&outcome) { Ok(()) } else { Err(outcome.to_string().into()) }
+}
+
+fn dead_brokers(death: Death) -> Result<(), Failed> {
+    let kafka = KafkaCluster::start(1)?;
+    let protocol = Protocol::CooperativeSticky;
+    let shown = suites::dead_brokers::run(&kafka, protocol, suites::dead_brokers::SHORT, death)?;
+    say(&format!("{death:?}:\n{shown}"));
+    if shown.is_kept() { Ok(()) } else { Err(shown.to_string().into()) }
 }
 
 #[expect(clippy::print_stdout, reason = "the figures of a run are worth reading when it passes")]

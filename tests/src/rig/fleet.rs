@@ -13,7 +13,7 @@ use pelton_testkit::ledger::{FaultKind, FaultLog};
 
 use crate::rig::steps::Steps;
 use crate::rig::{Protocol, RigPlan};
-use crate::waiting::{Deadline, patiently, wait_for};
+use crate::waiting::{Deadline, Stopwatch, patiently, wait_for};
 use crate::{ClusterError, worker};
 
 /// A worker may take so long to end after SIGTERM: its default shutdown time-out, and a little.
@@ -28,7 +28,7 @@ const CATCH: Duration = Duration::from_secs(30);
 /// A record that takes so long is a slow one.
 const WELL_UNDER_WAY: Duration = Duration::from_millis(15);
 
-/// The workers of a run. Dropping it kills those that still run.
+/// The workers of a run. Those that still run when it is dropped are killed.
 #[derive(Debug)]
 pub struct Fleet {
     workers: Vec<WorkerProcess>,
@@ -41,7 +41,7 @@ pub struct Fleet {
     random: u64,
 }
 
-/// One worker process.
+/// One worker process. Dropping it kills it if it still runs.
 #[derive(Debug)]
 pub struct WorkerProcess {
     name: String,
@@ -49,6 +49,19 @@ pub struct WorkerProcess {
     log: PathBuf,
     /// The folder.
     ledger: PathBuf,
+}
+
+/// How a worker ended that was asked to.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its name.
+    pub name: String,
+    /// Between SIGTERM and its end.
+    pub after: Duration,
+    /// Its exit code, or the signal that ended it.
+    pub status: ExitStatus,
+    /// The last lines of its log.
+    pub log: String,
 }
 
 impl Fleet {
@@ -196,6 +209,52 @@ impl Fleet {
         Ok(())
     }
 
+    /// Asks each worker to end (SIGTERM), the first at the first moment from now, and so on, over
+    /// and over; waits for all, and judges nothing.
+    ///
+    /// # Errors
+    ///
+    /// If one does not end `within` that time after it was asked to.
+    pub fn terminate_at(
+        &mut self,
+        moments: &[Duration],
+        within: Duration,
+    ) -> Result<Vec<Ended>, ClusterError> {
+        let watch = Stopwatch::start();
+        let due = moments.iter().cycle().copied();
+        let mut waiting: Vec<_> = due.zip(self.workers.drain(..)).collect();
+        let mut asked: Vec<(Stopwatch, WorkerProcess)> = Vec::new();
+        let mut ended = Vec::new();
+        while !(waiting.is_empty() && asked.is_empty()) {
+            let now = watch.elapsed();
+            for (_, worker) in waiting.extract_if(.., |(moment, _)| *moment <= now) {
+                tell(&self.faults, FaultKind::Terminate, &worker)?;
+                worker.signal(Signal::SIGTERM)?;
+                asked.push((Stopwatch::start(), worker));
+            }
+            let mut still = Vec::new();
+            for (since, mut worker) in asked {
+                let after = since.elapsed();
+                match worker.child.try_wait().map_err(ClusterError::io(&worker.name))? {
+                    Some(status) => ended.push(Ended {
+                        name: worker.name.clone(),
+                        after,
+                        status,
+                        log: tail(&worker.log()),
+                    }),
+                    None if after > within => {
+                        let (what, last) = (format!("the end of {}", worker.name), worker.log());
+                        return Err(ClusterError::Late { what, within, last: tail(&last) });
+                    }
+                    None => still.push((since, worker)),
+                }
+            }
+            asked = still;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(ended)
+    }
+
     /// Kills a random worker (SIGKILL); its name.
     ///
     /// # Errors
@@ -304,18 +363,19 @@ impl Fleet {
     }
 
     fn tell(&self, kind: FaultKind, worker: &WorkerProcess) -> Result<(), ClusterError> {
-        self.faults
-            .fault(kind, &worker.name, worker.child.id())
-            .map_err(ClusterError::io("the fault log"))
+        tell(&self.faults, kind, worker)
     }
 }
 
-impl Drop for Fleet {
+fn tell(faults: &FaultLog, kind: FaultKind, worker: &WorkerProcess) -> Result<(), ClusterError> {
+    faults.fault(kind, &worker.name, worker.child.id()).map_err(ClusterError::io("the fault log"))
+}
+
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        for worker in &mut self.workers {
-            let _gone = worker.child.kill().is_err();
-            let _gone = worker.child.wait().is_err();
-        }
+        // Gone already, most of them.
+        let _gone = self.child.kill().is_err();
+        let _gone = self.child.wait().is_err();
     }
 }
 

@@ -107,9 +107,12 @@ pub fn is_kept(outcome: &Outcome) -> bool {
 pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
     let freezes = 5;
     let outcome = run(kafka, plan(protocol), freezes, LONG)?;
-    let windows = u64::try_from(outcome.ledger.zombie_windows.len()).unwrap_or(u64::MAX);
     Ok(Round::of(&outcome, is_kept(&outcome))
+        .without_times()
+        .measuring(
+            "zombie window",
+            outcome.ledger.zombie_windows.iter().map(|window| window.length),
+        )
         .counting("freezes", freezes.into())
-        .counting("freezes mid-record", freezes.div_ceil(2).into())
-        .counting("zombie windows", windows))
+        .counting("freezes mid-record", freezes.div_ceil(2).into()))
 }
