@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed};
-use pelton_testkit::ledger::Quantiles;
+use pelton::Bug;
+use pelton_testkit::ledger::{Invariant, Quantiles};
 use pelton_tests::suites::dead_brokers::Death;
-use pelton_tests::{KafkaCluster, Protocol, suites, trials, worker};
+use pelton_tests::{KafkaCluster, Protocol, RigPlan, suites, trials, worker};
 
 /// Membership changes per protocol.
 const CHANGES: u32 = 5;
@@ -35,6 +36,10 @@ fn main() -> std::process::ExitCode {
     for death in [Death::Killed, Death::Frozen] {
         let name = format!("workers_end_in_time_while_every_broker_is_dead::{death:?}");
         trials.push(trials::on_our_own_nodes(&name, move || dead_brokers(death)));
+    }
+    for bug in [Bug::CommitPastInFlight, Bug::CommitBeforeDelivery, Bug::CommitLost] {
+        let name = format!("a_planted_bug_is_caught_on_real_kafka::{}", bug.name());
+        trials.push(trials::on_kafka(&name, move || planted(bug)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -83,6 +88,33 @@ fn dead_brokers(death: Death) -> Result<(), Failed> {
     let shown = suites::dead_brokers::run(&kafka, protocol, suites::dead_brokers::SHORT, death)?;
     say(&format!("{death:?}:\n{shown}"));
     if shown.is_kept() { Ok(()) } else { Err(shown.to_string().into()) }
+}
+
+/// The suites above can fail: with a bug in every worker they do.
+fn planted(bug: Bug) -> Result<(), Failed> {
+    let kafka = KafkaCluster::shared(1)?;
+    let protocol = Protocol::CooperativeSticky;
+    let (outcome, caught) = if bug == Bug::CommitLost {
+        let plan = RigPlan { plant: Some(bug), ..suites::freeze::plan(protocol) };
+        let short = Duration::from_secs(8)..Duration::from_secs(9);
+        let outcome = suites::freeze::run(kafka, plan, 1, short)?;
+        let caught = outcome.ledger.count(Invariant::CommitsAdvance) > 0;
+        (outcome, caught)
+    } else {
+        let mut plan = RigPlan { plant: Some(bug), ..suites::kill::plan(protocol) };
+        if bug == Bug::CommitBeforeDelivery {
+            // Outputs linger: who does not wait for them commits what a kill takes away.
+            plan.settings.push(("KAFKA__LINGER_MS".to_owned(), "1500".to_owned()));
+        }
+        let outcome = suites::kill::run(kafka, plan, 1)?;
+        let caught = match bug {
+            Bug::CommitPastInFlight => outcome.ledger.count(Invariant::CoveredCommit) > 0,
+            _ => !outcome.output.too_low.is_empty() || !outcome.changelog.too_low.is_empty(),
+        };
+        (outcome, caught)
+    };
+    say(&format!("{}:\n{outcome}", bug.name()));
+    if caught { Ok(()) } else { Err(format!("not caught:\n{outcome}").into()) }
 }
 
 #[expect(clippy::print_stdout, reason = "the figures of a run are worth reading when it passes")]

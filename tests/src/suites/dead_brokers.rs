@@ -26,7 +26,7 @@ const MOMENTS: [Duration; 5] = [
     Duration::from_millis(400),
     Duration::from_millis(1_500),
     Duration::from_millis(4_000),
-    Duration::from_millis(7_000),
+    Duration::from_millis(6_000),
 ];
 
 /// The exit code of a worker that could not end in good order in time (PLT-0503).
@@ -97,8 +97,8 @@ pub fn run(
     }
     let ended = ended?;
     kafka.wait_until_ready()?;
+    let mut fleet = fleet.unhindered();
     fleet.start(3)?;
-    rig.wait_until_handled(RECOVERED)?;
     let outcome = rig.finish(fleet)?;
     Ok(Shown { ended, outcome, limit: shutdown_timeout + GRACE })
 }
