@@ -12,6 +12,7 @@ mod steps;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pelton::Bug;
@@ -125,20 +126,24 @@ impl Names {
     }
 }
 
-/// A run's folder: ledger and logs. It is kept when the run ends in a panic or an error.
+/// A run's folder: ledger and logs. It is kept when the run ends in a panic, does not come to
+/// rest, or is not clean although no bug was planted.
 #[derive(Debug)]
-struct RunFolder(Option<TempDir>);
+struct RunFolder {
+    folder: Option<TempDir>,
+    is_wanted: AtomicBool,
+}
 
 impl RunFolder {
     fn path(&self) -> &Path {
-        self.0.as_ref().map_or_else(|| Path::new("."), TempDir::path)
+        self.folder.as_ref().map_or_else(|| Path::new("."), TempDir::path)
     }
 }
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        if std::thread::panicking()
-            && let Some(folder) = self.0.take()
+        if (std::thread::panicking() || self.is_wanted.load(Ordering::Relaxed))
+            && let Some(folder) = self.folder.take()
         {
             eprintln_kept(&folder.keep());
         }
@@ -180,7 +185,8 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         let io = || ClusterError::io("the run's folder");
         let folder = tempfile::Builder::new().prefix("pelton-run-").tempdir().map_err(io())?;
         let faults = FaultLog::create(folder.path().join("ledger")).map_err(io())?;
-        let folder = Arc::new(RunFolder(Some(folder)));
+        let folder =
+            Arc::new(RunFolder { folder: Some(folder), is_wanted: AtomicBool::new(false) });
         Ok(Self { cluster, plan, folder, names, faults: Arc::new(faults) })
     }
 
@@ -262,7 +268,11 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     ///
     /// If the topics or the ledger can't be read.
     pub fn outcome(&self) -> Result<Outcome, ClusterError> {
-        Outcome::of(self.cluster, &self.names, &self.ledger_folder())
+        let outcome = Outcome::of(self.cluster, &self.names, &self.ledger_folder())?;
+        if !outcome.is_clean() && self.plan.plant.is_none() {
+            self.folder.is_wanted.store(true, Ordering::Relaxed);
+        }
+        Ok(outcome)
     }
 
     /// Waits until the group has committed the end of every partition.
@@ -271,7 +281,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     ///
     /// [`ClusterError::Late`], with what is missing.
     pub fn wait_until_handled(&self, within: Duration) -> Result<(), ClusterError> {
-        crate::waiting::patiently("everything handled", within, || {
+        self.wait("everything handled", within, || {
             let ends = self.cluster.ends(&self.names.input).map_err(|error| error.to_string())?;
             self.behind(&ends)
         })
@@ -285,7 +295,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     /// [`ClusterError::Late`], with what is missing.
     pub fn wait_until_caught_up(&self, within: Duration) -> Result<(), ClusterError> {
         let ends = self.cluster.ends(&self.names.input)?;
-        crate::waiting::patiently("the group caught up", within, || self.behind(&ends))
+        self.wait("the group caught up", within, || self.behind(&ends))
     }
 
     /// Waits until the group has committed something of every partition.
@@ -295,7 +305,17 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     /// [`ClusterError::Late`], with what is missing.
     pub fn wait_until_begun(&self, within: Duration) -> Result<(), ClusterError> {
         let first = vec![1; usize::try_from(self.plan.partitions).unwrap_or(0)];
-        crate::waiting::patiently("every partition begun", within, || self.behind(&first))
+        self.wait("every partition begun", within, || self.behind(&first))
+    }
+
+    fn wait(
+        &self,
+        what: &str,
+        within: Duration,
+        ready: impl FnMut() -> Result<(), String>,
+    ) -> Result<(), ClusterError> {
+        let waited = crate::waiting::patiently(what, within, ready);
+        waited.inspect_err(|_| self.folder.is_wanted.store(true, Ordering::Relaxed))
     }
 
     /// An error that says which partitions are committed below these offsets.

@@ -9,6 +9,7 @@ pub mod freeze;
 pub mod kill;
 pub mod leader;
 pub mod membership;
+pub mod patterns;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

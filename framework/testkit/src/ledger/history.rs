@@ -269,7 +269,7 @@ impl Span {
         }
     }
 
-    /// The first place at which it is known which offset it reads first.
+    /// The first offset it reads, once that is known.
     pub(crate) fn position(&self) -> Option<i64> {
         self.started.map(|(_, position)| position)
     }
