@@ -262,13 +262,18 @@ impl Fleet {
         Ok(ended)
     }
 
-    /// Kills a random worker (SIGKILL); its name.
+    /// Kills a random one of the workers that have joined (SIGKILL); its name.
     ///
     /// # Errors
     ///
     /// If there is none.
     pub fn kill_any(&mut self) -> Result<String, ClusterError> {
-        let at = self.pick();
+        let numbered = self.workers.iter().enumerate();
+        let joined: Vec<usize> =
+            numbered.filter(|(_, worker)| worker.has_joined()).map(|(at, _)| at).collect();
+        let lot = self.random() % u64::try_from(joined.len().max(1)).unwrap_or(1);
+        let at = usize::try_from(lot).ok().and_then(|lot| joined.get(lot).copied());
+        let at = at.ok_or_else(none)?;
         let mut worker = self.take(at)?;
         self.tell(FaultKind::Kill, &worker)?;
         worker.signal(Signal::SIGKILL)?;
@@ -405,6 +410,12 @@ impl WorkerProcess {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Is it in its group, with or without partitions?
+    #[must_use]
+    pub fn has_joined(&self) -> bool {
+        self.log().contains("joined the group")
+    }
+
     /// What it does, step by step.
     #[must_use]
     pub fn steps(&self) -> Steps {
@@ -417,10 +428,8 @@ impl WorkerProcess {
     ///
     /// If it is not within a minute.
     pub fn wait_until_joined(&self) -> Result<(), ClusterError> {
-        let text = "joined the group";
         patiently(&format!("{} in its group", self.name), JOIN, || {
-            let log = self.log();
-            if log.contains(text) { Ok(()) } else { Err(tail(&log)) }
+            if self.has_joined() { Ok(()) } else { Err(tail(&self.log())) }
         })
     }
 

@@ -50,7 +50,7 @@ pub fn run<C: Cluster + ?Sized>(
     let mut fleet = rig.fleet();
     fleet.start(3)?;
     let mut load = Some(rig.load(LOAD)?);
-    rig.wait_until_caught_up(SETTLED)?;
+    rig.wait_until_begun(SETTLED)?;
     for freeze in 0..freezes {
         let mid_record = freeze % 2 == 0;
         let at = if mid_record { fleet.freeze_any_mid_record()? } else { fleet.freeze_any()? };

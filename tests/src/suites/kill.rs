@@ -36,7 +36,7 @@ pub fn run<C: Cluster + ?Sized>(
     let mut fleet = rig.fleet();
     fleet.start(3)?;
     let load = rig.load(LoadPlan::at_rate(2_000))?;
-    rig.wait_until_caught_up(TAKEN_OVER)?;
+    rig.wait_until_begun(TAKEN_OVER)?;
     for kill in 1..=kills {
         // Anywhere between two commits.
         std::thread::sleep(Duration::from_millis(fleet.random() % 1_500));
@@ -47,7 +47,7 @@ pub fn run<C: Cluster + ?Sized>(
         } else {
             fleet.launch(&[])?;
         }
-        if kill % 3 != 1 {
+        if kill % 3 != 1 || kill == kills {
             rig.wait_until_caught_up(TAKEN_OVER)?;
         }
     }
