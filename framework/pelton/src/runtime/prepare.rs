@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pelton_engine::{Envelope, Offset, RetryPolicy, StartDecision, TopicCommits};
+use pelton_engine::{Bug, Envelope, Offset, RetryPolicy, StartDecision, TopicCommits};
 
 use crate::error::WorkerError;
 use crate::ports::{Committed, PortError};
@@ -91,7 +91,8 @@ async fn try_prepare(
     };
     let mut stores = Vec::with_capacity(spec.stores.len());
     for store in spec.stores.iter().filter_map(|index| shared.plan.stores.get(*index)) {
-        let Some(changelog) = &store.changelog else {
+        let restored = !Bug::SkipRestore.is(shared.plan.bug);
+        let Some(changelog) = store.changelog.as_ref().filter(|_| restored) else {
             stores.push(StoreLayers::default());
             continue;
         };

@@ -51,7 +51,9 @@ impl Desk {
         };
         while let Some((ticket, record)) = self.outbox.next_to_send().filter(|_| !too_late) {
             let ours = self.lease.alive.load(Ordering::Acquire);
-            if !ours || !self.shared.gate.is_open(self.shared.host.now(), self.proof.proved) {
+            let open = self.shared.gate.is_open(self.shared.host.now(), self.proof.proved)
+                || Bug::SendWhenThawed.is(self.shared.plan.bug);
+            if !ours || !open {
                 self.send_again_at = Some(now + SEND_RETRY);
                 break;
             }

@@ -29,7 +29,8 @@ impl PollLoop {
     pub(crate) fn finish(self) -> Result<(), WorkerError> {
         let graceful = self.member.has_left();
         for (id, task) in &self.tasks {
-            if let Some(partition) = self.names.name(*id) {
+            let owned = self.engine.epoch(*id) == Some(task.epoch);
+            if let Some(partition) = self.names.name(*id).filter(|_| owned) {
                 self.shared.observe(&Observation::Lost { partition, epoch: task.epoch.0 });
             }
             task.lease.alive.store(false, Ordering::Release);
