@@ -268,10 +268,13 @@ impl Fleet {
     ///
     /// If there is none.
     pub fn kill_any(&mut self) -> Result<String, ClusterError> {
-        let numbered = self.workers.iter().enumerate();
-        let joined: Vec<usize> =
-            numbered.filter(|(_, worker)| worker.has_joined()).map(|(at, _)| at).collect();
-        let lot = self.random() % u64::try_from(joined.len().max(1)).unwrap_or(1);
+        let joined = patiently("a worker that has joined", JOIN, || {
+            let numbered = self.workers.iter().enumerate();
+            let joined: Vec<usize> =
+                numbered.filter(|(_, worker)| worker.has_joined()).map(|(at, _)| at).collect();
+            if joined.is_empty() { Err(self.logs()) } else { Ok(joined) }
+        })?;
+        let lot = self.random() % u64::try_from(joined.len()).unwrap_or(1);
         let at = usize::try_from(lot).ok().and_then(|lot| joined.get(lot).copied());
         let at = at.ok_or_else(none)?;
         let mut worker = self.take(at)?;
@@ -359,6 +362,12 @@ impl Fleet {
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
         self.random
+    }
+
+    /// The last lines of every log.
+    fn logs(&self) -> String {
+        let log = |worker: &WorkerProcess| format!("{}:\n{}", worker.name, tail(&worker.log()));
+        self.workers.iter().map(log).collect::<Vec<_>>().join("\n")
     }
 
     fn name_of(&self, at: usize) -> &str {
