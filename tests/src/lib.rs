@@ -22,5 +22,8 @@ pub mod worker;
 
 pub use cluster::{Cluster, ClusterError, Committed, Isolation, NewRecord, StoredRecord};
 pub use kafka::{Distribution, KafkaCluster, TOOLS, tool_class};
-pub use rig::{Fleet, Load, LoadPlan, Names, Outcome, Protocol, Rig, RigPlan, WorkerProcess};
+pub use rig::{
+    Answer, Ended, Fleet, Load, LoadPlan, Names, Outcome, Protocol, Rig, RigPlan, WorkerProcess,
+    orders,
+};
 pub use waiting::{Deadline, wait_for};

@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use pelton::admin::{PartitionState, PartitionStatus};
 use pelton_testkit::ledger::{FaultKind, FaultLog};
 
+use crate::rig::endpoint::{self, Answer};
 use crate::rig::{Protocol, RigPlan};
 use crate::waiting::patiently;
 use crate::{ClusterError, worker};
@@ -31,6 +33,25 @@ pub struct Fleet {
     is_static: bool,
     started: u32,
     random: u64,
+}
+
+/// A worker that has ended by itself.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its name.
+    pub name: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// All it has logged.
+    pub log: String,
+}
+
+impl Ended {
+    /// The lines in which it says why: those that begin with `error: `, written last.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<&str> {
+        self.log.lines().filter_map(|line| line.strip_prefix("error: ")).collect()
+    }
 }
 
 /// One worker process.
@@ -109,6 +130,7 @@ impl Fleet {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("PELTON__CLIENT_ID", name)
             .envs(settings.iter().map(|(name, value)| (format!("PELTON__{name}"), value)))
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).map_err(io())?);
@@ -189,11 +211,32 @@ impl Fleet {
     /// If there is none.
     pub fn kill_any(&mut self) -> Result<String, ClusterError> {
         let at = self.pick();
+        self.kill(at)
+    }
+
+    /// Kills a worker (SIGKILL); its name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none at that place.
+    pub fn kill(&mut self, at: usize) -> Result<String, ClusterError> {
         let mut worker = self.take(at)?;
         self.tell(FaultKind::Kill, &worker)?;
         worker.signal(Signal::SIGKILL)?;
         worker.wait(END)?;
         Ok(worker.name.clone())
+    }
+
+    /// Waits until a worker ends by itself, and takes it out.
+    ///
+    /// # Errors
+    ///
+    /// If there is none at that place, or [`ClusterError::Late`] with the end of its log.
+    pub fn wait_for_end(&mut self, at: usize, within: Duration) -> Result<Ended, ClusterError> {
+        let worker = self.workers.get_mut(at).ok_or_else(none)?;
+        let status = worker.wait(within)?;
+        let worker = self.take(at)?;
+        Ok(Ended { name: worker.name.clone(), status, log: worker.log() })
     }
 
     /// Freezes a random worker (SIGSTOP); its place.
@@ -282,6 +325,42 @@ impl WorkerProcess {
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Asks its admin endpoint for a path, once that endpoint is there.
+    ///
+    /// # Errors
+    ///
+    /// If it has none within a minute, or it does not answer in HTTP.
+    pub fn ask(&self, path: &str) -> Result<Answer, ClusterError> {
+        let address = patiently(&format!("the endpoint of {}", self.name), JOIN, || {
+            let log = self.log();
+            let found = log.split("admin endpoint address=").nth(1);
+            let address = found.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+            address.ok_or_else(|| tail(&log))
+        })?;
+        endpoint::ask(address, path)
+    }
+
+    /// The partitions it says it owns, by number, with their states.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    pub fn partitions(&self) -> Result<Vec<PartitionStatus>, ClusterError> {
+        let answer = self.ask("/partitions")?;
+        serde_json::from_str(&answer.body)
+            .map_err(|error| ClusterError::refused(format!("{}'s partitions", self.name), error))
+    }
+
+    /// How many partitions it says it runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    pub fn running(&self) -> Result<usize, ClusterError> {
+        let partitions = self.partitions()?;
+        Ok(partitions.iter().filter(|p| p.state == PartitionState::Running).count())
     }
 
     /// Waits until it is in its group, with or without partitions.
