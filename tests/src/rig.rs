@@ -142,7 +142,8 @@ impl Names {
     }
 }
 
-/// A run's folder: ledger and logs. It is kept when the run ends in a panic or an error.
+/// A run's folder: ledger and logs. It is kept when the run ends in a panic, and always where
+/// `PELTON_TEST_KEEP` is set.
 #[derive(Debug)]
 struct RunFolder(Option<TempDir>);
 
@@ -154,7 +155,7 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        if std::thread::panicking()
+        if (std::thread::panicking() || std::env::var_os("PELTON_TEST_KEEP").is_some())
             && let Some(folder) = self.0.take()
         {
             eprintln_kept(&folder.keep());
