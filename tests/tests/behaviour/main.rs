@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed};
 use pelton_testkit::EmbeddedCluster;
-use pelton_tests::{Outcome, Protocol, RigPlan, worker};
+use pelton_tests::{NewRecord, Outcome, Protocol, RigPlan, worker};
 
 fn main() -> ExitCode {
     worker::run_if_asked();
@@ -48,6 +48,14 @@ fn embedded() -> Result<EmbeddedCluster, Failed> {
 fn embedded_plan() -> RigPlan {
     let plan = RigPlan { protocol: Protocol::Kip848, ..RigPlan::default() };
     plan.with("KAFKA__FETCH_WAIT_MAX_MS", "10")
+}
+
+/// A successful login of `user`, as a record of a partition that is this user's alone.
+fn login(user: &str, partition: i32) -> NewRecord {
+    let value = format!(
+        r#"{{"user":"{user}","status":"success","ip":"192.0.2.1","at":"2026-01-01T00:00:00Z"}}"#
+    );
+    NewRecord::new(user, value).to_partition(partition)
 }
 
 /// Nothing lost, nothing repeated, every total right.

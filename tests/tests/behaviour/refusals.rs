@@ -12,7 +12,7 @@ use pelton_tests::{
     Cluster, Deadline, Ended, Fleet, KafkaCluster, NewRecord, Rig, RigPlan, trials, wait_for,
 };
 
-use crate::{embedded, embedded_plan, insist, say};
+use crate::{embedded, embedded_plan, insist, login, say};
 
 /// A worker that can't start or go on has ended by then.
 const SOON: Duration = Duration::from_secs(20);
@@ -105,7 +105,7 @@ fn refuses<C: Cluster>(
     refusal: &Refusal,
 ) -> Result<(), Failed> {
     let rig = Rig::new(cluster, plan)?;
-    cluster.produce(&rig.names().input, &[login("alice")])?;
+    cluster.produce(&rig.names().input, &[login("alice", 0)])?;
     let mut fleet = rig.fleet();
     fleet.launch(settings)?;
     refusal.hold(&fleet.wait_for_end(0, SOON)?)?;
@@ -149,17 +149,10 @@ fn nobody_listens() -> Result<String, Failed> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-fn login(user: &str) -> NewRecord {
-    let value = format!(
-        r#"{{"user":"{user}","status":"success","ip":"192.0.2.1","at":"2026-01-01T00:00:00Z"}}"#
-    );
-    NewRecord::new(user, value).to_partition(0)
-}
-
 /// Two logins, one record that is none, and one more login, in one partition.
 fn with_a_malformed_one(fleet: &mut Fleet, rig: &Rig<'_, KafkaCluster>) -> Result<(), Failed> {
     let malformed = NewRecord::new("bob", r#"{"user":"#).to_partition(0);
-    let records = [login("alice"), login("alice"), malformed, login("alice")];
+    let records = [login("alice", 0), login("alice", 0), malformed, login("alice", 0)];
     rig.cluster().produce(&rig.names().input, &records)?;
     fleet.launch(&[])?;
     Ok(())
