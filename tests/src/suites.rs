@@ -5,6 +5,7 @@
 //! `cargo chaos` runs it, round by round.
 
 pub mod membership;
+pub mod patterns;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -23,6 +23,9 @@ fn main() -> std::process::ExitCode {
         let name = format!("joins_and_leaves_lose_and_repeat_nothing::{protocol}");
         trials.push(trials::on_kafka(&name, move || joins_and_leaves(protocol)));
     }
+    trials.push(trials::on_kafka("several_topics_and_patterns_reach_their_own_handlers", || {
+        Ok(suites::patterns::run(KafkaCluster::shared(1)?)?)
+    }));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -1,2 +1,48 @@
-//! Under construction.
-fn main() {}
+//! `pelton`: what an operator asks beside a running worker.
+
+mod explain;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Answers questions about Pelton workers.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(Debug, Subcommand)]
+enum Question {
+    /// Says what an error code means, and whether trying again helps: `pelton explain PLT-0304`
+    Explain {
+        /// A code as it stands at the beginning of an error message; without one, all are listed
+        code: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let Question::Explain { code } = CommandLine::parse().question;
+    match explain::explain(code.as_deref()) {
+        Ok(text) => {
+            print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            complain(&problem);
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a command line program")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "a command line program")]
+fn complain(problem: &str) {
+    eprintln!("error: {problem}");
+}

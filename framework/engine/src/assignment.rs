@@ -51,20 +51,33 @@ pub(crate) enum Phase {
 pub(crate) struct Active {
     /// The next offset that may arrive.
     pub(crate) expected: Offset,
-    /// Where the running fetch began; `None` while it is stopped.
-    pub(crate) fetching_from: Option<Offset>,
+    /// `None` while the fetch is stopped.
+    pub(crate) fetch: Option<Fetching>,
     pub(crate) buffered: Volume,
     pub(crate) progress: Progress,
     /// When something last arrived, or fetching began.
     pub(crate) heard: Time,
     /// When the log's end was last asked for because nothing arrived.
     pub(crate) asked: Time,
-    /// The fetch has broken off; it is started anew at this moment.
-    pub(crate) fetch_again_at: Option<Time>,
     /// The end of the log for which a silent fetch was started anew last.
     pub(crate) fetched_anew_for: Option<Offset>,
     /// The log's end, where known.
     pub(crate) end: Option<Offset>,
+}
+
+/// A running fetch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fetching {
+    /// Where it began.
+    pub(crate) from: Offset,
+    /// It has broken off; it is started anew at this moment.
+    pub(crate) again_at: Option<Time>,
+}
+
+impl Fetching {
+    pub(crate) fn from(from: Offset) -> Self {
+        Self { from, again_at: None }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +124,7 @@ impl Assignment {
             self.phase = phase;
             return false;
         };
-        let fetching = active.fetching_from.take().is_some();
+        let fetching = active.fetch.take().is_some();
         self.phase = Phase::Draining { active, drain };
         fetching
     }

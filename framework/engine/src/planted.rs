@@ -39,6 +39,10 @@ pub enum Bug {
     CommitBeforeDelivery,
     /// A commit is tried of a partition that was lost (A5).
     CommitLost,
+    /// Stores start empty instead of being restored (the topics' check).
+    SkipRestore,
+    /// A process that was frozen sends on without proof of ownership (the topics' check).
+    SendWhenThawed,
 }
 
 impl Bug {
@@ -57,6 +61,8 @@ impl Bug {
         Self::NeverResume,
         Self::CommitBeforeDelivery,
         Self::CommitLost,
+        Self::SkipRestore,
+        Self::SendWhenThawed,
     ];
 
     /// Its name on a command line: `commit-past-in-flight`.
@@ -76,6 +82,8 @@ impl Bug {
             Self::NeverResume => "never-resume",
             Self::CommitBeforeDelivery => "commit-before-delivery",
             Self::CommitLost => "commit-lost",
+            Self::SkipRestore => "skip-restore",
+            Self::SendWhenThawed => "send-when-thawed",
         }
     }
 

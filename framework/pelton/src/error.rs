@@ -215,6 +215,9 @@ pub enum WorkerError {
     /// The admin endpoint can't be opened.
     #[error(transparent)]
     Admin(#[from] crate::admin::AdminError),
+    /// Logs or metrics can't be set up.
+    #[error(transparent)]
+    Telemetry(#[from] crate::telemetry::TelemetryError),
     /// The operating system refused something.
     #[error("PLT-0601: {0}")]
     System(String),
@@ -236,7 +239,7 @@ impl WorkerError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Declaration(_) => 2,
+            Self::Config(_) | Self::Declaration(_) | Self::Telemetry(_) => 2,
             Self::InvalidRecord { .. } => 3,
             Self::Handler { .. } => 4,
             Self::ShutdownTimeout { .. } => 5,

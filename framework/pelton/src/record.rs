@@ -188,6 +188,17 @@ impl<'a> Record<'a> {
         self.bytes(self.entry.key.as_ref())
     }
 
+    /// Its key as text.
+    ///
+    /// # Errors
+    ///
+    /// *Invalid* if it has none, or it is not UTF-8: trying again can't help.
+    pub fn key_str(&self) -> Result<&'a str, HandlerError> {
+        let key = self.key().ok_or_else(|| HandlerError::invalid("the record has no key"))?;
+        std::str::from_utf8(key)
+            .map_err(|error| HandlerError::invalid(format!("the key is not UTF-8: {error}")))
+    }
+
     /// Its value; `None` is a tombstone.
     #[must_use]
     pub fn value(&self) -> Option<&'a [u8]> {

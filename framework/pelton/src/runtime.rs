@@ -2,6 +2,7 @@
 
 mod desk;
 mod input;
+mod names;
 mod partition_task;
 mod poll_loop;
 mod prepare;

@@ -147,6 +147,14 @@ enum Expected {
 
 type Scenario = fn(&mut Stage);
 
+/// Bugs that show only in a process that really stands still: the suite that freezes workers on
+/// Kafka plants them.
+const ON_KAFKA: &[Bug] = &[Bug::SendWhenThawed];
+
+fn planted() -> impl Iterator<Item = Bug> {
+    Bug::ALL.iter().copied().filter(|bug| !ON_KAFKA.contains(bug))
+}
+
 /// A record that is in flight while others before it are committed.
 fn commits_while_a_record_is_slow(stage: &mut Stage) {
     stage.send(3, EASY);
@@ -239,12 +247,10 @@ fn scenario_of(bug: Bug) -> (Scenario, Expected) {
         }
         Bug::NeverResume => (backpressure, Expected::Ledger(I::NoStuckPartition)),
         Bug::CommitBeforeDelivery => (outputs_are_undelivered_at_a_kill, Expected::Totals),
+        Bug::SkipRestore => (a_hand_over_under_load, Expected::Totals),
         other => panic!("{} has no scenario yet: add one", other.name()),
     }
 }
-
-/// Planted where the worker itself notices it: it refuses the records and ends with an error.
-const REFUSED_BY_THE_WORKER: &[Bug] = &[Bug::StartBehindCommit];
 
 fn run(scenario: Scenario, bug: Option<Bug>) -> Judged {
     let mut stage = Stage::new(bug);
@@ -255,14 +261,12 @@ fn run(scenario: Scenario, bug: Option<Bug>) -> Judged {
 #[test]
 fn every_planted_bug_is_caught_by_the_invariant_it_breaks() {
     let mut missed = Vec::new();
-    for bug in Bug::ALL {
-        let (scenario, expected) = scenario_of(*bug);
-        let judged = run(scenario, Some(*bug));
+    for bug in planted() {
+        let (scenario, expected) = scenario_of(bug);
+        let judged = run(scenario, Some(bug));
         if judged.breaks(expected) {
             let broken: Vec<_> = judged.verdict.broken().map(Invariant::code).collect();
             println!("{}: {expected:?} cries (broken: {broken:?})", bug.name());
-        } else if REFUSED_BY_THE_WORKER.contains(bug) && judged.failure.is_some() {
-            println!("{}: the worker ended: {:?}", bug.name(), judged.failure);
         } else {
             missed.push(format!("{}: {expected:?} is silent\n{judged}", bug.name()));
         }
@@ -272,8 +276,8 @@ fn every_planted_bug_is_caught_by_the_invariant_it_breaks() {
 
 #[test]
 fn the_same_runs_without_a_bug_are_clean() {
-    for bug in Bug::ALL {
-        let (scenario, _) = scenario_of(*bug);
+    for bug in planted() {
+        let (scenario, _) = scenario_of(bug);
         let judged = run(scenario, None);
         assert!(judged.is_clean(), "as for {}: {judged}", bug.name());
     }
@@ -283,7 +287,7 @@ fn the_same_runs_without_a_bug_are_clean() {
 fn every_invariant_has_a_bug_that_breaks_it() {
     for invariant in Invariant::ALL {
         let expected = Expected::Ledger(invariant);
-        let bug = Bug::ALL.iter().find(|bug| scenario_of(**bug).1 == expected);
+        let bug = planted().find(|bug| scenario_of(*bug).1 == expected);
         assert!(bug.is_some(), "no bug is planted for {invariant}");
     }
 }

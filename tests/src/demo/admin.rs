@@ -15,6 +15,11 @@ pub(super) fn partitions(address: SocketAddr) -> io::Result<Vec<PartitionStatus>
     serde_json::from_slice(&answer).map_err(io::Error::other)
 }
 
+/// Whether the worker is in its group and has restored what it owns.
+pub(super) fn is_ready(address: SocketAddr) -> bool {
+    get(address, "/readyz").is_ok()
+}
+
 fn get(address: SocketAddr, path: &str) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

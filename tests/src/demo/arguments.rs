@@ -51,6 +51,10 @@ pub(super) struct Arguments {
     /// committed may be counted again
     #[arg(long)]
     pub(super) kill: bool,
+
+    /// Start this program as the workers instead of building login-counter (for tests)
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(super) login_counter: Option<PathBuf>,
 }
 
 /// What an input file holds.

@@ -13,7 +13,7 @@ use crate::demo::error::DemoError;
 /// beside itself.
 pub(super) fn login_counter() -> Result<PathBuf, DemoError> {
     let own = std::env::current_exe().map_err(|error| DemoError::Build(error.to_string()))?;
-    let folder = own.parent().unwrap_or(Path::new("."));
+    let folder = own.parent().unwrap_or_else(|| Path::new("."));
     let Some(cargo) = std::env::var_os("CARGO") else {
         let beside = folder.join("login-counter");
         return if beside.exists() {

@@ -31,46 +31,56 @@ pub(super) struct Row {
 
 /// Where the demo is shown.
 #[derive(Debug)]
-pub(super) enum Screen {
-    Terminal { all: MultiProgress, lines: Vec<ProgressBar>, paint: Paint },
-    Plain { last: Option<u64> },
+pub(super) struct Screen {
+    paint: Paint,
+    shown: Shown,
+}
+
+#[derive(Debug)]
+enum Shown {
+    /// A picture below what was said, drawn again in place.
+    Picture { all: MultiProgress, lines: Vec<ProgressBar> },
+    /// A line a second, after this one.
+    Lines { last: Option<u64> },
+    /// Only what is said.
+    Nothing,
 }
 
 impl Screen {
     pub(super) fn new() -> Self {
         if stdout().is_terminal() {
             let all = MultiProgress::with_draw_target(ProgressDrawTarget::stdout_with_hz(10));
-            return Self::Terminal { all, lines: Vec::new(), paint: Paint::new() };
+            return Self {
+                paint: Paint::as_wanted(),
+                shown: Shown::Picture { all, lines: Vec::new() },
+            };
         }
-        Self::Plain { last: None }
+        Self { paint: Paint(false), shown: Shown::Lines { last: None } }
     }
 
     pub(super) const fn paint(&self) -> Paint {
-        match self {
-            Self::Terminal { paint, .. } => *paint,
-            Self::Plain { .. } => Paint(false),
-        }
+        self.paint
     }
 
     /// Says something that stays.
     pub(super) fn say(&self, text: &str) {
-        match self {
+        match &self.shown {
             // Only fails where the terminal is gone; the exit code says it all then.
-            Self::Terminal { all, .. } => drop(all.println(text)),
-            Self::Plain { .. } => print(text),
+            Shown::Picture { all, .. } => drop(all.println(text.replace('\n', " \n"))),
+            Shown::Lines { .. } | Shown::Nothing => print(text),
         }
     }
 
     /// Says what has happened, and when.
     pub(super) fn tell(&self, at: Duration, text: &str) {
-        let time = self.paint().dim(&format!("{:>6.1} s", at.as_secs_f64()));
+        let time = self.paint.dim(&format!("{:>6.1} s", at.as_secs_f64()));
         self.say(&format!("{time}  {text}"));
     }
 
     pub(super) fn draw(&mut self, picture: &Picture) {
-        match self {
-            Self::Terminal { all, lines, paint } => {
-                let texts = picture.lines(*paint);
+        match &mut self.shown {
+            Shown::Picture { all, lines } => {
+                let texts = picture.lines(self.paint);
                 while lines.len() < texts.len() {
                     let line = all.add(ProgressBar::new_spinner());
                     let style = ProgressStyle::with_template("{msg}");
@@ -78,25 +88,29 @@ impl Screen {
                     lines.push(line);
                 }
                 for (line, text) in lines.iter().zip(texts) {
-                    line.set_message(text);
+                    // A line without any text would take no room.
+                    line.set_message(if text.is_empty() { " ".to_owned() } else { text });
                 }
             }
-            Self::Plain { last } => {
+            Shown::Lines { last } => {
                 let second = picture.at.as_secs();
                 if *last != Some(second) {
                     *last = Some(second);
                     print(&picture.one_line());
                 }
             }
+            Shown::Nothing => {}
         }
     }
 
     /// Takes the picture away; what was said stays.
     pub(super) fn clear(&mut self) {
-        if let Self::Terminal { all, lines, .. } = self {
-            lines.clear();
+        if let Shown::Picture { all, .. } = &self.shown {
             drop(all.clear());
+            // Lines that are dropped on a screen would leave themselves on it.
+            all.set_draw_target(ProgressDrawTarget::hidden());
         }
+        self.shown = Shown::Nothing;
     }
 }
 
@@ -134,7 +148,7 @@ impl Picture {
     }
 
     fn bar(&self, done: usize, per_second: f64, more: &str, paint: Paint) -> String {
-        const WIDTH: usize = 30;
+        const WIDTH: usize = 24;
         let filled = (done * WIDTH).checked_div(self.total).unwrap_or(0).min(WIDTH);
         let bar = paint.strong(&"━".repeat(filled)) + &paint.dim(&"─".repeat(WIDTH - filled));
         let [done, total] = [done, self.total]
@@ -177,7 +191,7 @@ impl Row {
 pub(super) struct Paint(bool);
 
 impl Paint {
-    fn new() -> Self {
+    fn as_wanted() -> Self {
         Self(std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()))
     }
 

@@ -25,12 +25,13 @@ const LOOK: Duration = Duration::from_millis(100);
 const RATE_OVER: Duration = Duration::from_secs(2);
 
 pub(super) struct Stage {
-    input: Arc<Input>,
+    // Sender and workers are dropped before the venue: without Kafka they would wait for it.
+    sending: Option<Sending>,
+    pub(super) workers: Vec<WorkerProcess>,
     pub(super) venue: Venue,
+    input: Arc<Input>,
     program: PathBuf,
     logs: PathBuf,
-    pub(super) workers: Vec<WorkerProcess>,
-    sending: Option<Sending>,
     /// Committed by the group, by partition, as far as any worker has told.
     counted: Vec<i64>,
     screen: Screen,
@@ -226,11 +227,12 @@ impl Stage {
                 *cell = Some(partition.state);
             }
         }
-        let word = match (worker.life, worker.partitions.is_empty()) {
-            (Life::Alive, false) => "",
-            (Life::Alive, true) => "joining",
-            (Life::Stopping, _) => "stopping",
-            (Life::Ended, _) => "gone",
+        let word = match worker.life {
+            Life::Alive if !worker.partitions.is_empty() => "",
+            Life::Alive if worker.ready => "idle",
+            Life::Alive => "joining",
+            Life::Stopping => "stopping",
+            Life::Ended => "gone",
         };
         Row { name: worker.name.clone(), word, owns }
     }
@@ -248,6 +250,12 @@ impl Stage {
     /// Takes the picture away.
     pub(super) fn clear_screen(&mut self) {
         self.screen.clear();
+    }
+
+    /// Ends sender and workers, if they have not ended yet.
+    pub(super) fn end(&mut self) {
+        self.sending = None;
+        self.workers.clear();
     }
 }
 

@@ -35,7 +35,10 @@ pub(super) fn tell(arguments: &Arguments) -> Result<bool, DemoError> {
     }
     let interrupted = stop_on_signals()?;
     let screen = Screen::new();
-    let program = build::login_counter()?;
+    let program = match &arguments.login_counter {
+        Some(program) => program.clone(),
+        None => build::login_counter()?,
+    };
     let logs =
         tempfile::Builder::new().prefix("pelton-demo-").tempdir().map_err(DemoError::Logs)?;
     let venue = Venue::open(arguments.kafka.as_deref(), arguments.partitions)?;
@@ -54,7 +57,7 @@ fn finish(
     logs: tempfile::TempDir,
     truth: Result<bool, DemoError>,
 ) -> Result<bool, DemoError> {
-    stage.workers.clear();
+    stage.end();
     match &truth {
         Ok(true) | Err(DemoError::Interrupted) => stage.venue.clear_away()?,
         Ok(false) | Err(_) => {
@@ -215,7 +218,7 @@ fn judge(stage: &Stage, allowed: &BTreeMap<String, u64>) -> Result<bool, DemoErr
 fn headline(input: &Input, venue: &Venue, rate: f64, paint: Paint) -> String {
     let place = if venue.is_embedded() { "an embedded cluster" } else { "Kafka" };
     format!(
-        "\n  {}\n  {} logins of {} users from {}, {rate:.0} a second\n  {place} at {}, {} partitions, group {} (KIP-848)\n",
+        "\n  {}\n  {} logins of {} users from {}, {rate:.0} a second\n  {place} at {}, {} partitions\n  group {} (KIP-848)\n ",
         paint.bold("Pelton: workers count successful logins per user"),
         HumanCount(input.truth.logins()),
         input.truth.users().len(),

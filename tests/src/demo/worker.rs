@@ -24,6 +24,8 @@ pub(super) struct WorkerProcess {
     address: Option<SocketAddr>,
     /// What it owned when it was asked last.
     pub(super) partitions: Vec<PartitionStatus>,
+    /// Whether it was ready then; one that owns nothing is idle.
+    pub(super) ready: bool,
     pub(super) life: Life,
 }
 
@@ -72,6 +74,7 @@ impl WorkerProcess {
             child,
             address: None,
             partitions: Vec::new(),
+            ready: false,
             life: Life::Alive,
         })
     }
@@ -84,8 +87,12 @@ impl WorkerProcess {
         if self.address.is_none() {
             self.address = address_in(&self.log);
         }
-        if let Some(Ok(partitions)) = self.address.map(admin::partitions) {
+        let Some(address) = self.address else {
+            return;
+        };
+        if let Ok(partitions) = admin::partitions(address) {
             self.partitions = partitions;
+            self.ready = admin::is_ready(address);
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use load_generator::{
     Format, Generated, Login, Logins, Progress, SendOptions, Sent, SourceError, create_topic, open,
     print_sshd_log, send_all,
@@ -264,11 +264,17 @@ fn bar(total: Option<u64>) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let template = match total {
-        Some(_) => "{bar:40.cyan/dim} {human_pos}/{human_len} logins · {per_sec} · {eta} left",
-        None => "{spinner:.cyan} {human_pos} logins · {per_sec} · {elapsed}",
+        Some(_) => {
+            "{bar:40.cyan/dim} {human_pos}/{human_len} logins · {rate} a second · {eta} left"
+        }
+        None => "{spinner:.cyan} {human_pos} logins · {rate} a second · {elapsed}",
     };
-    let style =
-        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("rate", |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+            // A rate that can't be written is left out.
+            let _written = write!(out, "{:.0}", state.per_sec());
+        });
     let bar = total.map_or_else(ProgressBar::no_length, ProgressBar::new);
     bar.set_draw_target(ProgressDrawTarget::stderr());
     bar.with_style(style.progress_chars("━━─"))
@@ -280,7 +286,7 @@ fn summary(topic: &str, sent: &Sent, skipped: u64) -> String {
     let rate = sent.logins as f64 / seconds;
     let mut text = format!(
         "{} logins delivered to {topic} in {seconds:.1} s ({rate:.0} a second)",
-        sent.logins
+        HumanCount(sent.logins)
     );
     if sent.malformed > 0 {
         text.push_str(&format!(", and {} records that are none", sent.malformed));

@@ -356,7 +356,10 @@ pub fn create_topic(options: &SendOptions, partitions: i32) -> Result<(), SendEr
         .build()
         .map_err(|error| failed(error.to_string()))?
         .block_on(admin.create_topics([&topic], &wait))
-        .map_err(|error| failed(error.to_string()))?;
+        .map_err(|source| {
+            let bootstrap_servers = options.bootstrap_servers.clone();
+            SendError::Unreachable { bootstrap_servers, source }
+        })?;
     match answers.first() {
         None | Some(Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => Ok(()),
         Some(Err((_, code))) => Err(failed(code.to_string())),

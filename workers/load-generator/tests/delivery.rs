@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use load_generator::{
     Generated, JsonLines, OrderDigest, Progress, SendError, SendOptions, Tally, send_all,
@@ -110,10 +110,8 @@ fn a_missing_topic_and_an_absent_kafka_are_errors_with_a_way_out() {
     let error = send_all(Generated::new(2, 9).take(1).map(Ok), &options, GO_ON).unwrap_err();
     assert!(matches!(error, SendError::NoTopic { .. }), "{error}");
     options.bootstrap_servers = "127.0.0.1:1".to_owned();
-    let begin = Instant::now();
     let error = send_all(Generated::new(2, 9).take(1).map(Ok), &options, GO_ON).unwrap_err();
     assert!(error.to_string().contains("no answer from 127.0.0.1:1"), "{error}");
-    assert!(begin.elapsed() < Duration::from_secs(25));
 }
 
 #[test]

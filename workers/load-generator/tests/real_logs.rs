@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 
 fn auth_log(data: &Path) -> Result<(), Failed> {
     let mut log = open(&data.join("elastic-auth.log.gz"), Format::Sshd { year: 2017 })?;
-    let tally = tally(log.by_ref().collect::<Result<_, _>>()?);
+    let tally = tally(&log.by_ref().collect::<Result<Vec<_>, _>>()?);
     assert_eq!((tally.logins(), tally.successes()), (1_268, 226));
     // 7,121 lines; 943 of them are logins, some of them several times.
     assert_eq!(log.skipped(), 7_121 - 943);
@@ -47,7 +47,7 @@ fn auth_log(data: &Path) -> Result<(), Failed> {
 
 fn derived_json_lines(data: &Path) -> Result<(), Failed> {
     let logins = open(&data.join("elastic-logins.jsonl.gz"), Format::Json)?;
-    assert_eq!(shown(&tally(logins.collect::<Result<_, _>>()?)), truth(data)?);
+    assert_eq!(shown(&tally(&logins.collect::<Result<Vec<_>, _>>()?)), truth(data)?);
     Ok(())
 }
 
@@ -98,9 +98,9 @@ fn producers_partitions(data: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-fn tally(logins: Vec<Login>) -> Tally {
+fn tally(logins: &[Login]) -> Tally {
     let mut tally = Tally::default();
-    (0..).zip(&logins).for_each(|(seq, login)| tally.add(seq, login));
+    (0..).zip(logins).for_each(|(seq, login)| tally.add(seq, login));
     tally
 }
 

@@ -62,15 +62,24 @@ impl<A: Serialize> Loaded<A> {
 /// `A` is the application's own section; what nobody gives keeps its value of `A::default()`.
 /// An application without settings takes `()`.
 ///
+/// With `--print-config` it prints [`Loaded::effective`] to stdout and ends the process, as
+/// `--help` does.
+///
 /// # Errors
 ///
 /// When a source can't be read, a key is unknown, or a value is of the wrong type. Whether the
 /// values hold together is for [`Settings::check`] to say.
+#[expect(clippy::print_stdout, clippy::exit, reason = "what --print-config asks for")]
 pub fn load<A>(application: &str, flags: &Flags) -> Result<Loaded<A>, ConfigError>
 where
     A: DeserializeOwned + Default + Serialize,
 {
-    load_from(application, flags, &environment::of_process()?)
+    let loaded = load_from(application, flags, &environment::of_process()?)?;
+    if flags.print_config {
+        print!("{}", loaded.effective());
+        std::process::exit(0);
+    }
+    Ok(loaded)
 }
 
 /// [`load`] with `environment` for this process's environment.

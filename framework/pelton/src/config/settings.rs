@@ -115,6 +115,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Did anybody give a value for `key` (`admin.listen`)?
+    pub(crate) fn is_given(&self, key: &str) -> bool {
+        self.origins.given(key).is_some()
+    }
+
     /// How long a drain may take: what was set, or the lesser of 10 s and a third of
     /// `max_poll_interval_ms`.
     #[must_use]
@@ -180,7 +185,8 @@ pub struct AdminSettings {
     /// Whether there is an endpoint. Default: yes.
     pub enabled: bool,
     /// Address and port; port 0 takes any free one. Default `127.0.0.1:9464`: only this machine,
-    /// since the endpoint asks for no password.
+    /// since the endpoint asks for no password. Where nobody gives an address and that port is
+    /// taken (a second copy on one machine), any free one is taken and named in the log.
     #[serde(deserialize_with = "units::address")]
     pub listen: SocketAddr,
 }

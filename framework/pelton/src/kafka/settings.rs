@@ -238,4 +238,16 @@ mod tests {
             assert_eq!(config.get("auto.offset.reset"), Some("error"));
         }
     }
+
+    #[test]
+    fn the_default_build_has_tls_sasl_scram_and_every_usual_compression() {
+        let native = ClientConfig::new().create_native_config().expect("a configuration");
+        let features = native.get("builtin.features").expect("its features");
+        for feature in ["ssl", "sasl_plain", "sasl_scram", "gzip", "snappy", "lz4", "zstd"] {
+            assert!(
+                features.split(',').any(|found| found.trim() == feature),
+                "{feature}: {features}"
+            );
+        }
+    }
 }

@@ -10,7 +10,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::{FutureExt, poll};
-use pelton_engine::{Closing, Epoch, Event, Finish, Offset, PartitionId, Time};
+use pelton_engine::{Bug, Closing, Epoch, Event, Finish, Offset, PartitionId, Time};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, WeakUnboundedSender};
 use tokio::sync::watch;
@@ -124,7 +124,8 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
         stores: Stores::new(prepared.stores),
         cancelled: parts.cancelled.clone(),
     });
-    let position = Offset(prepared.position);
+    let behind = Bug::StartBehindCommit.is(parts.shared.plan.bug) && prepared.committed.is_some();
+    let position = Offset((prepared.position - if behind { 20 } else { 0 }).max(0));
     let desk = Desk::new(
         partition,
         epoch,

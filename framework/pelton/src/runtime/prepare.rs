@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use pelton_engine::{Envelope, Offset, RetryPolicy, StartDecision, TopicCommits};
+use pelton_engine::{Bug, Envelope, Offset, RetryPolicy, StartDecision, TopicCommits};
 
 use crate::error::WorkerError;
 use crate::ports::{Committed, PortError};
@@ -79,9 +79,20 @@ async fn try_prepare(
     let partitions = shared.admin.partitions(partition.topic()).await?.ok_or_else(|| {
         PortError::passing(format!("the topic {} is not there", partition.topic()))
     })?;
+    // The commit first, the stores after it: they may hold more than it says, never less (INV-10).
+    let (start, settled, committed) = start_of(shared, partition, partitions).await?;
+    let position = match start {
+        StartDecision::At(offset) => offset.0,
+        StartDecision::Earliest => shared.admin.offsets(partition).await?.0,
+        StartDecision::Latest => shared.admin.offsets(partition).await?.1,
+        StartDecision::Refused => {
+            return Err(WorkerError::NoCommittedOffset { partition: partition.clone() }.into());
+        }
+    };
     let mut stores = Vec::with_capacity(spec.stores.len());
     for store in spec.stores.iter().filter_map(|index| shared.plan.stores.get(*index)) {
-        let Some(changelog) = &store.changelog else {
+        let restored = !Bug::SkipRestore.is(shared.plan.bug);
+        let Some(changelog) = store.changelog.as_ref().filter(|_| restored) else {
             stores.push(StoreLayers::default());
             continue;
         };
@@ -104,15 +115,6 @@ async fn try_prepare(
                 .map_err(|error| store_trouble(error, &store.name, partition))?,
         );
     }
-    let (start, settled, committed) = start_of(shared, partition, partitions).await?;
-    let position = match start {
-        StartDecision::At(offset) => offset.0,
-        StartDecision::Earliest => shared.admin.offsets(partition).await?.0,
-        StartDecision::Latest => shared.admin.offsets(partition).await?.1,
-        StartDecision::Refused => {
-            return Err(WorkerError::NoCommittedOffset { partition: partition.clone() }.into());
-        }
-    };
     Ok(Prepared { position, committed, settled, stores })
 }
 

@@ -1,6 +1,6 @@
 //! Where do log lines go? To stderr, as text or JSON, through one filter.
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::sync::{Mutex, PoisonError};
 
 use tracing_subscriber::EnvFilter;
@@ -29,7 +29,10 @@ pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
         return Ok(());
     }
     *done = true;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr);
     // The only failure is a subscriber that is already there: then the program's own one stays.
     let _kept = match settings.format {
         LogFormat::Text => lines.try_init(),

@@ -1,0 +1,124 @@
+//! When is what committed, and what does Kafka's answer mean?
+//!
+//! Upholds INV-6 (one commit in flight, never backwards) and INV-7 (answers of another epoch
+//! change nothing).
+
+use super::{Engine, InFlight};
+use crate::action::{Action, CommitItem};
+use crate::assignment::Phase;
+use crate::commit::CommitStatus;
+use crate::ids::{Epoch, Offset, PartitionId};
+use crate::planted::Bug;
+use crate::time::Time;
+
+impl Engine {
+    pub(super) fn seal_if_due(&mut self, now: Time, out: &mut Vec<Action>) {
+        if now < self.next_commit {
+            return;
+        }
+        self.next_commit = now + self.limits.commit_interval;
+        for (partition, assignment) in &mut self.assignments {
+            let Phase::Running(active) = &mut assignment.phase else {
+                continue;
+            };
+            if active.progress.dirty && !active.progress.sealing {
+                active.progress.dirty = false;
+                active.progress.sealing = true;
+                out.push(Action::Seal { partition: *partition });
+            }
+        }
+    }
+
+    pub(super) fn sealed(
+        &mut self,
+        partition: PartitionId,
+        epoch: Epoch,
+        offset: Offset,
+        out: &mut Vec<Action>,
+    ) {
+        let bug = self.limits.bug;
+        let Some(assignment) = self.current(partition, epoch) else {
+            return;
+        };
+        if Bug::NoCommitOnRevoke.is(bug) && matches!(assignment.phase, Phase::Draining { .. }) {
+            return;
+        }
+        let Some(active) = assignment.active_mut() else {
+            return;
+        };
+        active.progress.sealing = false;
+        active.progress.ready(offset);
+        if let Some(committed) = active.progress.committed.filter(|committed| offset <= *committed)
+        {
+            // Effects without an offset of their own (a tick's): nothing has to be committed.
+            out.push(Action::Committed { partition, offset: committed, proof: false });
+        }
+        if Bug::CommitBackwards.is(bug) && offset.0 % 7 == 0 {
+            active.progress.ready_backwards(15);
+        }
+    }
+
+    pub(super) fn send_commit(&mut self, now: Time, out: &mut Vec<Action>) {
+        if self.in_flight.is_some() {
+            return;
+        }
+        let mut items = Vec::new();
+        for (partition, assignment) in &mut self.assignments {
+            let epoch = assignment.epoch;
+            let Some(active) = assignment.active_mut() else {
+                continue;
+            };
+            if let Some(offset) = active.progress.take(now) {
+                items.push(CommitItem { partition: *partition, epoch, offset });
+            }
+        }
+        if items.is_empty() {
+            return;
+        }
+        self.commits += 1;
+        let id = self.commits;
+        let owners = items.iter().map(|item| (item.partition, item.epoch)).collect();
+        self.in_flight = Some(InFlight { id, items: owners });
+        out.push(Action::Commit { id, items });
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        now: Time,
+        id: u64,
+        statuses: &[(PartitionId, CommitStatus)],
+        out: &mut Vec<Action>,
+    ) {
+        let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.id == id) else {
+            return;
+        };
+        let retry = self.limits.commit_retry;
+        for (partition, epoch) in in_flight.items {
+            let status = statuses
+                .iter()
+                .find(|(answered, _)| *answered == partition)
+                .map_or(CommitStatus::Unknown, |(_, status)| *status);
+            let Some(assignment) = self.current(partition, epoch) else {
+                continue;
+            };
+            let drained =
+                matches!(&assignment.phase, Phase::Draining { drain, .. } if drain.drained);
+            let Some(active) = assignment.active_mut() else {
+                continue;
+            };
+            if let Some(accepted) = active.progress.answered(status, now, retry) {
+                let (offset, proof) = (accepted.offset, accepted.proof);
+                out.push(Action::Committed { partition, offset, proof });
+            }
+            if status == CommitStatus::TopicGone && drained {
+                self.release(partition, out);
+            }
+        }
+        // Whatever has become of the commit's own partitions: who is not in the group owns none.
+        let lost = statuses.iter().any(|(_, status)| *status == CommitStatus::MemberLost);
+        if lost && id > self.commits_before_assignment {
+            let all: Vec<_> = self.assignments.keys().copied().collect();
+            self.lose(now, &all, out);
+        }
+    }
+}

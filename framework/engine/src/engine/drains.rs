@@ -1,0 +1,106 @@
+//! When may a partition be given up, and when has everything been?
+//!
+//! Upholds INV-5: nothing is released before its drain has ended or its deadline has passed.
+
+use super::{Ending, Engine};
+use crate::action::{Action, Closing};
+use crate::assignment::{Assignment, Drain, Phase};
+use crate::ids::PartitionId;
+use crate::planted::Bug;
+use crate::time::Time;
+
+impl Engine {
+    pub(super) fn cancel_overdue(&mut self, now: Time, out: &mut Vec<Action>) {
+        for (partition, assignment) in &mut self.assignments {
+            let Phase::Draining { drain, .. } = &mut assignment.phase else {
+                continue;
+            };
+            if now >= drain.cancel_at && !drain.cancelled && !drain.drained {
+                drain.cancelled = true;
+                out.push(Action::Cancel { partition: *partition });
+            }
+        }
+    }
+
+    pub(super) fn release_drained(&mut self, now: Time, out: &mut Vec<Action>) {
+        let mut finished = Vec::new();
+        for (partition, assignment) in &self.assignments {
+            let Phase::Draining { active, drain } = &assignment.phase else {
+                continue;
+            };
+            if (drain.drained && active.progress.is_settled()) || now >= drain.release_at {
+                finished.push(*partition);
+            }
+        }
+        for partition in finished {
+            self.release(partition, out);
+        }
+    }
+
+    pub(super) fn release(&mut self, partition: PartitionId, out: &mut Vec<Action>) {
+        if let Some(assignment) = self.assignments.get_mut(&partition) {
+            assignment.phase = Phase::Released;
+            out.push(Action::Close {
+                partition,
+                epoch: assignment.epoch,
+                closing: Closing::Released,
+            });
+        }
+    }
+
+    pub(super) fn acknowledge_released(&mut self, out: &mut Vec<Action>) {
+        let Some(waiting) = &self.unacknowledged else {
+            return;
+        };
+        let gone = |partition: &PartitionId| match self.assignments.get(partition) {
+            Some(assignment) => assignment.active().is_none(),
+            None => true,
+        };
+        if Bug::IgnoreLost.is(self.limits.bug) || waiting.iter().all(gone) {
+            for partition in waiting {
+                if !Bug::IgnoreLost.is(self.limits.bug) {
+                    self.assignments.remove(partition);
+                }
+            }
+            self.unacknowledged = None;
+            out.push(Action::Acknowledge);
+        }
+    }
+
+    pub(super) fn begin_shutdown(
+        &mut self,
+        now: Time,
+        cancel_at: Time,
+        release_at: Time,
+        out: &mut Vec<Action>,
+    ) {
+        if self.ending != Ending::No {
+            return;
+        }
+        self.ending = Ending::Draining;
+        let drain = Drain { cancel_at, release_at, cancelled: false, drained: false };
+        let all: Vec<_> = self.assignments.keys().copied().collect();
+        for partition in all {
+            // The last commit is sent even if nothing moved: its answer says that the group
+            // can still be left in good order.
+            if let Some(active) =
+                self.assignments.get_mut(&partition).and_then(Assignment::active_mut)
+            {
+                active.progress.want_proof();
+            }
+            self.drain(partition, drain, None, out);
+        }
+        self.next_commit = now;
+    }
+
+    pub(super) fn leave_when_empty(&mut self, out: &mut Vec<Action>) {
+        let drained = self
+            .assignments
+            .values()
+            .all(|a| matches!(a.phase, Phase::Released | Phase::Lost { .. }));
+        if self.ending == Ending::Draining && drained {
+            self.ending = Ending::Left;
+            out.push(Action::Leave);
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! How do effects reach Kafka, and how far may the partition commit? Seals, sends, reports, proofs.
+//!
+//! Upholds INV-12 (effects before offsets) and INV-13 (nothing is sent without ownership).
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pelton_engine::{Bug, Event, Offset, Time};
+
+use super::{Desk, PROGRESS_INTERVAL, RESEND, SEND_RETRY, State};
+use crate::ports::SendError;
+use crate::state::changelog_records;
+
+impl Desk {
+    /// Closes the outbox: the changelog gets each key once, and once everything up to here is
+    /// durable the poll loop hears how far the partition may commit.
+    pub(crate) fn seal(&mut self) {
+        let number = self.outbox.seals() + 1;
+        let partition = self.place.partition.partition();
+        let mut stores = self.place.stores.lock();
+        for (declared, bound) in self.place.declared.iter().zip(&self.place.bound) {
+            let Some(layers) = bound.and_then(|at| stores.get_mut(at)) else {
+                continue;
+            };
+            let writes = layers.seal(number);
+            if let Some(changelog) = &declared.changelog {
+                self.outbox.push(changelog_records(changelog, partition, writes));
+            }
+        }
+        drop(stores);
+        let offset = self.schedule.committable();
+        self.outbox.seal(offset);
+        self.sealed.push_back((number, offset));
+        self.progress.dirty = false;
+        self.unsealed = false;
+        if Bug::CommitBeforeDelivery.is(self.shared.plan.bug) {
+            self.tell(Event::Sealed { partition: self.id, epoch: self.epoch, offset });
+        }
+    }
+
+    /// Sends what may be sent and says what has become durable.
+    pub(crate) fn pump(&mut self, now: Time) {
+        self.send_again_at = None;
+        self.ask_for_proof(now);
+        if self.progress.dirty && now.since(self.progress_told) >= PROGRESS_INTERVAL {
+            self.tell_progress(now);
+        }
+        let too_late = match self.state {
+            State::Draining { send_until: Some(until), .. } => now >= until,
+            _ => false,
+        };
+        while let Some((ticket, record)) = self.outbox.next_to_send().filter(|_| !too_late) {
+            let ours = self.lease.alive.load(Ordering::Acquire);
+            let open = self.shared.gate.is_open(self.shared.host.now(), self.proof.proved)
+                || Bug::SendWhenThawed.is(self.shared.plan.bug);
+            if !ours || !open {
+                self.send_again_at = Some(now + SEND_RETRY);
+                break;
+            }
+            match self.shared.producer.send(record, ticket, &self.reports) {
+                Ok(()) => self.outbox.sent(),
+                Err(SendError::Full) => {
+                    self.send_again_at = Some(now + SEND_RETRY);
+                    break;
+                }
+                Err(SendError::Refused(error)) => {
+                    tracing::warn!(partition = %self.place.partition, topic = %record.topic, %error, "an output was refused; it will be tried again");
+                    self.outbox.refused();
+                    self.block(now);
+                    break;
+                }
+            }
+        }
+        self.say_durable();
+    }
+
+    pub(super) fn say_durable(&mut self) {
+        if let Some(seal) = self.outbox.take_durable() {
+            let (partition, epoch) = (self.id, self.epoch);
+            self.tell(Event::Sealed { partition, epoch, offset: seal.offset });
+        }
+        self.metrics.output_blocked.set(f64::from(u8::from(self.outbox.is_blocked())));
+        self.lease.effects_bytes.store(self.outbox.bytes(), Ordering::Relaxed);
+    }
+
+    /// After a thaw, and before a resend, the group must confirm that the partition is ours.
+    pub(super) fn ask_for_proof(&mut self, now: Time) {
+        let thaws = self.shared.gate.thaws();
+        if self.proof.asked.is_some_and(|asked| asked != thaws) {
+            self.proof.asked = None; // another thaw: the proof under way is worth nothing
+        }
+        let thawed = thaws != self.proof.proved;
+        let resend = self.outbox.is_blocked() && now >= self.proof.not_before;
+        if self.proof.asked.is_none() && (thawed || resend) {
+            self.proof.asked = Some(thaws);
+            self.tell(Event::ProofWanted { partition: self.id, epoch: self.epoch });
+        }
+    }
+
+    pub(super) fn committed(&mut self, offset: Offset, proof: bool) {
+        while self.sealed.front().is_some_and(|(_, sealed)| *sealed <= offset) {
+            let Some((number, _)) = self.sealed.pop_front() else {
+                break;
+            };
+            for layers in self.place.stores.lock().iter_mut() {
+                layers.committed(number);
+            }
+        }
+        if proof && let Some(asked) = self.proof.asked.take() {
+            self.proof.proved = asked;
+            if self.outbox.is_blocked() && asked == self.shared.gate.thaws() {
+                self.outbox.unblock();
+            }
+        }
+    }
+
+    pub(super) fn delivered(&mut self, ticket: u64, error: Option<&str>, now: Time) {
+        let topic = self.outbox.topic(ticket);
+        if let Some((_, metrics)) =
+            topic.and_then(|topic| self.outputs.iter().find(|(name, _)| Arc::ptr_eq(name, topic)))
+        {
+            if error.is_none() { &metrics.delivered } else { &metrics.failures }.increment(1);
+        }
+        if let Some(error) = error {
+            tracing::warn!(partition = %self.place.partition, error, "an output was not delivered; it will be sent again");
+        }
+        if self.outbox.reported(ticket, error.is_none()) {
+            self.block(now);
+        } else if error.is_none() && !self.outbox.is_blocked() {
+            self.resends = 0;
+        }
+    }
+
+    pub(super) fn block(&mut self, now: Time) {
+        self.resends = self.resends.saturating_add(1);
+        self.proof.not_before = now + RESEND.backoff(self.resends, self.epoch.0);
+    }
+}

@@ -1,0 +1,156 @@
+//! What becomes of records and their effects when an attempt, a flush or a tick ends?
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pelton_engine::{Event, Finish, Time};
+
+use super::{Desk, Freed, PROGRESS_INTERVAL, PROGRESS_RECORDS, State};
+use crate::context::Effects;
+use crate::record::Run;
+
+impl Desk {
+    /// The run that holds the record with this index, and its place in it.
+    pub(crate) fn record(&self, index: u64) -> Option<(Arc<Run>, usize)> {
+        let at = self.runs.partition_point(|held| held.first <= index).checked_sub(1)?;
+        let held = self.runs.get(at)?;
+        Some((Arc::clone(&held.run), usize::try_from(index - held.first).ok()?))
+    }
+
+    /// The record is done: its effects and its offset enter the outbox together.
+    pub(crate) fn done(&mut self, index: u64, effects: Effects, now: Time) {
+        if self.spec.flush_every.is_some() {
+            self.schedule.finished(index, Finish::Handled, now);
+            self.handle_effects(effects);
+            self.handled_records += 1;
+            self.handled_since.get_or_insert(now);
+            self.progress.dirty = true; // the next commit asks for a flush
+        } else {
+            self.schedule.finished(index, Finish::Done, now);
+            self.enter(effects);
+        }
+        self.forget_done(now);
+    }
+
+    /// Effects that wait for the next flush: later records of the slot see them.
+    pub(super) fn handle_effects(&mut self, effects: Effects) {
+        let mut stores = self.place.stores.lock();
+        for (at, writes) in &effects.writes {
+            if let Some(layers) = stores.get_mut(*at) {
+                layers.apply_handled(writes.clone());
+            }
+        }
+        drop(stores);
+        self.handled.push(effects);
+    }
+
+    pub(super) fn forget_handled(&mut self) {
+        self.handled.clear();
+        self.handled_records = 0;
+        self.handled_since = None;
+    }
+
+    /// Effects of something done enter the outbox and the pending layer.
+    pub(crate) fn enter(&mut self, effects: Effects) {
+        if !effects.writes.is_empty() {
+            let mut stores = self.place.stores.lock();
+            for (at, writes) in effects.writes {
+                if let Some(layers) = stores.get_mut(at) {
+                    layers.apply(writes);
+                }
+            }
+        }
+        self.outbox.push(effects.outputs);
+        self.progress.dirty = true;
+        self.unsealed = true;
+    }
+
+    pub(crate) fn not_done(&mut self, index: u64, finish: Finish, now: Time) {
+        self.schedule.finished(index, finish, now);
+        self.forget_done(now);
+    }
+
+    /// Handled records are lost with the instance that handled them: the partition starts again
+    /// behind the last one that is done.
+    pub(crate) fn reset_if_handled(&mut self) {
+        let wanted = !self.handled.is_empty() && self.state == State::Running;
+        self.forget_handled();
+        if wanted {
+            self.halt();
+            self.tell(Event::ResetWanted { partition: self.id, epoch: self.epoch });
+        }
+    }
+
+    pub(crate) fn flushed(&mut self, effects: Effects, now: Time) {
+        self.schedule.flushed();
+        for layers in self.place.stores.lock().iter_mut() {
+            layers.flushed();
+        }
+        for handled in std::mem::take(&mut self.handled) {
+            self.outbox.push(handled.outputs);
+        }
+        self.forget_handled();
+        self.flush_failures = 0;
+        self.enter(effects);
+        // The commit that waited for this flush need not wait for the next interval's word.
+        if std::mem::take(&mut self.flush_wanted) {
+            self.seal();
+        }
+        self.forget_done(now);
+    }
+
+    /// A tick's effects stand in the outbox like a record's, without an offset; behind those of
+    /// the records handled before it, which wait for a flush.
+    pub(crate) fn ticked(&mut self, effects: Effects, now: Time) {
+        if effects.outputs.is_empty() && effects.writes.is_empty() {
+            return;
+        }
+        if self.handled.is_empty() {
+            self.enter(effects);
+        } else {
+            self.handle_effects(effects);
+        }
+        self.tell_progress(now);
+    }
+
+    pub(crate) fn flush_failed(&mut self, now: Time) {
+        self.flush_failures = self.flush_failures.saturating_add(1);
+        self.flush_not_before = now + self.spec.retry.backoff(self.flush_failures, self.epoch.0);
+    }
+
+    /// Frees the runs whose records are all done, and tells the poll loop now and then.
+    pub(super) fn forget_done(&mut self, now: Time) {
+        let needed = self.schedule.first_needed();
+        self.progress.records += needed.saturating_sub(self.freed_below);
+        self.freed_below = self.freed_below.max(needed);
+        while let Some(held) = self.runs.front() {
+            let after = held.first + u64::try_from(held.run.len()).unwrap_or(u64::MAX);
+            if after > needed {
+                break;
+            }
+            self.progress.bytes += u64::try_from(held.run.bytes()).unwrap_or(u64::MAX);
+            self.runs.pop_front();
+        }
+        if self.runs.is_empty() {
+            self.lease.oldest.store(-1, Ordering::Relaxed);
+        }
+        if self.progress.records >= PROGRESS_RECORDS
+            || self.runs.is_empty()
+            || now.since(self.progress_told) >= PROGRESS_INTERVAL
+        {
+            self.tell_progress(now);
+        }
+    }
+
+    pub(crate) fn tell_progress(&mut self, now: Time) {
+        self.progress_told = now;
+        let Freed { records, bytes, dirty } = std::mem::take(&mut self.progress);
+        self.tell(Event::Progressed {
+            partition: self.id,
+            epoch: self.epoch,
+            records,
+            bytes,
+            dirty,
+        });
+    }
+}

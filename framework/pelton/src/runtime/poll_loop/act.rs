@@ -1,0 +1,249 @@
+//! What has to be done? The engine's actions, carried out.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pelton_engine::{
+    Action, Bug, Closing, CommitItem, CommitStatus, Envelope, Epoch, Event, Offset, PartitionId,
+    SilentAction, Time,
+};
+use tokio::sync::watch;
+
+use super::{EndingTask, PollLoop, SentCommit, Task};
+use crate::error::WorkerError;
+use crate::ports::CommitEntry;
+use crate::runtime::desk::{Command, Lease};
+use crate::runtime::partition_task::TaskParts;
+use crate::runtime::shared::{TaskEvent, Then};
+use crate::telemetry::Observation;
+
+impl PollLoop {
+    pub(super) fn act_on(&mut self, now: Time, action: Action) {
+        match action {
+            Action::Acknowledge => {
+                if let Err(error) = self.member.acknowledge() {
+                    let reason = format!("a rebalance could not be acknowledged: {error}");
+                    self.fail(now, WorkerError::Client { reason });
+                }
+            }
+            Action::Restore { partition, epoch } => self.restore(now, partition, epoch),
+            Action::StartFetch { partition, from } => self.start_fetch(now, partition, from),
+            Action::StopFetch { partition } => self.stop_fetch(partition),
+            Action::Deliver { partition, skip_below } => self.deliver(partition, skip_below),
+            Action::Backwards { partition, offset, .. } => {
+                if let Some(name) = self.names.name(partition).cloned() {
+                    self.out_of_range(&name, offset.0);
+                }
+            }
+            Action::Seal { partition } => self.command(partition, Command::Seal),
+            Action::Drain { partition, send_until } => {
+                if let Some(task) = self.tasks.get_mut(&partition) {
+                    task.draining_since = Some(now);
+                }
+                self.command(partition, Command::Drain { send_until });
+            }
+            Action::Cancel { partition } => {
+                tracing::warn!(partition = %self.show(partition), "the drain has reached its deadline; what runs is cut off");
+                if let Some(task) = self.tasks.get(&partition) {
+                    task.cancel.send_replace(true);
+                }
+                self.command(partition, Command::Cancel);
+            }
+            Action::Close { partition, epoch, closing } => {
+                self.close(now, partition, epoch, closing)
+            }
+            Action::Commit { id, items } => self.send_commit(now, id, items),
+            Action::Committed { partition, offset, proof } => {
+                self.command(partition, Command::Committed { offset, proof });
+            }
+            Action::AskEnd { partition } => self.ask_end(partition),
+            Action::Silent { partition, what: SilentAction::FetchedAnew } => {
+                tracing::warn!(partition = %self.show(partition), "nothing came although there is lag; the fetch was started anew");
+            }
+            Action::Silent { partition, what: SilentAction::StillRestoring } => {
+                tracing::warn!(partition = %self.show(partition), "the partition has not started yet");
+            }
+            Action::Rejoin => {
+                tracing::warn!("the group has forgotten this member; it joins anew");
+                self.ask_coordinator(Then::Rejoin);
+            }
+            Action::Leave => self.ask_coordinator(Then::Leave),
+        }
+    }
+
+    pub(super) fn restore(&mut self, now: Time, partition: PartitionId, epoch: Epoch) {
+        let Some(name) = self.names.name(partition).cloned() else {
+            return;
+        };
+        let inputs = Arc::clone(&self.shared.plan.inputs);
+        let Some(input) = inputs.iter().find(|input| input.subscription.matches(name.topic()))
+        else {
+            let problem = format!("the group has given {name}, which no declared input matches");
+            return self.fail(now, WorkerError::Declaration(problem));
+        };
+        self.next_status = now; // who owns what is shown at once
+        self.shared.observe(&Observation::Assigned { partition: &name, epoch: epoch.0 });
+        let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let lease = Arc::new(Lease::new());
+        let metrics = self.metrics.partition(name.topic(), name.partition());
+        let (cancel, cancelled) = watch::channel(false);
+        let parts = TaskParts {
+            id: partition,
+            epoch,
+            partition: name,
+            spec: input.spec.clone(),
+            shared: Arc::clone(&self.shared),
+            commands: receiver,
+            own_commands: commands.downgrade(),
+            events: self.events.clone(),
+            lease: Arc::clone(&lease),
+            metrics: metrics.clone(),
+            cancelled,
+            thaws: self.shared.gate.thaws(),
+            predecessor: self.ending_tasks.remove(&partition).map(|ending| ending.body),
+        };
+        let body = self.runtime.spawn(input.slots.task(parts));
+        self.tasks.insert(
+            partition,
+            Task {
+                epoch,
+                commands,
+                lease,
+                cancel,
+                body,
+                settled: 0,
+                draining_since: None,
+                metrics,
+            },
+        );
+    }
+
+    pub(super) fn start_fetch(&mut self, now: Time, partition: PartitionId, from: Offset) {
+        let Some(name) = self.names.name(partition).cloned() else {
+            return;
+        };
+        if let Err(error) = self.fetch.start(&name, from.0) {
+            tracing::error!(partition = %name, %error, "the fetch could not be started");
+            self.fail(now, WorkerError::Client { reason: format!("fetching {name}: {error}") });
+        }
+    }
+
+    pub(super) fn stop_fetch(&mut self, partition: PartitionId) {
+        let Some(name) = self.names.name(partition) else {
+            return;
+        };
+        if let Err(error) = self.fetch.stop(name) {
+            tracing::warn!(partition = %name, %error, "the fetch could not be stopped");
+        }
+        if let Some(task) = self.tasks.get(&partition) {
+            task.metrics.fetch_stops.increment(1);
+        }
+    }
+
+    pub(super) fn deliver(&mut self, partition: PartitionId, skip_below: Offset) {
+        let Some(mut run) = self.at_hand.take() else {
+            return;
+        };
+        let (all, bytes) = (run.len(), run.bytes());
+        if run.skip_below(skip_below.0) > 0 {
+            self.skipped(partition, all - run.len(), bytes.saturating_sub(run.bytes()));
+        }
+        if !run.is_empty() {
+            self.command(partition, Command::Run(run));
+        }
+    }
+
+    /// Records that came twice: the engine has counted them as buffered.
+    pub(super) fn skipped(&self, partition: PartitionId, records: usize, bytes: usize) {
+        tracing::warn!(partition = %self.show(partition), records, "records came twice from the client and were dropped");
+        let Some(task) = self.tasks.get(&partition) else {
+            return;
+        };
+        let records = u64::try_from(records).unwrap_or(u64::MAX);
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        task.metrics.redelivered_records.increment(records);
+        let epoch = task.epoch;
+        let dirty = false;
+        // By the way of all events: the actions around this one come first.
+        self.events.send(TaskEvent::Engine(Event::Progressed {
+            partition,
+            epoch,
+            records,
+            bytes,
+            dirty,
+        }));
+    }
+
+    pub(super) fn command(&self, partition: PartitionId, command: Command) {
+        if let Some(task) = self.tasks.get(&partition) {
+            // A task that has ended by itself is found out by its drain's deadline.
+            let _ended = task.commands.send(command).is_err();
+        }
+    }
+
+    pub(super) fn close(
+        &mut self,
+        now: Time,
+        partition: PartitionId,
+        epoch: Epoch,
+        closing: Closing,
+    ) {
+        self.next_status = now; // who owns what is shown at once
+        let Some(task) = self.tasks.remove(&partition) else {
+            return;
+        };
+        if Bug::IgnoreLost.is(self.shared.plan.bug) && closing == Closing::Lost {
+            self.tasks.insert(partition, task);
+            return;
+        }
+        task.metrics.released();
+        if let Some(since) = task.draining_since.filter(|_| closing == Closing::Released) {
+            task.metrics.drain_seconds.record(now.since(since));
+        }
+        task.lease.alive.store(false, Ordering::Release);
+        task.cancel.send_replace(true);
+        let _ended = task.commands.send(Command::Close(closing)).is_err();
+        let ending =
+            EndingTask { body: task.body, since: now, metrics: task.metrics, blocked: false };
+        self.ending_tasks.insert(partition, ending);
+        if let Some(name) = self.names.name(partition) {
+            let (partition, epoch) = (name, epoch.0);
+            self.shared.observe(&match closing {
+                Closing::Released => Observation::Released { partition, epoch },
+                Closing::Lost => Observation::Lost { partition, epoch },
+                Closing::Reset => Observation::Reset { partition, epoch },
+            });
+        }
+    }
+
+    pub(super) fn send_commit(&mut self, now: Time, id: u64, items: Vec<CommitItem>) {
+        let mut entries = Vec::with_capacity(items.len());
+        for item in &items {
+            let Some(partition) = self.names.name(item.partition) else {
+                continue;
+            };
+            let settled = self.tasks.get(&item.partition).map_or(0, |task| task.settled);
+            let envelope = Envelope {
+                cluster: self.cluster.clone(),
+                partitions: settled,
+                incarnation: Some((self.incarnation.clone(), id)),
+                done_set: String::new(),
+            };
+            let (epoch, offset) = (item.epoch.0, item.offset.0);
+            self.shared.observe(&Observation::CommitTried { id, partition, epoch, offset });
+            let metadata = envelope.encode();
+            entries.push(CommitEntry { partition: partition.clone(), offset, metadata });
+        }
+        if let Err(error) = self.member.commit(id, &entries) {
+            tracing::warn!(%error, "the commit could not be sent; it will be tried again");
+            let refused = |item: &CommitItem| (item.partition, CommitStatus::Retry);
+            let statuses: Vec<_> = items.iter().map(refused).collect();
+            self.observe_answers(&SentCommit { id, items, at: now }, &statuses);
+            // Answered later, as every commit is: an answer within its own sending would
+            // send it again at once.
+            self.events.send(TaskEvent::Engine(Event::CommitAnswered { id, statuses }));
+            return;
+        }
+        self.commit = Some(SentCommit { id, items, at: now });
+    }
+}

@@ -1,0 +1,70 @@
+//! What must be asked of Kafka, off the loop? The answers come back as events.
+
+use std::sync::Arc;
+
+use pelton_engine::{Event, Offset, PartitionId};
+
+use super::{PULSE, PollLoop};
+use crate::error::WorkerError;
+use crate::runtime::input::Input;
+use crate::runtime::shared::{TaskEvent, Then};
+use crate::topic_partition::TopicPartition;
+
+impl PollLoop {
+    /// The group is left only if its coordinator answers: librdkafka 2.12.1 can crash in
+    /// LeaveGroup where it is away.
+    pub(super) fn ask_coordinator(&self, then: Then) {
+        let seen = self.names.any().cloned();
+        let declared = self.shared.plan.inputs.iter().find_map(Input::topic);
+        let topic = || declared.map(|topic| TopicPartition::new(topic, 0));
+        let Some(probe) = seen.or_else(topic) else {
+            // A pattern that has matched nothing yet: there is nothing to ask about.
+            return self.events.send(TaskEvent::CoordinatorAnswers(then));
+        };
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        let deadline = shared.host.now() + shared.plan.shutdown_timeout;
+        self.runtime.spawn(async move {
+            while let Err(error) = shared.committed.read(vec![probe.clone()]).await {
+                tracing::warn!(%error, "the group's coordinator does not answer yet; the group can't be left without it");
+                shared.host.sleep(PULSE).await;
+                if shared.host.now() >= deadline {
+                    return;
+                }
+            }
+            events.send(TaskEvent::CoordinatorAnswers(then));
+        });
+    }
+
+    /// Asks for the end of a silent partition's log, off the loop.
+    pub(super) fn ask_end(&self, partition: PartitionId) {
+        let Some(name) = self.names.name(partition).cloned() else {
+            return;
+        };
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        self.runtime.spawn(async move {
+            match shared.admin.offsets(&name).await {
+                Ok((_, end)) => {
+                    events.send(TaskEvent::Engine(Event::End { partition, end: Offset(end) }));
+                }
+                Err(error) => {
+                    tracing::warn!(partition = %name, %error, "nothing comes, and the log's end is not known");
+                }
+            }
+        });
+    }
+
+    /// Finds out what the log holds, off the loop, and ends the worker with it, unless the
+    /// partition has been given up meanwhile.
+    pub(super) fn out_of_range(&mut self, name: &TopicPartition, offset: i64) {
+        let partition = self.names.id(name);
+        let Some(epoch) = self.tasks.get(&partition).map(|task| task.epoch) else {
+            return;
+        };
+        let (name, shared, events) = (name.clone(), Arc::clone(&self.shared), self.events.clone());
+        self.runtime.spawn(async move {
+            let (low, high) = shared.admin.offsets(&name).await.unwrap_or((-1, -1));
+            let error = WorkerError::OutOfRange { partition: name, offset, low, high };
+            events.send(TaskEvent::OutOfRange { partition, epoch, error });
+        });
+    }
+}

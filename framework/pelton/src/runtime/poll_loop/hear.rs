@@ -1,0 +1,178 @@
+//! What has happened? The member's words, the fetcher's records, the tasks' reports, as events.
+
+use pelton_engine::{CommitStatus, Event, Offset, PartitionId, RunInfo, Time};
+
+use super::{Ending, PollLoop, SentCommit};
+use crate::error::WorkerError;
+use crate::ports::{FetchEvent, MemberEvent};
+use crate::record::Run;
+use crate::runtime::shared::{TaskEvent, Then};
+use crate::telemetry::{CommitOutcome, Observation};
+use crate::topic_partition::TopicPartition;
+
+impl PollLoop {
+    pub(super) fn member_event(&mut self, now: Time, event: MemberEvent) {
+        match event {
+            MemberEvent::Assigned(partitions) => {
+                tracing::info!(partitions = %list(&partitions), "assigned");
+                self.status.joined();
+                self.metrics.assigned.increment(1);
+                let ids = self.names.ids(&partitions);
+                self.tell(now, Event::Assigned { partitions: ids });
+            }
+            MemberEvent::Revoked(partitions) => {
+                tracing::info!(partitions = %list(&partitions), "revoked");
+                self.metrics.revoked.increment(1);
+                let ids = self.names.ids(&partitions);
+                for id in ids.iter().filter(|id| self.tasks.contains_key(id)) {
+                    self.observe(*id, |partition, epoch| Observation::Revoked { partition, epoch });
+                }
+                self.tell(now, Event::Revoked { partitions: ids });
+            }
+            MemberEvent::Lost(partitions) => {
+                tracing::warn!(partitions = %list(&partitions), "lost: what was not committed runs again elsewhere");
+                self.metrics.lost.increment(1);
+                let ids = self.names.ids(&partitions);
+                self.tell(now, Event::Lost { partitions: ids });
+            }
+            MemberEvent::CommitAnswered { id, statuses } => {
+                self.commit_answered(now, id, &statuses)
+            }
+            MemberEvent::Trouble(reason) => {
+                tracing::warn!(reason, "the group's client reports trouble")
+            }
+            MemberEvent::InstanceFenced(reason) => {
+                self.fail(now, WorkerError::InstanceFenced { reason })
+            }
+            MemberEvent::Fatal(reason) => self.fail(now, WorkerError::Client { reason }),
+        }
+    }
+
+    pub(super) fn task_event(&mut self, now: Time, event: TaskEvent) {
+        match event {
+            TaskEvent::Engine(event) => self.tell(now, event),
+            TaskEvent::Settled { partition, epoch, partitions } => {
+                if let Some(task) =
+                    self.tasks.get_mut(&partition).filter(|task| task.epoch == epoch)
+                {
+                    task.settled = partitions;
+                }
+            }
+            TaskEvent::Failed(error) => self.fail(now, error),
+            TaskEvent::CoordinatorAnswers(Then::Rejoin) if self.ending == Ending::No => {
+                self.member.rejoin();
+            }
+            TaskEvent::CoordinatorAnswers(Then::Leave) => {
+                if let Ending::Draining { give_up_at } = self.ending {
+                    self.ending = Ending::Leaving { give_up_at };
+                    self.member.leave();
+                }
+            }
+            TaskEvent::CoordinatorAnswers(Then::Rejoin) => {}
+            TaskEvent::OutOfRange { partition, epoch, error } => {
+                let current = self.tasks.get(&partition).is_some_and(|task| task.epoch == epoch);
+                if current {
+                    self.fail(now, error);
+                }
+            }
+        }
+    }
+
+    /// Hands over what has been fetched. Returns whether there may be more.
+    pub(super) fn take_records(&mut self, now: Time) -> bool {
+        let mut fetched = std::mem::take(&mut self.fetched);
+        self.fetch.poll(self.shared.plan.max_poll_records, &mut fetched);
+        let more = !fetched.is_empty();
+        for event in fetched.drain(..) {
+            match event {
+                FetchEvent::Run(run) => self.take_run(now, run),
+                FetchEvent::OutOfRange { partition, offset } => {
+                    self.out_of_range(&partition, offset)
+                }
+                FetchEvent::Trouble { partition, reason } => {
+                    tracing::warn!(%partition, reason, "the fetch of a partition broke off; it will be started anew");
+                    let partition = self.names.id(&partition);
+                    self.tell(now, Event::FetchFailed { partition });
+                }
+                FetchEvent::End { .. } => {}
+            }
+        }
+        self.fetched = fetched;
+        more
+    }
+
+    pub(super) fn take_run(&mut self, now: Time, run: Run) {
+        let (Some(first), Some(last)) = (run.offsets().next(), run.offsets().next_back()) else {
+            return;
+        };
+        let partition = self.names.id(run.partition());
+        let info = RunInfo {
+            first: Offset(first),
+            last: Offset(last),
+            records: u64::try_from(run.len()).unwrap_or(u64::MAX),
+            bytes: u64::try_from(run.bytes()).unwrap_or(u64::MAX),
+        };
+        self.at_hand = Some(run);
+        self.tell(now, Event::Fetched { partition, run: info });
+        self.at_hand = None;
+    }
+
+    pub(super) fn commit_answered(
+        &mut self,
+        now: Time,
+        id: u64,
+        statuses: &[(TopicPartition, CommitStatus)],
+    ) {
+        let statuses: Vec<_> =
+            statuses.iter().map(|(name, status)| (self.names.id(name), *status)).collect();
+        if let Some(sent) = self.commit.take_if(|sent| sent.id == id) {
+            self.metrics.commit_seconds.record(now.since(sent.at));
+            self.observe_answers(&sent, &statuses);
+        }
+        self.tell(now, Event::CommitAnswered { id, statuses });
+    }
+
+    pub(super) fn observe_answers(
+        &self,
+        sent: &SentCommit,
+        statuses: &[(PartitionId, CommitStatus)],
+    ) {
+        for item in &sent.items {
+            let status = statuses.iter().find(|(id, _)| *id == item.partition);
+            let outcome = match status.map(|(_, status)| *status) {
+                Some(CommitStatus::Accepted) => CommitOutcome::Accepted,
+                Some(CommitStatus::Unknown) | None => CommitOutcome::Unknown,
+                Some(CommitStatus::Retry | CommitStatus::MemberLost | CommitStatus::TopicGone) => {
+                    CommitOutcome::Refused
+                }
+            };
+            self.metrics.commit(outcome).increment(1);
+            if let Some(partition) = self.names.name(item.partition) {
+                let (id, epoch, offset) = (sent.id, item.epoch.0, item.offset.0);
+                self.shared.observe(&Observation::CommitKnown {
+                    id,
+                    partition,
+                    epoch,
+                    offset,
+                    outcome,
+                });
+            }
+        }
+    }
+
+    /// The process was frozen: nothing is sent before the group has confirmed that we are in it.
+    pub(super) fn thawed(&mut self, now: Time) {
+        tracing::warn!(
+            "the process stood still for longer than half its session; outputs wait for proof of ownership"
+        );
+        let all: Vec<_> = self.tasks.iter().map(|(id, task)| (*id, task.epoch)).collect();
+        for (partition, epoch) in all {
+            self.tell(now, Event::ProofWanted { partition, epoch });
+        }
+    }
+}
+
+fn list(partitions: &[TopicPartition]) -> String {
+    let names: Vec<_> = partitions.iter().map(ToString::to_string).collect();
+    names.join(" ")
+}

@@ -1,0 +1,113 @@
+//! What does the loop show of the worker? The status board and the gauges.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pelton_engine::{Event, Offset, PartitionId, PartitionView, Time};
+
+use super::PollLoop;
+use crate::admin::PartitionStatus;
+use crate::error::WorkerError;
+use crate::runtime::status::partition_status;
+use crate::telemetry::{Observation, PartitionMetrics};
+use crate::topic_partition::TopicPartition;
+
+/// A task that has not ended so long after it was told to is in code that never yields: hooks
+/// that wait are cut off earlier.
+const BLOCKED_AFTER: Duration = Duration::from_secs(15);
+
+impl PollLoop {
+    pub(super) fn show_status(&mut self, now: Time) {
+        let ends: Vec<_> = self
+            .engine
+            .partitions()
+            .filter_map(|view| {
+                let name = self.names.name(view.partition)?;
+                self.fetch.end_offset(name).map(|end| (view.partition, end))
+            })
+            .collect();
+        for (partition, end) in ends {
+            self.tell(now, Event::End { partition, end: Offset(end) });
+        }
+        if !self.status.has_joined() && self.member.has_joined() {
+            self.status.joined(); // a spare member hears of no assignment
+        }
+        let wall = self.shared.host.wall_clock_ms();
+        let lines = self.engine.partitions().filter_map(|view| {
+            let name = self.names.name(view.partition)?;
+            let task = self.tasks.get(&view.partition);
+            let oldest = task.map_or(-1, |task| task.lease.oldest.load(Ordering::Relaxed));
+            let behind = u64::try_from(wall - oldest).ok().filter(|_| oldest >= 0);
+            let line = partition_status(name, &view, behind.map(Duration::from_millis))?;
+            if let Some(task) = task {
+                measure(&task.metrics, &view, &line);
+            }
+            Some(line)
+        });
+        self.status.show(now, lines.collect());
+        self.measure_memory();
+        self.find_blocked(now);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    fn measure_memory(&self) {
+        let records: u64 = self.engine.partitions().map(|view| view.buffered_bytes).sum();
+        let effects: usize =
+            self.tasks.values().map(|t| t.lease.effects_bytes.load(Ordering::Relaxed)).sum();
+        self.metrics.memory_used_bytes.set(records as f64 + effects as f64);
+        self.metrics.memory_budget_bytes.set(self.engine.limits().budget_bytes as f64);
+    }
+
+    /// Forgets the tasks that have ended and names those that can't be ended.
+    fn find_blocked(&mut self, now: Time) {
+        if let Some(dead) = self.tasks.iter().find(|(_, task)| task.body.is_finished()) {
+            let problem =
+                format!("the task of {} died; this is a bug in Pelton", self.show(*dead.0));
+            self.fail(now, WorkerError::System(problem));
+        }
+        self.ending_tasks.retain(|_, ending| !ending.body.is_finished());
+        for (partition, ending) in &mut self.ending_tasks {
+            if !ending.blocked && now.since(ending.since) >= BLOCKED_AFTER {
+                ending.blocked = true;
+                ending.metrics.blocked_handlers.increment(1);
+                let partition = self.names.name(*partition).map(ToString::to_string);
+                tracing::error!(
+                    partition,
+                    "a handler does not yield although it was cancelled; its effects are discarded, and this process can't run the partition again before it returns"
+                );
+            }
+        }
+    }
+
+    pub(super) fn observe(
+        &self,
+        id: PartitionId,
+        observation: impl for<'a> FnOnce(&'a TopicPartition, u64) -> Observation<'a>,
+    ) {
+        if let Some((partition, epoch)) = self.names.name(id).zip(self.engine.epoch(id)) {
+            self.shared.observe(&observation(partition, epoch.0));
+        }
+    }
+
+    pub(super) fn show(&self, id: PartitionId) -> String {
+        self.names.name(id).map_or_else(|| "unknown".to_owned(), ToString::to_string)
+    }
+}
+
+/// Sets a partition's gauges.
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+fn measure(metrics: &PartitionMetrics, view: &PartitionView, line: &PartitionStatus) {
+    for (gauge, value) in [
+        (&metrics.position, line.position),
+        (&metrics.committed_offset, line.committed),
+        (&metrics.end_offset, line.end_offset),
+        (&metrics.lag_records, line.lag),
+    ] {
+        if let Some(value) = value {
+            gauge.set(value as f64);
+        }
+    }
+    metrics.lag_seconds.set(line.time_lag_seconds.unwrap_or(0.0));
+    metrics.buffered_records.set(view.buffered_records as f64);
+    metrics.buffered_bytes.set(view.buffered_bytes as f64);
+}

@@ -1,0 +1,347 @@
+//! What is declared, and does it fit together? Inputs, outputs and stores become a worker.
+
+use std::sync::Arc;
+
+use clap::Parser;
+use pelton_engine::Bug;
+use regex::Regex;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::input::InputBuilder;
+use super::{Worker, plan};
+use crate::config::{Flags, Settings};
+use crate::error::{Exit, WorkerError};
+use crate::output::{Output, OutputSpec};
+use crate::runtime::{
+    Input, InputSpec, Plan, SlotFactory, StatusBoard, Subscription, WorkerHandle, WorkerParts,
+};
+use crate::state::{Store, StoreSpec};
+use crate::telemetry::{self, Observer};
+
+/// Declares inputs, outputs and stores, then runs.
+///
+/// What is declared wrongly is reported by [`build`](Self::build), all of it at once.
+#[derive(Debug)]
+pub struct WorkerBuilder {
+    name: String,
+    settings: Option<Settings>,
+    inputs: Vec<DeclaredInput>,
+    outputs: Vec<OutputSpec>,
+    stores: Vec<DeclaredStore>,
+    observer: Option<Arc<dyn Observer>>,
+    bug: Option<Bug>,
+    problems: Vec<String>,
+}
+
+#[derive(Debug)]
+struct DeclaredInput {
+    subscription: Subscription,
+    spec: InputSpec,
+    slots: Option<Arc<dyn SlotFactory>>,
+}
+
+#[derive(Debug)]
+struct DeclaredStore {
+    name: String,
+    changelog: bool,
+}
+
+impl WorkerBuilder {
+    pub(super) fn new(name: String) -> Self {
+        Self {
+            name,
+            settings: None,
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            stores: Vec::new(),
+            observer: None,
+            bug: None,
+            problems: Vec::new(),
+        }
+    }
+
+    /// The rules of a declared input.
+    pub(super) fn spec(&mut self, input: usize) -> &mut InputSpec {
+        &mut self.inputs[input].spec
+    }
+
+    pub(super) fn set_slots(&mut self, input: usize, slots: Arc<dyn SlotFactory>) {
+        self.inputs[input].slots = Some(slots);
+    }
+
+    /// Reads one topic. The returned builder takes the input's rules; it must end with a
+    /// handler.
+    pub fn input(&mut self, topic: impl Into<String>) -> InputBuilder<'_> {
+        let topic = topic.into();
+        self.check_name("input topic", &topic);
+        self.declare_input(Subscription::Topic(topic))
+    }
+
+    /// Reads every topic whose whole name matches a regular expression, new ones too, found
+    /// within `partition_discovery_interval`. Such an input has no stores.
+    pub fn input_matching(&mut self, pattern: &str) -> InputBuilder<'_> {
+        let inner = pattern.trim_start_matches('^').trim_end_matches('$');
+        let anchored = format!("^(?:{inner})$");
+        let compiled = Regex::new(&anchored).unwrap_or_else(|error| {
+            self.problems
+                .push(format!("the pattern {pattern:?} is no regular expression: {error}"));
+            never_matching()
+        });
+        // Kafka's clients take a subscription that begins with ^ for a pattern (POSIX).
+        let name = format!("^({inner})$");
+        self.declare_input(Subscription::Pattern(name, compiled))
+    }
+
+    fn declare_input(&mut self, subscription: Subscription) -> InputBuilder<'_> {
+        let spec = InputSpec::default();
+        self.inputs.push(DeclaredInput { subscription, spec, slots: None });
+        let index = self.inputs.len() - 1;
+        InputBuilder::new(self, index)
+    }
+
+    /// Writes to a topic; it must exist.
+    pub fn output(&mut self, topic: impl Into<String>) -> Output {
+        let topic = topic.into();
+        self.check_name("output topic", &topic);
+        self.outputs.push(OutputSpec { topic: topic.into(), partitions: Arc::default() });
+        Output { index: self.outputs.len() - 1 }
+    }
+
+    /// Declares a store. With exactly one input it belongs to that one; otherwise an input
+    /// binds it with `uses`. Its changelog is `<group>-<topic>-<store>-changelog`.
+    pub fn store<K: ?Sized, V: Serialize + DeserializeOwned>(
+        &mut self,
+        name: impl Into<String>,
+    ) -> Store<K, V> {
+        let name = name.into();
+        self.check_name("store name", &name);
+        if self.stores.iter().any(|store| store.name == name) {
+            self.problems.push(format!("the store {name} is declared twice"));
+        }
+        self.stores.push(DeclaredStore { name, changelog: true });
+        Store::new(self.stores.len() - 1)
+    }
+
+    /// A store without a changelog: faster, and its content is gone when its partition moves or
+    /// the process ends. For caches that can be filled again.
+    pub fn store_without_changelog<K: ?Sized, V: Serialize + DeserializeOwned>(
+        &mut self,
+        name: impl Into<String>,
+    ) -> Store<K, V> {
+        let store = self.store(name);
+        if let Some(declared) = self.stores.last_mut() {
+            declared.changelog = false;
+        }
+        store
+    }
+
+    /// Settings made or read elsewhere. Without it [`run`](Self::run) reads flags, environment
+    /// and file by itself.
+    pub fn settings(&mut self, settings: Settings) -> &mut Self {
+        self.settings = Some(settings);
+        self
+    }
+
+    /// Tells `observer` every step of the worker (for tests and audits).
+    pub fn observer(&mut self, observer: Arc<dyn Observer>) -> &mut Self {
+        self.observer = Some(observer);
+        self
+    }
+
+    /// Plants a known bug: for tests of the ledger.
+    #[doc(hidden)]
+    pub fn plant(&mut self, bug: Option<Bug>) -> &mut Self {
+        self.bug = bug;
+        self
+    }
+
+    fn check_name(&mut self, what: &str, name: &str) {
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        if name.is_empty()
+            || name.len() > 249
+            || !name.chars().all(legal)
+            || name == "."
+            || name == ".."
+        {
+            self.problems.push(format!(
+                "the {what} {name:?} is no legal topic name (letters, digits, '.', '_' and '-', at most 249)"
+            ));
+        }
+    }
+
+    /// Runs the worker as the process's only purpose, from `main`: reads the settings if none
+    /// were given, starts logging, ends gracefully on SIGTERM or SIGINT and at once on a second
+    /// one.
+    ///
+    /// It ends the process itself, with the exit code of [`Exit`], and never returns: a handler
+    /// that blocks its thread, or a client that hangs, can't keep the process alive. A shutdown
+    /// that overruns `shutdown_timeout` by a second is ended by force, with exit code 5. A
+    /// program that goes on after its worker uses [`Worker::run_until`].
+    pub async fn run(mut self) -> Exit {
+        let settings = match self.settings.take() {
+            Some(settings) => Ok(settings),
+            None => crate::config::load::<Nothing>(&self.name, &Flags::from_command_line())
+                .map(|loaded| loaded.settings),
+        };
+        let result = match settings {
+            Ok(settings) => {
+                self.settings = Some(settings.clone());
+                match telemetry::init_logging(&settings.log) {
+                    Ok(()) => self.run_with_signals().await,
+                    Err(error) => Err(error.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        };
+        let exit = Exit::from(result);
+        exit.explain();
+        // A normal return would wait for whatever user code or a client still holds a thread,
+        // and run C destructors under the clients' live threads.
+        let _unwritten = std::io::Write::flush(&mut std::io::stdout()).is_err();
+        signal_hook::low_level::exit(i32::from(exit.code()));
+    }
+
+    async fn run_with_signals(self) -> Result<(), WorkerError> {
+        let (worker, handle) = self.build()?;
+        let limit = worker.parts.plan.shutdown_timeout;
+        let stop = crate::signals::listen(handle, limit)
+            .map_err(|error| WorkerError::System(format!("signals: {error}")))?;
+        worker.run_until(stop).await
+    }
+
+    /// Checks what was declared against the settings.
+    ///
+    /// # Errors
+    ///
+    /// Everything that can't work, in one error.
+    pub fn build(mut self) -> Result<(Worker, WorkerHandle), WorkerError> {
+        let Some(settings) = self.settings.take() else {
+            return Err(WorkerError::Declaration("no settings were given".to_owned()));
+        };
+        settings.check()?;
+        let group = settings.group_id.clone().unwrap_or_else(|| self.name.clone());
+        self.bind_stores();
+        let stores = self.store_specs(&group);
+        let inputs = self.take_inputs();
+        if !self.problems.is_empty() {
+            return Err(WorkerError::Declaration(self.problems.join("; ")));
+        }
+        let plan = Plan {
+            bootstrap_servers: settings.bootstrap_servers.clone(),
+            inputs: inputs.into(),
+            outputs: self.outputs.into(),
+            stores: stores.into(),
+            offset_reset: plan::offset_reset(&settings),
+            max_poll_records: usize::try_from(settings.max_poll_records).unwrap_or(500),
+            shutdown_timeout: settings.shutdown_timeout,
+            bug: self.bug,
+        };
+        let handle = WorkerHandle::new();
+        let clients = plan::client_settings(&settings, &group, &self.name);
+        let status = Arc::new(StatusBoard::new(clients.client_id.clone(), group));
+        let parts = WorkerParts {
+            plan,
+            limits: plan::limits(&settings, self.bug),
+            thaw_limit: plan::thaw_limit(&settings),
+            clients,
+            observer: self.observer,
+        };
+        Ok((Worker { parts, settings, status, handle: handle.clone() }, handle))
+    }
+
+    /// With exactly one input, stores that nobody bound belong to it.
+    fn bind_stores(&mut self) {
+        let all = 0..self.stores.len();
+        if let [only] = &mut self.inputs[..] {
+            for store in all.clone() {
+                if !only.spec.stores.contains(&store) {
+                    only.spec.stores.push(store);
+                }
+            }
+        }
+        for store in all {
+            let name = &self.stores[store].name;
+            let users: Vec<_> =
+                self.inputs.iter().filter(|i| i.spec.stores.contains(&store)).collect();
+            if users.len() != 1 {
+                self.problems.push(format!(
+                    "the store {name} is bound to {} inputs; bind it to exactly one with .uses(store)",
+                    users.len()
+                ));
+            }
+            if users.iter().any(|input| matches!(input.subscription, Subscription::Pattern(..))) {
+                self.problems.push(format!(
+                    "the store {name} is bound to a pattern; patterns have no stores"
+                ));
+            }
+        }
+    }
+
+    fn store_specs(&mut self, group: &str) -> Vec<StoreSpec> {
+        let mut specs = Vec::new();
+        for (index, store) in self.stores.iter().enumerate() {
+            let topic = self
+                .inputs
+                .iter()
+                .find(|input| input.spec.stores.contains(&index))
+                .map_or("", |input| input.subscription.name());
+            let changelog = format!("{group}-{topic}-{}-changelog", store.name);
+            if store.changelog && changelog.len() > 249 {
+                self.problems
+                    .push(format!("the changelog name {changelog} is longer than 249 characters"));
+            }
+            specs.push(StoreSpec {
+                name: store.name.clone(),
+                changelog: store.changelog.then(|| changelog.into()),
+            });
+        }
+        specs
+    }
+
+    fn take_inputs(&mut self) -> Vec<Input> {
+        if self.inputs.is_empty() {
+            self.problems
+                .push("no input is declared; add one with app.input(topic).handler(…)".to_owned());
+        }
+        let mut inputs: Vec<Input> = Vec::new();
+        for DeclaredInput { subscription, spec, slots } in self.inputs.drain(..) {
+            let name = subscription.name().to_owned();
+            if inputs.iter().any(|input| input.subscription.name() == name) {
+                self.problems.push(format!("the input {name} is declared twice"));
+            }
+            match slots {
+                Some(slots) => inputs.push(Input { subscription, spec, slots }),
+                None => self
+                    .problems
+                    .push(format!("the input {name} has no handler; end it with .handler(…)")),
+            }
+        }
+        inputs
+    }
+}
+
+/// An application without a section of its own.
+#[derive(Debug, Default, Serialize, serde::Deserialize)]
+struct Nothing {}
+
+/// A worker's command line.
+#[derive(Debug, Parser)]
+#[command(about = "A Pelton worker")]
+struct CommandLine {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl Flags {
+    /// Reads the process's own flags; prints help or a usage error and exits where due.
+    #[must_use]
+    pub fn from_command_line() -> Self {
+        CommandLine::parse().flags
+    }
+}
+
+fn never_matching() -> Regex {
+    #[expect(clippy::unwrap_used, reason = "a constant pattern")]
+    Regex::new("$^").unwrap()
+}

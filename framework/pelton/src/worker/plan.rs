@@ -1,0 +1,66 @@
+//! What do the settings mean for the engine and for each client?
+
+use std::time::Duration;
+
+use pelton_engine::{Bug, EngineLimits};
+
+use crate::config::{AutoOffsetReset, GroupProtocol, Settings};
+use crate::kafka::{ClientSettings, Protocol};
+
+pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
+    match settings.auto_offset_reset {
+        Some(AutoOffsetReset::Earliest) => pelton_engine::OffsetReset::Earliest,
+        Some(AutoOffsetReset::Latest) => pelton_engine::OffsetReset::Latest,
+        Some(AutoOffsetReset::Error) | None => pelton_engine::OffsetReset::Error,
+    }
+}
+
+pub(super) fn limits(settings: &Settings, bug: Option<Bug>) -> EngineLimits {
+    let drain = settings.effective_drain_timeout();
+    let half = settings.max_poll_interval() / 2;
+    EngineLimits {
+        budget_records: settings.memory_budget_records,
+        budget_bytes: settings.memory_budget.as_u64(),
+        commit_interval: settings.commit_interval,
+        drain_timeout: drain,
+        // Past half of max.poll.interval the broker may give kept partitions away without a word.
+        release_timeout: (drain + Duration::from_secs(10))
+            .min(half.saturating_sub(Duration::from_millis(500)).max(drain)),
+        delivery_timeout: message_timeout(settings),
+        rejoin_after: settings.session_timeout() * 4,
+        bug,
+        ..EngineLimits::default()
+    }
+}
+
+/// A frozen process must find its old outputs dead when it wakes, so they don't outlive half of
+/// its session.
+fn message_timeout(settings: &Settings) -> Duration {
+    (settings.session_timeout() / 2).min(Duration::from_millis(7_500))
+}
+
+pub(super) fn client_settings(settings: &Settings, group: &str, name: &str) -> ClientSettings {
+    ClientSettings {
+        bootstrap_servers: settings.bootstrap_servers.clone(),
+        client_id: settings.client_id.clone().unwrap_or_else(|| name.to_owned()),
+        group_id: group.to_owned(),
+        group_instance_id: settings.group_instance_id.clone(),
+        protocol: match settings.group_protocol {
+            GroupProtocol::Classic => Protocol::Classic {
+                strategy: settings.assignment_strategy.as_str(),
+                session_ms: u64::from(settings.session_timeout_ms),
+                heartbeat_ms: u64::from(settings.heartbeat_interval_ms),
+            },
+            GroupProtocol::Consumer => Protocol::Consumer,
+        },
+        max_poll_interval_ms: u64::from(settings.max_poll_interval_ms),
+        discovery: settings.partition_discovery_interval,
+        message_timeout: message_timeout(settings),
+        pass_through: settings.kafka.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+    }
+}
+
+/// A silence of the poll loop above it is taken for a frozen process.
+pub(super) fn thaw_limit(settings: &Settings) -> Duration {
+    (settings.session_timeout() / 2).min(Duration::from_secs(3))
+}

@@ -1,0 +1,165 @@
+//! Bugs that were there once, each with its story, held against the real runtime in virtual time.
+//! Those of the engine are found again by its random histories (`engine_tests.rs`).
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pelton::{Context, Handler, HandlerError, Output, Record, SlotId, Store, Worker};
+use pelton_testkit::TestDriver;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A handler that buffers records until its flush and counts ticks into the same key.
+struct Buffering {
+    store: Store<str, u64>,
+    out: Output,
+    flushes: Arc<Mutex<u32>>,
+}
+
+impl Handler for Buffering {
+    async fn handle(
+        &mut self,
+        record: &Record<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), HandlerError> {
+        let what: &str = record.json()?;
+        ctx.emit(self.out, "n", what)?;
+        ctx.update(self.store, "n", |n: Option<u64>| n.unwrap_or(0) + 1)?;
+        Ok(())
+    }
+
+    async fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+        *self.flushes.lock().expect("no panic holds it") += 1;
+        Ok(())
+    }
+
+    async fn tick(&mut self, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+        ctx.emit(self.out, "n", "tick")?;
+        ctx.update(self.store, "n", |n: Option<u64>| n.unwrap_or(0) + 100)?;
+        Ok(())
+    }
+}
+
+fn emitted(driver: &TestDriver) -> Vec<String> {
+    driver.emitted("out").iter().map(pelton_testkit::Emitted::json).collect()
+}
+
+/// A tick between a handled record and its flush wrote to the layer below the record's: the flush
+/// put the older value over the tick's, and the tick's output overtook the record's.
+#[test]
+fn a_tick_keeps_its_place_behind_the_records_handled_before_it() {
+    let mut app = Worker::builder("buffering");
+    let (store, out) = (app.store("counts"), app.output("out"));
+    app.input("in")
+        .flush_every(100, 5 * SECOND)
+        .tick_every(2 * SECOND)
+        .handler(move |_slot| Buffering { store, out, flushes: Arc::default() });
+    let mut driver =
+        TestDriver::with_settings(app, 1, |settings| settings.commit_interval = 30 * SECOND);
+    driver.send("in", "k", "\"first\"");
+    driver.advance(3 * SECOND); // a tick
+    driver.send("in", "k", "\"second\"");
+    driver.advance(3 * SECOND); // another, and the flush
+    assert_eq!(emitted(&driver)[..4], ["first", "tick", "second", "tick"]);
+    let total = driver.store::<u64>("counts")["n"];
+    assert!(total > 200 && total % 100 == 2, "two records and every tick count: {total}");
+}
+
+/// Records under `flush_every` told nobody that there was something to commit, so a commit's
+/// interval passed without a flush and only the flush's own interval brought one.
+#[test]
+fn a_commits_interval_brings_a_flush() {
+    let flushes = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&flushes);
+    let mut app = Worker::builder("buffering");
+    let (store, out) = (app.store("counts"), app.output("out"));
+    app.input("in").flush_every(1_000, 3_600 * SECOND).handler(move |_slot| Buffering {
+        store,
+        out,
+        flushes: Arc::clone(&count),
+    });
+    let mut driver = TestDriver::new(app);
+    driver.send("in", "k", "\"only\"");
+    driver.advance(3 * SECOND);
+    assert_eq!(*flushes.lock().expect("no panic holds it"), 1);
+    assert_eq!(driver.committed("in", 0), Some(1));
+}
+
+/// Waits as long as its record says.
+struct Waiting;
+
+impl Handler for Waiting {
+    async fn handle(
+        &mut self,
+        record: &Record<'_>,
+        _ctx: &mut Context<'_>,
+    ) -> Result<(), HandlerError> {
+        tokio::time::sleep(Duration::from_secs(record.json()?)).await;
+        Ok(())
+    }
+}
+
+/// The poll loop heard of progress only when a record ended: a record done just before one that
+/// took minutes was committed minutes later.
+#[test]
+fn a_slow_record_does_not_hold_back_the_commit_of_those_before_it() {
+    let mut app = Worker::builder("waiting");
+    app.input("in").handler(|_slot| Waiting);
+    let mut driver = TestDriver::new(app);
+    driver.send("in", "k", "0");
+    driver.send("in", "k", "0");
+    driver.send("in", "k", "600");
+    driver.advance(3 * SECOND);
+    assert_eq!(driver.committed("in", 0), Some(2));
+}
+
+/// A tick that came due while a handler waited was due again at once, without end: a core was
+/// burnt, and in virtual time nothing went on at all.
+#[test]
+fn a_tick_that_is_due_during_a_slow_record_comes_after_it() {
+    let mut app = Worker::builder("waiting");
+    app.input("in").tick_every(SECOND).handler(|_slot| Waiting);
+    let mut driver = TestDriver::new(app);
+    driver.send("in", "k", "5");
+    driver.advance(10 * SECOND);
+    assert_eq!(driver.committed("in", 0), Some(1));
+}
+
+/// The error of a factory was taken for the record's: an *invalid* one made `on_invalid = skip`
+/// skip, and commit, a record that nobody had seen.
+#[test]
+fn a_factorys_invalid_error_skips_no_record() {
+    let mut app = Worker::builder("broken");
+    app.input("in").on_invalid(pelton::OnInvalid::Skip).try_handler(|_slot: SlotId| async {
+        Err::<Waiting, _>(HandlerError::invalid("the factory's configuration is no JSON"))
+    });
+    let mut driver = TestDriver::new(app);
+    driver.send("in", "k", "0");
+    driver.advance(5 * SECOND);
+    assert_eq!(driver.committed("in", 0), None);
+    let failure = driver.failure().map(ToString::to_string).unwrap_or_default();
+    assert!(failure.contains("no JSON"), "{failure}");
+}
+
+/// A drain sealed only if an offset had moved: what a tick had written since was never sealed,
+/// and lost with the hand-over.
+#[test]
+fn what_a_tick_wrote_is_durable_before_the_partition_is_given_up() {
+    let mut app = Worker::builder("buffering");
+    let (store, out) = (app.store("counts"), app.output("out"));
+    app.input("in").tick_every(2 * SECOND).handler(move |_slot| Buffering {
+        store,
+        out,
+        flushes: Arc::default(),
+    });
+    let mut driver =
+        TestDriver::with_settings(app, 1, |settings| settings.commit_interval = 600 * SECOND);
+    driver.advance(3 * SECOND);
+    driver.revoke("in", 0);
+    driver.assign("in", 0);
+    assert_eq!(emitted(&driver), ["tick"]);
+    driver.advance(2 * SECOND);
+    assert!(driver.shut_down().is_ok());
+    let changelog = driver.emitted("buffering-in-counts-changelog");
+    assert_eq!(changelog.last().map(|record| record.json::<u64>()), Some(200));
+}
