@@ -59,14 +59,20 @@ fn under_way(reset: &str, protocol: Protocol) -> Result<(), Failed> {
         wait_until_committed(&rig, 1)?;
         fleet.terminate_all()?;
     }
-    fleet.start(2)?;
+    let skips = reset == "latest";
+    fleet.start(if skips { 1 } else { 2 })?;
     wait_until_committed(&rig, 1)?;
     let load = rig.load(LoadPlan::at_rate(300))?;
     wait_for("a load under way", PATIENCE, || (load.sent() > 100).then_some(()))?;
+    // Nobody may look before there are records that `latest` would skip.
+    let frozen = if skips { Some(fleet.freeze_any()?) } else { None };
     kafka.add_partitions(&rig.names().input, 3)?;
-    let found = Deadline::after(DISCOVERY + SLACK);
-    // Before anyone looks there are records that `latest` would skip.
+    let mut found = Deadline::after(DISCOVERY + SLACK);
     fill(&rig, &[1, 2])?;
+    if let Some(at) = frozen {
+        fleet.thaw(at)?;
+        found = Deadline::after(DISCOVERY + SLACK);
+    }
     wait_until_started(&rig, &[1, 2], found.left())?;
     say(&format!("{reset}: found within {:.1?}", DISCOVERY + SLACK - found.left()));
     fill(&rig, &[0, 1, 2])?;
