@@ -142,7 +142,7 @@ impl Names {
     }
 }
 
-/// A run's folder: ledger and logs. It is kept when the run ends in a panic, and always where
+/// A run's folder: ledger and logs. It is kept when the test panics, and always where
 /// `PELTON_TEST_KEEP` is set.
 #[derive(Debug)]
 struct RunFolder(Option<TempDir>);
@@ -155,9 +155,8 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        if (std::thread::panicking() || std::env::var_os("PELTON_TEST_KEEP").is_some())
-            && let Some(folder) = self.0.take()
-        {
+        let keep = std::thread::panicking() || std::env::var_os("PELTON_TEST_KEEP").is_some();
+        if keep && let Some(folder) = self.0.take() {
             eprintln_kept(&folder.keep());
         }
     }
