@@ -4,8 +4,10 @@
 //! [`Load`] flow meanwhile, and ask for the [`Outcome`]: everything the ledger, the outputs and
 //! the changelog say of the run.
 
+mod endpoint;
 mod fleet;
 mod load;
+mod order;
 mod outcome;
 mod protocol;
 mod steps;
@@ -16,11 +18,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use pelton::Bug;
-use pelton_testkit::ledger::FaultLog;
+use pelton_testkit::ledger::{FaultLog, Ledger};
 use tempfile::TempDir;
 
+pub use endpoint::Answer;
 pub use fleet::{Ended, Fleet, WorkerProcess};
 pub use load::{Load, LoadPlan};
+pub use order::orders;
+use outcome::Effects;
 pub use outcome::Outcome;
 pub use protocol::Protocol;
 pub use steps::{InFlight, Steps};
@@ -54,8 +59,25 @@ pub struct RigPlan {
     pub commit_interval: Duration,
     /// A known bug in every worker: the run must show it. Default none.
     pub plant: Option<Bug>,
+    /// Workers without a store, which emit each record's place instead of counting. Default no.
+    pub stateless: bool,
     /// More settings, as environment variables without their prefix.
     pub settings: Vec<(String, String)>,
+}
+
+impl RigPlan {
+    /// With one setting more, an environment variable without its prefix; it beats the rig's own.
+    ///
+    /// ```
+    /// use pelton_tests::RigPlan;
+    /// let plan = RigPlan::default().with("AUTO_OFFSET_RESET", "latest");
+    /// assert_eq!(plan.settings.len(), 1);
+    /// ```
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
 }
 
 impl Default for RigPlan {
@@ -69,6 +91,7 @@ impl Default for RigPlan {
             fail_one_in: 0,
             commit_interval: Duration::from_millis(500),
             plant: None,
+            stateless: false,
             settings: Vec::new(),
         }
     }
@@ -181,7 +204,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
 
     fn on_input(cluster: &'a C, plan: RigPlan, names: Names) -> Result<Self, ClusterError> {
         cluster.create_topic(&names.output, 3)?;
-        if !cluster.has_admin_calls() {
+        if !cluster.has_admin_calls() && !plan.stateless {
             cluster.create_topic(&names.changelog(), plan.partitions)?;
         }
         let io = || ClusterError::io("the run's folder");
@@ -202,6 +225,12 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     #[must_use]
     pub fn cluster(&self) -> &'a C {
         self.cluster
+    }
+
+    /// How its workers behave.
+    #[must_use]
+    pub fn plan(&self) -> &RigPlan {
+        &self.plan
     }
 
     /// Where its ledger is.
@@ -270,11 +299,33 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     ///
     /// If the topics or the ledger can't be read.
     pub fn outcome(&self) -> Result<Outcome, ClusterError> {
-        let outcome = Outcome::of(self.cluster, &self.names, &self.ledger_folder())?;
+        self.outcome_since(&[])
+    }
+
+    /// As [`outcome`](Self::outcome), for a group that began at these offsets of the partitions:
+    /// what lies before them is not its business. A partition that is not named counts from 0.
+    ///
+    /// # Errors
+    ///
+    /// If the topics or the ledger can't be read.
+    pub fn outcome_since(&self, begins: &[i64]) -> Result<Outcome, ClusterError> {
+        let effects = if self.plan.stateless { Effects::Places } else { Effects::Totals };
+        let ledger = self.ledger_folder();
+        let outcome = Outcome::of(self.cluster, &self.names, &ledger, effects, begins)?;
         if !outcome.is_clean() && self.plan.plant.is_none() {
             self.folder.is_wanted.store(true, Ordering::Relaxed);
         }
         Ok(outcome)
+    }
+
+    /// What the workers have written down so far.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be read.
+    pub fn ledger(&self) -> Result<Ledger, ClusterError> {
+        Ledger::read(self.ledger_folder())
+            .map_err(|error| ClusterError::refused("the ledger", error))
     }
 
     /// Waits until the group has committed the end of every partition.
@@ -354,6 +405,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
 
     fn arguments(&self) -> Vec<String> {
         let plan = &self.plan;
+        let stateless = self.plan.stateless.then(|| "--stateless".to_owned());
         [
             ("--slow-one-in", plan.slow_one_in.to_string()),
             ("--slow-ms", plan.slow.as_millis().to_string()),
@@ -363,6 +415,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         .into_iter()
         .chain(plan.plant.map(|bug| ("--plant", bug.name().to_owned())))
         .flat_map(|(flag, value)| [flag.to_owned(), value])
+        .chain(stateless)
         .collect()
     }
 }

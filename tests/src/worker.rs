@@ -1,8 +1,9 @@
 //! The login counter under observation: what the whole-system tests start as processes.
 //!
 //! The same handler, settings and runtime as `login-counter`; around it a ledger, records that
-//! take time, drains that take time, and a planted bug where a test wants one. A test binary
-//! starts *itself* as a worker ([`run_if_asked`]), so no other binary has to be built or found.
+//! take time, drains that take time, and a planted bug where a test wants one. `--stateless` puts
+//! a witness in the counter's place: no store, one output per record. A test binary starts
+//! *itself* as a worker ([`run_if_asked`]), so no other binary has to be built or found.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use std::time::Duration;
 use clap::Parser;
 use login_counter::{CountLogins, LoginCounterSettings};
 use pelton::config::{Flags, load};
-use pelton::{Bug, Context, Exit, Handler, HandlerError, Record, Worker, WorkerError};
+use pelton::{
+    Bug, Context, Emit, Exit, Handler, HandlerError, Output, Record, Worker, WorkerError,
+};
 use pelton_testkit::ledger::LedgerWriter;
 
 /// The first argument of a process that is to be a worker.
@@ -65,11 +68,38 @@ struct CommandLine {
     /// One record in so many fails at its first attempt; 0 makes none fail.
     #[arg(long, default_value_t = 0)]
     fail_one_in: u64,
+    /// Keeps no store: emits each record's place instead of counting.
+    #[arg(long)]
+    stateless: bool,
 }
 
-/// The login counter, slowed down and tripped up.
+/// What is done with a record.
+#[derive(Clone, Copy)]
+enum Work {
+    Count(CountLogins),
+    /// The output gets the record's place as its key: `<partition>-<offset>`.
+    Witness(Output),
+}
+
+impl Work {
+    async fn handle(
+        &mut self,
+        record: &Record<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), HandlerError> {
+        match self {
+            Self::Count(counter) => counter.handle(record, ctx).await,
+            Self::Witness(out) => {
+                let place = format!("{}-{}", record.partition(), record.offset());
+                ctx.emit_record(*out, Emit::new().key(place).bytes("seen"))
+            }
+        }
+    }
+}
+
+/// The work, slowed down and tripped up.
 struct Hindered {
-    inner: CountLogins,
+    inner: Work,
     slow_one_in: u64,
     slow_ms: u64,
     drain_ms: u64,
@@ -119,8 +149,12 @@ impl Handler for Hindered {
 fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     let loaded = load::<LoginCounterSettings>("login-counter", &line.flags)?;
     let mut app = Worker::builder("login-counter");
-    let totals = app.store("totals");
     let out = app.output(&loaded.app.output_topic);
+    let inner = if line.stateless {
+        Work::Witness(out)
+    } else {
+        Work::Count(CountLogins { totals: app.store("totals"), out })
+    };
     let (slow_one_in, slow_ms, drain_ms, fail_one_in) =
         (line.slow_one_in, line.slow_ms, line.drain_ms, line.fail_one_in);
     let process = u64::from(std::process::id());
@@ -133,7 +167,7 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
         .handler(move |slot| {
             let seed = u64::from(slot.partition.partition().cast_unsigned());
             Hindered {
-                inner: CountLogins { totals, out },
+                inner,
                 slow_one_in,
                 slow_ms,
                 drain_ms,

@@ -9,8 +9,10 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use pelton::admin::{PartitionState, PartitionStatus};
 use pelton_testkit::ledger::{FaultKind, FaultLog};
 
+use crate::rig::endpoint::{self, Answer};
 use crate::rig::steps::Steps;
 use crate::rig::{Protocol, RigPlan};
 use crate::waiting::{Deadline, Stopwatch, patiently, wait_for};
@@ -51,17 +53,25 @@ pub struct WorkerProcess {
     ledger: PathBuf,
 }
 
-/// How a worker ended that was asked to.
+/// How a worker ended.
 #[derive(Clone, Debug)]
 pub struct Ended {
     /// Its name.
     pub name: String,
-    /// Between SIGTERM and its end.
+    /// How long its end was waited for; since SIGTERM, if it was asked to end.
     pub after: Duration,
     /// Its exit code, or the signal that ended it.
     pub status: ExitStatus,
-    /// The last lines of its log.
+    /// All it has logged.
     pub log: String,
+}
+
+impl Ended {
+    /// The lines in which it says why: those that begin with `error: `, written last.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<&str> {
+        self.log.lines().filter_map(|line| line.strip_prefix("error: ")).collect()
+    }
 }
 
 impl Fleet {
@@ -131,6 +141,7 @@ impl Fleet {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("PELTON__CLIENT_ID", name)
             .envs(settings.iter().map(|(name, value)| (format!("PELTON__{name}"), value)))
+            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).map_err(io())?);
@@ -247,7 +258,7 @@ impl Fleet {
                         name: worker.name.clone(),
                         after,
                         status,
-                        log: tail(&worker.log()),
+                        log: worker.log(),
                     }),
                     None if after > within => {
                         let (what, last) = (format!("the end of {}", worker.name), worker.log());
@@ -277,11 +288,34 @@ impl Fleet {
         let lot = self.random() % u64::try_from(joined.len()).unwrap_or(1);
         let at = usize::try_from(lot).ok().and_then(|lot| joined.get(lot).copied());
         let at = at.ok_or_else(none)?;
+        self.kill(at)
+    }
+
+    /// Kills a worker (SIGKILL); its name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none at that place.
+    pub fn kill(&mut self, at: usize) -> Result<String, ClusterError> {
         let mut worker = self.take(at)?;
         self.tell(FaultKind::Kill, &worker)?;
         worker.signal(Signal::SIGKILL)?;
         worker.wait(END)?;
         Ok(worker.name.clone())
+    }
+
+    /// Waits until a worker ends by itself, and takes it out.
+    ///
+    /// # Errors
+    ///
+    /// If there is none at that place, or [`ClusterError::Late`] with the end of its log.
+    pub fn wait_for_end(&mut self, at: usize, within: Duration) -> Result<Ended, ClusterError> {
+        let watch = Stopwatch::start();
+        let worker = self.workers.get_mut(at).ok_or_else(none)?;
+        let status = worker.wait(within)?;
+        let worker = self.take(at)?;
+        let after = watch.elapsed();
+        Ok(Ended { name: worker.name.clone(), after, status, log: worker.log() })
     }
 
     /// Freezes a random worker (SIGSTOP); its place.
@@ -429,6 +463,42 @@ impl WorkerProcess {
     #[must_use]
     pub fn steps(&self) -> Steps {
         Steps::of(&self.ledger, &self.name, self.pid())
+    }
+
+    /// Asks its admin endpoint for a path, once that endpoint is there.
+    ///
+    /// # Errors
+    ///
+    /// If it has none within a minute, or it does not answer in HTTP.
+    pub fn ask(&self, path: &str) -> Result<Answer, ClusterError> {
+        let address = patiently(&format!("the endpoint of {}", self.name), JOIN, || {
+            let log = self.log();
+            let found = log.split("admin endpoint address=").nth(1);
+            let address = found.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+            address.ok_or_else(|| tail(&log))
+        })?;
+        endpoint::ask(address, path)
+    }
+
+    /// The partitions it says it owns, by number, with their states.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    pub fn partitions(&self) -> Result<Vec<PartitionStatus>, ClusterError> {
+        let answer = self.ask("/partitions")?;
+        serde_json::from_str(&answer.body)
+            .map_err(|error| ClusterError::refused(format!("{}'s partitions", self.name), error))
+    }
+
+    /// How many partitions it says it runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    pub fn running(&self) -> Result<usize, ClusterError> {
+        let partitions = self.partitions()?;
+        Ok(partitions.iter().filter(|p| p.state == PartitionState::Running).count())
     }
 
     /// Waits until it is in its group, with or without partitions.

@@ -35,6 +35,15 @@ pub struct Outcome {
 /// broker's failure and a rebalance after it together.
 const STUCK: Duration = Duration::from_secs(40);
 
+/// What the workers of a run leave in its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effects {
+    /// A running total per user, from a store.
+    Totals,
+    /// The place of each record; there is no store.
+    Places,
+}
+
 #[derive(Deserialize)]
 struct Total {
     user: String,
@@ -52,15 +61,27 @@ impl Outcome {
         cluster: &C,
         names: &Names,
         ledger: &Path,
+        effects: Effects,
+        begins: &[i64],
     ) -> Result<Self, ClusterError> {
-        let input = cluster.read_topic(&names.input)?;
-        let truth = truth(cluster, names, &input)?;
+        let begin = |partition: i32| {
+            usize::try_from(partition).ok().and_then(|at| begins.get(at).copied()).unwrap_or(0)
+        };
+        let mut input = cluster.read_topic(&names.input)?;
+        input.retain(|record| record.offset >= begin(record.partition));
+        let truth = truth(cluster, names, &input, begin)?;
         let refused = |error: &dyn fmt::Display| ClusterError::refused("the ledger", error);
         let ledger = Ledger::read(ledger).map_err(|error| refused(&error))?;
         let verdict = Check::new().stuck_after(STUCK).hold(&ledger, &truth);
-        let totals = TotalsCheck::new(successes(&input)).allowing(verdict.repeats_by_key());
-        let output = totals.hold(emitted(&cluster.read_topic(&names.output)?)?);
-        let changelog = totals.hold(stored(&cluster.read_topic(&names.changelog())?)?);
+        let output = cluster.read_topic(&names.output)?;
+        let (output, changelog) = match effects {
+            Effects::Totals => {
+                let totals = TotalsCheck::new(successes(&input)).allowing(verdict.repeats_by_key());
+                let changelog = stored(&cluster.read_topic(&names.changelog())?)?;
+                (totals.hold(emitted(&output)?), totals.hold(changelog))
+            }
+            Effects::Places => (witnessed(&input, &output, &verdict), TotalsVerdict::default()),
+        };
         let timeline = Timeline::of(&ledger);
         let graceful = timeline.hand_overs().into_iter().filter(|hand_over| hand_over.graceful);
         Ok(Self {
@@ -117,6 +138,7 @@ fn truth<C: Cluster + ?Sized>(
     cluster: &C,
     names: &Names,
     input: &[StoredRecord],
+    begin: impl Fn(i32) -> i64,
 ) -> Result<Truth, ClusterError> {
     let mut truth = Truth::new();
     for record in input {
@@ -128,6 +150,7 @@ fn truth<C: Cluster + ?Sized>(
         let partition = TopicPartition::new(names.input.as_str(), committed.partition);
         let end = usize::try_from(committed.partition).ok().and_then(|at| ends.get(at).copied());
         truth.at_rest(&partition, committed.offset, end.unwrap_or(0));
+        truth.begins_at(&partition, begin(committed.partition));
     }
     Ok(truth)
 }
@@ -160,4 +183,19 @@ fn stored(records: &[StoredRecord]) -> Result<Vec<(Vec<u8>, u64)>, ClusterError>
     };
     let all: Result<_, serde_json::Error> = records.iter().map(read).collect();
     all.map_err(|error| ClusterError::refused("a total in the changelog", error))
+}
+
+/// Is each record's place in the output, as often as the record was handled?
+fn witnessed(input: &[StoredRecord], output: &[StoredRecord], verdict: &Verdict) -> TotalsVerdict {
+    let place = |partition: i32, offset: i64| format!("{partition}-{offset}").into_bytes();
+    let mut repeats = BTreeMap::new();
+    for repeat in verdict.repeats.iter().filter(|repeat| repeat.cause.is_some()) {
+        *repeats.entry(place(repeat.partition.partition(), repeat.offset)).or_insert(0) += 1;
+    }
+    let mut seen = BTreeMap::new();
+    for key in output.iter().filter_map(|record| record.key.clone()) {
+        *seen.entry(key).or_insert(0) += 1;
+    }
+    let expected = input.iter().map(|record| (place(record.partition, record.offset), 1));
+    TotalsCheck::new(expected).allowing(repeats).hold(seen)
 }

@@ -1,0 +1,74 @@
+//! Do workers behave as their users expect? Real processes on real Apache Kafka, and on the
+//! embedded cluster where it can show the same.
+//!
+//! Each module is one question: a real log counted through a change of workers, spare workers,
+//! growing topics, Kafka's own tools, records that are gone, what is refused, the endpoint.
+
+mod endpoint;
+mod gone;
+mod growth;
+mod operators;
+mod real_log;
+mod refusals;
+mod spares;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed};
+use pelton_testkit::EmbeddedCluster;
+use pelton_tests::{NewRecord, Outcome, Protocol, RigPlan, worker};
+
+fn main() -> ExitCode {
+    worker::run_if_asked();
+    let mut arguments = Arguments::from_args();
+    // Two cores: a run at a time, or the times say nothing.
+    arguments.test_threads = Some(1);
+    let trials = [
+        refusals::trials(),
+        real_log::trials(),
+        spares::trials(),
+        growth::trials(),
+        operators::trials(),
+        gone::trials(),
+        endpoint::trials(),
+    ];
+    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+}
+
+/// The embedded cluster as whole-system tests use it: KIP-848 groups that rebalance at once.
+fn embedded() -> Result<EmbeddedCluster, Failed> {
+    let cluster = EmbeddedCluster::start(1)?;
+    cluster.group_heartbeat(Duration::from_millis(200));
+    cluster.group_session_timeout(Duration::from_secs(6));
+    Ok(cluster)
+}
+
+/// What workers on [`embedded`] are given.
+fn embedded_plan() -> RigPlan {
+    let plan = RigPlan { protocol: Protocol::Kip848, ..RigPlan::default() };
+    plan.with("KAFKA__FETCH_WAIT_MAX_MS", "10")
+}
+
+/// A successful login of `user`, as a record of a partition that is this user's alone.
+fn login(user: &str, partition: i32) -> NewRecord {
+    let value = format!(
+        r#"{{"user":"{user}","status":"success","ip":"192.0.2.1","at":"2026-01-01T00:00:00Z"}}"#
+    );
+    NewRecord::new(user, value).to_partition(partition)
+}
+
+/// Nothing lost, nothing repeated, every total right.
+fn insist_on_exact(outcome: &Outcome) -> Result<(), Failed> {
+    insist(outcome.is_exact(), || outcome.to_string())
+}
+
+/// A check that says what it saw.
+fn insist(holds: bool, seen: impl FnOnce() -> String) -> Result<(), Failed> {
+    if holds { Ok(()) } else { Err(seen().into()) }
+}
+
+#[expect(clippy::print_stdout, reason = "the figures of a run are worth reading when it passes")]
+fn say(text: &str) {
+    println!("{text}");
+}
