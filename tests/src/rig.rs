@@ -127,7 +127,7 @@ impl Names {
 }
 
 /// A run's folder: ledger and logs. It is kept when the run ends in a panic, does not come to
-/// rest, or is not clean although no bug was planted.
+/// rest, or is not clean although no bug was planted; and always where `PELTON_TEST_KEEP` is set.
 #[derive(Debug)]
 struct RunFolder {
     folder: Option<TempDir>,
@@ -142,9 +142,10 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        if (std::thread::panicking() || self.is_wanted.load(Ordering::Relaxed))
-            && let Some(folder) = self.folder.take()
-        {
+        let is_wanted = std::thread::panicking()
+            || self.is_wanted.load(Ordering::Relaxed)
+            || std::env::var_os("PELTON_TEST_KEEP").is_some();
+        if is_wanted && let Some(folder) = self.folder.take() {
             eprintln_kept(&folder.keep());
         }
     }

@@ -31,6 +31,9 @@ const VERSION: &str = "1";
 pub struct Envelope {
     /// The cluster the commit belongs to, where it is known (`c`).
     pub cluster: Option<String>,
+    /// The id of the topic the offset belongs to, where topics have ids (`t`): one that was deleted
+    /// and made anew has another.
+    pub topic: Option<String>,
     /// The topic's partition count that the group has settled on (`p`).
     pub partitions: u32,
     /// Which process wrote it and its how many-th commit it was (`i`).
@@ -76,6 +79,9 @@ impl Envelope {
         if let Some(cluster) = &self.cluster {
             body.push_str(&format!(" c={}", token(cluster, 200)));
         }
+        if let Some(topic) = &self.topic {
+            body.push_str(&format!(" t={}", token(topic, 100)));
+        }
         let head = MAGIC.len() + VERSION.len() + 10;
         let done = token(&self.done_set, METADATA_LIMIT_BYTES);
         if !done.is_empty() && head + body.len() + 3 + done.len() <= METADATA_LIMIT_BYTES {
@@ -113,6 +119,7 @@ impl Envelope {
         match tag {
             "p" => self.partitions = value.parse().map_err(|_| EnvelopeError::Damaged)?,
             "c" => self.cluster = Some(value.to_owned()),
+            "t" => self.topic = Some(value.to_owned()),
             "d" => self.done_set = value.to_owned(),
             "i" => {
                 let (name, n) = value.rsplit_once(':').ok_or(EnvelopeError::Damaged)?;
@@ -181,7 +188,7 @@ mod tests {
             partitions in any::<u32>(), n in any::<u64>(), name in "[a-z0-9:-]{1,40}", done in "[A-Za-z0-9+/]{0,200}",
         ) {
             let envelope = Envelope {
-                cluster: Some("abc_DEF-1".into()), partitions, incarnation: Some((name, n)), done_set: done,
+                cluster: Some("abc_DEF-1".into()), topic: Some("Q0s-x_9".into()), partitions, incarnation: Some((name, n)), done_set: done,
             };
             prop_assert_eq!(Envelope::decode(&envelope.encode()), Ok(Some(envelope)));
         }

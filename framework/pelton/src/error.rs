@@ -136,6 +136,18 @@ pub enum WorkerError {
         /// The log's end.
         high: i64,
     },
+    /// The topic was deleted and made anew: its offsets mean other records.
+    #[error(
+        "PLT-0306: the topic of {partition} was deleted and created again; the position {offset} \
+         belongs to the old one, and going on there would skip records of the new; decide with \
+         kafka-consumer-groups --reset-offsets where to go on, then start the worker again"
+    )]
+    TopicRecreated {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The offset to read next, in the old topic.
+        offset: i64,
+    },
     /// The topic has more partitions than the store's changelog.
     #[error(
         "PLT-0305: {topic} has {partitions} partitions but the changelog {changelog} has \
@@ -246,7 +258,10 @@ impl WorkerError {
             Self::InstanceFenced { .. } => 6,
             Self::Client { .. } => 7,
             Self::Kafka(_) => 8,
-            Self::Topic(_) | Self::NoCommittedOffset { .. } | Self::OutOfRange { .. } => 9,
+            Self::Topic(_)
+            | Self::NoCommittedOffset { .. }
+            | Self::OutOfRange { .. }
+            | Self::TopicRecreated { .. } => 9,
             Self::PartitionsGrew { .. } => 10,
             Self::Store { .. } => 11,
             Self::Admin(_) | Self::System(_) => 1,

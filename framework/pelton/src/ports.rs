@@ -283,6 +283,19 @@ pub enum Created {
     NoAdminCalls,
 }
 
+/// Which topic is it that has this name?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicIdentity {
+    /// There is none.
+    Missing,
+    /// There is one. Kafka gives each topic an id of its own, so one that was deleted and made
+    /// anew has another; `None` where the cluster has no ids.
+    There {
+        /// Its id.
+        id: Option<String>,
+    },
+}
+
 /// Asks about topics, and makes them.
 #[async_trait]
 pub trait Admin: Send + Sync {
@@ -292,6 +305,13 @@ pub trait Admin: Send + Sync {
     ///
     /// If Kafka does not answer.
     async fn partitions(&self, topic: &str) -> Result<Option<i32>, PortError>;
+
+    /// Which topic has this name now.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka does not answer.
+    async fn identity(&self, topic: &str) -> Result<TopicIdentity, PortError>;
 
     /// The first offset of a partition's log, and its end.
     ///

@@ -13,8 +13,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use pelton::ports::{
     Admin, CommitEntry, Committed, CommittedOffsets, Created, Fetch, FetchEvent, Host, Member,
-    MemberEvent, OutRecord, PortError, Producer, Reports, RestoreFetches, SendError, TopicSpec,
-    Waker,
+    MemberEvent, OutRecord, PortError, Producer, Reports, RestoreFetches, SendError, TopicIdentity,
+    TopicSpec, Waker,
 };
 use pelton::{Run, TopicPartition};
 use pelton_engine::{CommitStatus, Time};
@@ -407,6 +407,12 @@ impl Admin for MemoryCluster {
     async fn partitions(&self, topic: &str) -> Result<Option<i32>, PortError> {
         let count = self.state().topics.get(topic).map(Vec::len);
         Ok(count.and_then(|count| i32::try_from(count).ok()))
+    }
+
+    async fn identity(&self, topic: &str) -> Result<TopicIdentity, PortError> {
+        let there = self.state().topics.contains_key(topic);
+        let known = TopicIdentity::There { id: None };
+        Ok(if there { known } else { TopicIdentity::Missing })
     }
 
     async fn offsets(&self, partition: &TopicPartition) -> Result<(i64, i64), PortError> {

@@ -11,7 +11,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::kafka::errors::port_error;
-use crate::ports::{Admin, Created, PortError, TopicSpec};
+use crate::kafka::ffi::topic_id;
+use crate::ports::{Admin, Created, PortError, TopicIdentity, TopicSpec};
 use crate::topic_partition::TopicPartition;
 
 /// A question that finds no broker is given up after so long; the caller asks again.
@@ -72,6 +73,18 @@ impl Admin for KafkaAdmin {
             }
         })
         .await
+    }
+
+    async fn identity(&self, topic: &str) -> Result<TopicIdentity, PortError> {
+        if self.is_embedded().await {
+            let there = self.partitions(topic).await?.is_some();
+            let known = TopicIdentity::There { id: None };
+            return Ok(if there { known } else { TopicIdentity::Missing });
+        }
+        let (client, topic) = (Arc::clone(&self.asking), topic.to_owned());
+        let ask = move || topic_id(client.client(), &topic, TIMEOUT);
+        let found = tokio::task::spawn_blocking(ask).await.map_err(PortError::passing)??;
+        Ok(found.map_or(TopicIdentity::Missing, |id| TopicIdentity::There { id }))
     }
 
     async fn offsets(&self, partition: &TopicPartition) -> Result<(i64, i64), PortError> {

@@ -1,4 +1,5 @@
-//! What rust-rdkafka does not offer, made safe: per-partition fetch queues, commits with answers.
+//! What rust-rdkafka does not offer, made safe: per-partition fetch queues, commits with answers,
+//! topic ids.
 //!
 //! The only `unsafe` of this crate. Each type owns its native handles and an `Arc` of the client
 //! they belong to, so they are always destroyed before it: `rd_kafka_destroy` hangs for ever
@@ -9,11 +10,13 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use rdkafka::TopicPartitionList;
 use rdkafka::bindings as native;
+use rdkafka::client::Client;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::{ClientContext, TopicPartitionList};
 
 use crate::ports::{PortError, Waker};
 
@@ -365,4 +368,84 @@ fn last_error(failed: i32, what: &str) -> Result<(), PortError> {
     // SAFETY: no arguments; reads errno, set by the call just made on this thread.
     let code: RDKafkaErrorCode = unsafe { native::rd_kafka_last_error() }.into();
     Err(PortError::passing(format!("{what}: {code}")))
+}
+
+/// What a broker says of a topic: `None` if there is none, otherwise its id, unless the broker is
+/// too old to have one. Blocks for as long as `timeout`.
+pub(crate) fn topic_id<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Option<Option<String>>, PortError> {
+    let name = CString::new(topic).map_err(PortError::lasting)?;
+    let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let mut names = [name.as_ptr()];
+    // SAFETY: the client lives; names, options and queue live until they are destroyed below,
+    // after the answer; what is read of the answer is copied before its event is destroyed.
+    unsafe {
+        let native = client.native_ptr();
+        let queue = native::rd_kafka_queue_new(native);
+        let kind = native::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        let options = native::rd_kafka_AdminOptions_new(native, kind);
+        let mut unread = [0; 256];
+        native::rd_kafka_AdminOptions_set_request_timeout(
+            options,
+            millis,
+            unread.as_mut_ptr(),
+            unread.len(),
+        );
+        let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
+        native::rd_kafka_DescribeTopics(native, topics, options, queue);
+        // The client answers at the latest when its own time is over.
+        let event = native::rd_kafka_queue_poll(queue, millis.saturating_add(1_000));
+        let answer = if event.is_null() {
+            Err(PortError::passing(format!("asking for the id of {topic}: no answer")))
+        } else {
+            read_topic_id(event, topic)
+        };
+        native::rd_kafka_event_destroy(event);
+        native::rd_kafka_TopicCollection_destroy(topics);
+        native::rd_kafka_AdminOptions_destroy(options);
+        native::rd_kafka_queue_destroy(queue);
+        answer
+    }
+}
+
+/// # Safety
+///
+/// `event` must be a valid answer to DescribeTopics.
+unsafe fn read_topic_id(
+    event: *mut native::rd_kafka_event_t,
+    topic: &str,
+) -> Result<Option<Option<String>>, PortError> {
+    let failed = |code: RDKafkaErrorCode| {
+        PortError::passing(format!("asking for the id of {topic}: {code}"))
+    };
+    // SAFETY: the caller's promise; everything read belongs to the event.
+    unsafe {
+        let code: RDKafkaErrorCode = native::rd_kafka_event_error(event).into();
+        if code != RDKafkaErrorCode::NoError {
+            return Err(failed(code));
+        }
+        let mut count = 0;
+        let result = native::rd_kafka_event_DescribeTopics_result(event);
+        let found = native::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        if count == 0 {
+            return Ok(None);
+        }
+        let description = *found;
+        let error = native::rd_kafka_TopicDescription_error(description);
+        match RDKafkaErrorCode::from(native::rd_kafka_error_code(error)) {
+            RDKafkaErrorCode::NoError => {}
+            RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
+                return Ok(None);
+            }
+            code => return Err(failed(code)),
+        }
+        let id = native::rd_kafka_TopicDescription_topic_id(description);
+        let old = native::rd_kafka_Uuid_most_significant_bits(id) == 0
+            && native::rd_kafka_Uuid_least_significant_bits(id) == 0;
+        let text = CStr::from_ptr(native::rd_kafka_Uuid_base64str(id));
+        Ok(Some((!old).then(|| text.to_string_lossy().into_owned())))
+    }
 }

@@ -108,7 +108,7 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
         }
     };
     let (partition, epoch) = (parts.id, parts.epoch);
-    parts.events.send(TaskEvent::Settled { partition, epoch, partitions: prepared.settled });
+    parts.events.send(TaskEvent::Settled { partition, epoch, topic: prepared.topic });
     let mut bound = vec![None; parts.shared.plan.stores.len()];
     for (at, store) in parts.spec.stores.iter().enumerate() {
         if let Some(place) = bound.get_mut(*store) {

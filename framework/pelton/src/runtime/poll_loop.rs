@@ -11,7 +11,7 @@ mod end;
 mod hear;
 mod show;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use crate::ports::{Fetch, FetchEvent, Member};
 use crate::record::Run;
 use crate::runtime::desk::{Command, Lease};
 use crate::runtime::names::Names;
-use crate::runtime::shared::{EventSender, Shared, TaskEvent};
+use crate::runtime::shared::{EventSender, Shared, TaskEvent, TopicMark};
 use crate::runtime::status::StatusBoard;
 use crate::telemetry::{PartitionMetrics, WorkerMetrics};
 
@@ -58,6 +58,9 @@ pub(crate) struct PollLoop {
     pub(crate) status: Arc<StatusBoard>,
     metrics: WorkerMetrics,
     next_status: Time,
+    next_topics: Time,
+    /// Input topics that are not there.
+    missing: BTreeSet<String>,
     failure: Option<WorkerError>,
     ending: Ending,
 }
@@ -69,7 +72,7 @@ struct Task {
     lease: Arc<Lease>,
     cancel: watch::Sender<bool>,
     body: JoinHandle<()>,
-    settled: u32,
+    topic: TopicMark,
     draining_since: Option<Time>,
     metrics: PartitionMetrics,
 }
@@ -155,6 +158,8 @@ impl PollLoop {
             status: parts.status,
             metrics: parts.metrics,
             next_status: Time::ZERO,
+            next_topics: Time::ZERO,
+            missing: BTreeSet::new(),
             failure: None,
             ending: Ending::No,
         }
@@ -178,6 +183,10 @@ impl PollLoop {
         if now >= self.next_status {
             self.next_status = now + STATUS_INTERVAL;
             self.show_status(now);
+        }
+        if now >= self.next_topics && self.ending == Ending::No {
+            self.next_topics = now + self.shared.plan.discovery;
+            self.ask_topics();
         }
         if self.ending == Ending::Over {
             return Turn::Over;

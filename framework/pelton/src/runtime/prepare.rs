@@ -8,9 +8,9 @@ use std::time::Duration;
 use pelton_engine::{Bug, Envelope, Offset, RetryPolicy, StartDecision, TopicCommits};
 
 use crate::error::WorkerError;
-use crate::ports::{Committed, PortError};
+use crate::ports::{Committed, PortError, TopicIdentity};
 use crate::runtime::input::InputSpec;
-use crate::runtime::shared::Shared;
+use crate::runtime::shared::{Shared, TopicMark};
 use crate::state::{RestoreRequest, StoreLayers, restore};
 use crate::telemetry::PartitionMetrics;
 use crate::topic_partition::TopicPartition;
@@ -19,8 +19,8 @@ use crate::topic_partition::TopicPartition;
 pub(crate) struct Prepared {
     pub(crate) position: i64,
     pub(crate) committed: Option<i64>,
-    /// The partition count to write into its commits.
-    pub(crate) settled: u32,
+    /// What its commits have to say of the topic.
+    pub(crate) topic: TopicMark,
     pub(crate) stores: Vec<StoreLayers>,
 }
 
@@ -80,7 +80,13 @@ async fn try_prepare(
         PortError::passing(format!("the topic {} is not there", partition.topic()))
     })?;
     // The commit first, the stores after it: they may hold more than it says, never less (INV-10).
-    let (start, settled, committed) = start_of(shared, partition, partitions).await?;
+    let TopicIdentity::There { id } = shared.admin.identity(partition.topic()).await? else {
+        return Err(
+            PortError::passing(format!("the topic {} is not there", partition.topic())).into()
+        );
+    };
+    let (start, settled, committed) =
+        start_of(shared, partition, partitions, id.as_deref()).await?;
     let position = match start {
         StartDecision::At(offset) => offset.0,
         StartDecision::Earliest => shared.admin.offsets(partition).await?.0,
@@ -115,7 +121,8 @@ async fn try_prepare(
                 .map_err(|error| store_trouble(error, &store.name, partition))?,
         );
     }
-    Ok(Prepared { position, committed, settled, stores })
+    let topic = TopicMark { partitions: settled, id };
+    Ok(Prepared { position, committed, topic, stores })
 }
 
 fn store_trouble(error: PortError, store: &str, partition: &TopicPartition) -> Trouble {
@@ -157,13 +164,23 @@ async fn start_of(
     shared: &Shared,
     partition: &TopicPartition,
     partitions: i32,
+    topic_id: Option<&str>,
 ) -> Result<(StartDecision, u32, Option<i64>), Trouble> {
     let number = u32::try_from(partition.partition()).unwrap_or(0);
     // The count may be older than the assignment: a partition we were given exists.
     let partitions = u32::try_from(partitions).unwrap_or(0).max(number + 1);
     let own = shared.committed.read(vec![partition.clone()]).await?;
     let own = own.into_iter().next();
-    let known = own.as_ref().and_then(known_partitions);
+    let envelope = own.as_ref().and_then(envelope_of);
+    if let Some((offset, of)) = own
+        .as_ref()
+        .and_then(|own| own.offset)
+        .zip(envelope.as_ref().and_then(|e| e.topic.as_deref()))
+        && topic_id.is_some_and(|id| id != of)
+    {
+        return Err(WorkerError::TopicRecreated { partition: partition.clone(), offset }.into());
+    }
+    let known = envelope.map(|envelope| envelope.partitions);
     if let Some((offset, known)) = own.as_ref().and_then(|own| own.offset).zip(known)
         && known >= partitions
     {
@@ -176,7 +193,7 @@ async fn start_of(
     let all = shared.committed.read(all).await?;
     let commits = TopicCommits {
         partitions,
-        known: all.iter().filter_map(known_partitions).max(),
+        known: all.iter().filter_map(envelope_of).map(|envelope| envelope.partitions).max(),
         committed: all.iter().map(|committed| committed.offset.map(Offset)).collect(),
     };
     let start = commits.start(number, shared.plan.offset_reset);
@@ -187,14 +204,11 @@ async fn start_of(
     Ok((start, commits.settled(), committed))
 }
 
-/// The partition count in a commit's envelope; what can't be used is named and ignored.
-fn known_partitions(committed: &Committed) -> Option<u32> {
+/// A commit's envelope; what can't be used is named and ignored.
+fn envelope_of(committed: &Committed) -> Option<Envelope> {
     committed.offset?;
-    match Envelope::decode(&committed.metadata) {
-        Ok(envelope) => envelope.map(|envelope| envelope.partitions),
-        Err(error) => {
-            tracing::warn!(partition = %committed.partition, %error, "the commit's metadata is ignored");
-            None
-        }
-    }
+    Envelope::decode(&committed.metadata).unwrap_or_else(|error| {
+        tracing::warn!(partition = %committed.partition, %error, "the commit's metadata is ignored");
+        None
+    })
 }

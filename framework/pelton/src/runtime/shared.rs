@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::error::WorkerError;
 use crate::output::{OutputSpec, SendGate};
-use crate::ports::{Admin, CommittedOffsets, Host, Producer, RestoreFetches, Waker};
+use crate::ports::{Admin, CommittedOffsets, Host, Producer, RestoreFetches, TopicIdentity, Waker};
 use crate::runtime::input::Input;
 use crate::state::StoreSpec;
 use crate::telemetry::{Observation, Observer, WorkerMetrics};
@@ -23,6 +23,10 @@ pub(crate) struct Plan {
     pub(crate) offset_reset: pelton_engine::OffsetReset,
     pub(crate) max_poll_records: usize,
     pub(crate) shutdown_timeout: Duration,
+    /// How soon a topic that is gone, or another one of its name, is noticed.
+    pub(crate) discovery: Duration,
+    /// Is it the broker that assigns (KIP-848)? It tells topics of one name apart by itself.
+    pub(crate) broker_assigns: bool,
     pub(crate) bug: Option<Bug>,
 }
 
@@ -56,14 +60,25 @@ impl Shared {
 pub(crate) enum TaskEvent {
     /// Something for the engine.
     Engine(Event),
-    /// The partition count to write into this partition's commits.
-    Settled { partition: PartitionId, epoch: Epoch, partitions: u32 },
+    /// What this partition's commits have to say of its topic.
+    Settled { partition: PartitionId, epoch: Epoch, topic: TopicMark },
+    /// Which topic has this name now.
+    TopicSeen { topic: String, identity: TopicIdentity },
     /// The worker can't go on.
     Failed(WorkerError),
     /// A partition's position is not in its log.
     OutOfRange { partition: PartitionId, epoch: Epoch, error: WorkerError },
     /// The group's coordinator is there.
     CoordinatorAnswers(Then),
+}
+
+/// What a commit says of the topic it belongs to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TopicMark {
+    /// The partition count that the group has settled on.
+    pub(crate) partitions: u32,
+    /// The topic's id, where it has one.
+    pub(crate) id: Option<String>,
 }
 
 /// What the coordinator was asked for.

@@ -31,6 +31,8 @@ struct Board {
     /// When the poll loop showed itself last.
     shown: Option<Time>,
     partitions: Vec<PartitionStatus>,
+    /// Input topics that are not there.
+    missing: Vec<String>,
 }
 
 impl StatusBoard {
@@ -69,10 +71,11 @@ impl StatusBoard {
         self.board().failure.get_or_insert_with(|| error.to_string());
     }
 
-    pub(crate) fn show(&self, now: Time, partitions: Vec<PartitionStatus>) {
+    pub(crate) fn show(&self, now: Time, partitions: Vec<PartitionStatus>, missing: Vec<String>) {
         let mut board = self.board();
         board.shown = Some(now);
         board.partitions = partitions;
+        board.missing = missing;
     }
 
     /// How long the poll loop has not shown itself.
@@ -123,6 +126,8 @@ impl Status for StatusBoard {
         if board.draining {
             reasons.push("shutting down".to_owned());
         }
+        let missing = board.missing.iter();
+        reasons.extend(missing.map(|topic| format!("the input topic {topic} does not exist")));
         reasons.extend(board.failure.clone());
         Health {
             live: !board.ended && !hangs,

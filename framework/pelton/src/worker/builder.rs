@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::input::InputBuilder;
 use super::{Worker, plan};
-use crate::config::{Flags, Settings};
+use crate::config::{Flags, GroupProtocol, Settings};
 use crate::error::{Exit, WorkerError};
 use crate::output::{Output, OutputSpec};
 use crate::runtime::{
@@ -235,6 +235,8 @@ impl WorkerBuilder {
             offset_reset: plan::offset_reset(&settings),
             max_poll_records: usize::try_from(settings.max_poll_records).unwrap_or(500),
             shutdown_timeout: settings.shutdown_timeout,
+            discovery: settings.partition_discovery_interval,
+            broker_assigns: settings.group_protocol == GroupProtocol::Consumer,
             bug: self.bug,
         };
         let handle = WorkerHandle::new();

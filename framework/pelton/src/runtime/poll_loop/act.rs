@@ -14,7 +14,7 @@ use crate::error::WorkerError;
 use crate::ports::CommitEntry;
 use crate::runtime::desk::{Command, Lease};
 use crate::runtime::partition_task::TaskParts;
-use crate::runtime::shared::{TaskEvent, Then};
+use crate::runtime::shared::{TaskEvent, Then, TopicMark};
 use crate::telemetry::Observation;
 
 impl PollLoop {
@@ -111,7 +111,7 @@ impl PollLoop {
                 lease,
                 cancel,
                 body,
-                settled: 0,
+                topic: TopicMark::default(),
                 draining_since: None,
                 metrics,
             },
@@ -222,10 +222,12 @@ impl PollLoop {
             let Some(partition) = self.names.name(item.partition) else {
                 continue;
             };
-            let settled = self.tasks.get(&item.partition).map_or(0, |task| task.settled);
+            let topic = self.tasks.get(&item.partition).map(|task| task.topic.clone());
+            let TopicMark { partitions, id: topic } = topic.unwrap_or_default();
             let envelope = Envelope {
                 cluster: self.cluster.clone(),
-                partitions: settled,
+                topic,
+                partitions,
                 incarnation: Some((self.incarnation.clone(), id)),
                 done_set: String::new(),
             };

@@ -1,5 +1,6 @@
 //! What must be asked of Kafka, off the loop? The answers come back as events.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use pelton_engine::{Event, Offset, PartitionId};
@@ -65,6 +66,23 @@ impl PollLoop {
             let (low, high) = shared.admin.offsets(&name).await.unwrap_or((-1, -1));
             let error = WorkerError::OutOfRange { partition: name, offset, low, high };
             events.send(TaskEvent::OutOfRange { partition, epoch, error });
+        });
+    }
+
+    /// Asks which topics the inputs' names stand for now, off the loop.
+    pub(super) fn ask_topics(&self) {
+        let declared = self.shared.plan.inputs.iter().filter_map(Input::topic);
+        let owned = self.tasks.keys().filter_map(|id| self.names.name(*id));
+        let topics: BTreeSet<String> =
+            declared.chain(owned.map(TopicPartition::topic)).map(str::to_owned).collect();
+        let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
+        self.runtime.spawn(async move {
+            for topic in topics {
+                match shared.admin.identity(&topic).await {
+                    Ok(identity) => events.send(TaskEvent::TopicSeen { topic, identity }),
+                    Err(error) => tracing::debug!(topic, %error, "its identity is not known"),
+                }
+            }
         });
     }
 }

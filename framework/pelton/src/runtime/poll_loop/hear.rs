@@ -4,7 +4,7 @@ use pelton_engine::{CommitStatus, Event, Offset, PartitionId, RunInfo, Time};
 
 use super::{Ending, PollLoop, SentCommit};
 use crate::error::WorkerError;
-use crate::ports::{FetchEvent, MemberEvent};
+use crate::ports::{FetchEvent, MemberEvent, TopicIdentity};
 use crate::record::Run;
 use crate::runtime::shared::{TaskEvent, Then};
 use crate::telemetry::{CommitOutcome, Observation};
@@ -51,11 +51,12 @@ impl PollLoop {
     pub(super) fn task_event(&mut self, now: Time, event: TaskEvent) {
         match event {
             TaskEvent::Engine(event) => self.tell(now, event),
-            TaskEvent::Settled { partition, epoch, partitions } => {
+            TaskEvent::TopicSeen { topic, identity } => self.topic_seen(now, &topic, identity),
+            TaskEvent::Settled { partition, epoch, topic } => {
                 if let Some(task) =
                     self.tasks.get_mut(&partition).filter(|task| task.epoch == epoch)
                 {
-                    task.settled = partitions;
+                    task.topic = topic;
                 }
             }
             TaskEvent::Failed(error) => self.fail(now, error),
@@ -75,6 +76,36 @@ impl PollLoop {
                     self.fail(now, error);
                 }
             }
+        }
+    }
+
+    /// An input topic that is gone is said so; one that is another than it was ends the worker.
+    fn topic_seen(&mut self, now: Time, topic: &str, identity: TopicIdentity) {
+        let TopicIdentity::There { id } = identity else {
+            if self.missing.insert(topic.to_owned()) {
+                tracing::warn!(
+                    topic,
+                    "the input topic does not exist; nothing of it can be read until it is created"
+                );
+            }
+            return;
+        };
+        if self.missing.remove(topic) {
+            tracing::info!(topic, "the input topic exists again");
+        }
+        if self.shared.plan.broker_assigns {
+            return; // it revokes the old one's partitions and assigns the new one's
+        }
+        let another = self.tasks.iter().find_map(|(partition, task)| {
+            let name = self.names.name(*partition).filter(|name| name.topic() == topic)?;
+            let is_another = id.is_some() && task.topic.id.is_some() && task.topic.id != id;
+            is_another.then(|| (*partition, name.clone()))
+        });
+        if let Some((id, partition)) = another {
+            let views = self.engine.partitions();
+            let view = views.into_iter().find(|view| view.partition == id);
+            let offset = view.and_then(|view| view.position).map_or(-1, |offset| offset.0);
+            self.fail(now, WorkerError::TopicRecreated { partition, offset });
         }
     }
 

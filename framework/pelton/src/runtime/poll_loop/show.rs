@@ -44,7 +44,7 @@ impl PollLoop {
             }
             Some(line)
         });
-        self.status.show(now, lines.collect());
+        self.status.show(now, lines.collect(), self.missing.iter().cloned().collect());
         self.measure_memory();
         self.find_blocked(now);
     }
