@@ -7,7 +7,7 @@
 //!              └───────────── true counts ───────────────────────► Verdict ◄───────┘
 //! ```
 //!
-//! The [story](story) is told by [`main`]: one worker, then all, then one leaves. Workers are
+//! The story is told by [`main`]: one worker, then all, then one leaves. Workers are
 //! processes of `login-counter`; the demo sees them only as an operator does, through their admin
 //! endpoints, and judges by what it reads from the output topic itself.
 

@@ -150,7 +150,7 @@ impl Names {
 }
 
 /// A run's folder: ledger and logs. It is kept when the run ends in a panic, does not come to
-/// rest, or is not clean although no bug was planted; always where `PELTON_TEST_KEEP` is set.
+/// rest, or is not clean although no bug was planted; and always where `PELTON_TEST_KEEP` is set.
 #[derive(Debug)]
 struct RunFolder {
     folder: Option<TempDir>,
@@ -165,11 +165,10 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        let wanted = self.is_wanted.load(Ordering::Relaxed)
+        let is_wanted = std::thread::panicking()
+            || self.is_wanted.load(Ordering::Relaxed)
             || std::env::var_os("PELTON_TEST_KEEP").is_some();
-        if (wanted || std::thread::panicking())
-            && let Some(folder) = self.folder.take()
-        {
+        if is_wanted && let Some(folder) = self.folder.take() {
             eprintln_kept(&folder.keep());
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pelton_testkit::ledger::Cause;
 
-use crate::rig::{Load, LoadPlan, Outcome, Protocol, Rig, RigPlan, Steps};
+use crate::rig::{LoadPlan, Outcome, Protocol, Rig, RigPlan, Steps};
 use crate::suites::Round;
 use crate::waiting::patiently;
 use crate::{Cluster, ClusterError, Deadline, KafkaCluster};
@@ -17,8 +17,11 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// From just past the session of these runs (6 s) to more than two of them.
 pub const LONG: Range<Duration> = Duration::from_millis(6_500)..Duration::from_millis(14_000);
 
+/// Every user logs in many times while a worker is frozen: whatever it adds to is too old.
+const FEW_USERS: LoadPlan = LoadPlan { rate: 2_000, users: 97 };
+
 /// Most users log in only a few times a minute: a total that is too old stays for long.
-const LOAD: LoadPlan = LoadPlan { rate: 2_000, users: 20_000 };
+const MANY_USERS: LoadPlan = LoadPlan { rate: 2_000, users: 20_000 };
 
 /// The workers of these runs: records that last long enough to be frozen with.
 #[must_use]
@@ -49,34 +52,35 @@ pub fn run<C: Cluster + ?Sized>(
     let rig = Rig::new(cluster, plan)?;
     let mut fleet = rig.fleet();
     fleet.start(3)?;
-    let mut load = Some(rig.load(LOAD)?);
-    rig.wait_until_begun(SETTLED)?;
     for freeze in 0..freezes {
-        let mid_record = freeze % 2 == 0;
+        let (mid_record, runs_dry) = (freeze % 2 == 0, freeze % 4 < 2);
+        let load = rig.load(if runs_dry { FEW_USERS } else { MANY_USERS })?;
+        rig.wait_until_begun(SETTLED)?;
+        rig.wait_until_caught_up(SETTLED)?;
         let at = if mid_record { fleet.freeze_any_mid_record()? } else { fleet.freeze_any()? };
         let thaw = Deadline::after(between(&lengths, fleet.random()));
         let (steps, name) = (fleet.workers()[at].steps(), fleet.workers()[at].name().to_owned());
         let frozen_at = steps.end()?;
-        let runs_dry = freeze % 4 < 2;
         if runs_dry {
             std::thread::sleep(thaw.left() / 2);
-            load.take().map(Load::stop).transpose()?;
+            load.stop()?;
             rig.wait_until_handled(SETTLED)?;
-        }
-        std::thread::sleep(thaw.left());
-        fleet.thaw(at)?;
-        is_back(&steps, &name, frozen_at)?;
-        if runs_dry {
+            std::thread::sleep(thaw.left());
+            fleet.thaw(at)?;
+            is_back(&steps, &name, frozen_at)?;
             let outcome = rig.outcome()?;
             if !outcome.is_clean() {
                 return Ok(outcome);
             }
-            load = Some(rig.load(LOAD)?);
+        } else {
+            std::thread::sleep(thaw.left());
+            fleet.thaw(at)?;
+            is_back(&steps, &name, frozen_at)?;
+            rig.wait_until_caught_up(SETTLED)?;
+            load.stop()?;
         }
-        rig.wait_until_caught_up(SETTLED)?;
         fleet.check_alive()?;
     }
-    load.take().map(Load::stop).transpose()?;
     rig.finish(fleet)
 }
 

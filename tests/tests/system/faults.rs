@@ -25,7 +25,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         let name = format!("workers_end_in_time_while_every_broker_is_dead::{death:?}");
         trials.push(trials::on_our_own_nodes(&name, move || dead_brokers(death)));
     }
-    for bug in [Bug::CommitPastInFlight, Bug::CommitBeforeDelivery, Bug::CommitLost] {
+    for bug in
+        [Bug::CommitPastInFlight, Bug::CommitBeforeDelivery, Bug::CommitLost, Bug::SendWhenThawed]
+    {
         let name = format!("a_planted_bug_is_caught_on_real_kafka::{}", bug.name());
         trials.push(trials::on_kafka(&name, move || planted(bug)));
     }
@@ -67,24 +69,23 @@ fn dead_brokers(death: Death) -> Result<(), Failed> {
 fn planted(bug: Bug) -> Result<(), Failed> {
     let kafka = KafkaCluster::shared(1)?;
     let protocol = Protocol::CooperativeSticky;
-    let (outcome, caught) = if bug == Bug::CommitLost {
-        let plan = RigPlan { plant: Some(bug), ..suites::freeze::plan(protocol) };
-        let short = Duration::from_secs(8)..Duration::from_secs(9);
-        let outcome = suites::freeze::run(kafka, plan, 1, short)?;
-        let caught = outcome.ledger.count(Invariant::CommitsAdvance) > 0;
-        (outcome, caught)
-    } else {
-        let mut plan = RigPlan { plant: Some(bug), ..suites::kill::plan(protocol) };
-        if bug == Bug::CommitBeforeDelivery {
-            // Outputs linger: who does not wait for them commits what a kill takes away.
-            plan.settings.push(("KAFKA__LINGER_MS".to_owned(), "1500".to_owned()));
-        }
-        let outcome = suites::kill::run(kafka, plan, 1)?;
-        let caught = match bug {
-            Bug::CommitPastInFlight => outcome.ledger.count(Invariant::CoveredCommit) > 0,
-            _ => !outcome.output.too_low.is_empty() || !outcome.changelog.too_low.is_empty(),
-        };
-        (outcome, caught)
+    let frozen = || {
+        let plan = RigPlan { plant: Some(bug), ..suites::freeze::plan(Protocol::Kip848) };
+        suites::freeze::run(kafka, plan, 1, Duration::from_secs(8)..Duration::from_secs(9))
+    };
+    let mut plan = RigPlan { plant: Some(bug), ..suites::kill::plan(protocol) };
+    if bug == Bug::CommitBeforeDelivery {
+        // Outputs linger: who does not wait for them commits what a kill takes away.
+        plan.settings.push(("KAFKA__LINGER_MS".to_owned(), "1500".to_owned()));
+    }
+    let outcome = match bug {
+        Bug::CommitLost | Bug::SendWhenThawed => frozen()?,
+        _ => suites::kill::run(kafka, plan, 1)?,
+    };
+    let caught = match bug {
+        Bug::CommitPastInFlight => outcome.ledger.count(Invariant::CoveredCommit) > 0,
+        Bug::CommitLost => outcome.ledger.count(Invariant::CommitsAdvance) > 0,
+        _ => !outcome.output.too_low.is_empty() || !outcome.changelog.too_low.is_empty(),
     };
     say(&format!("{}:\n{outcome}", bug.name()));
     if caught { Ok(()) } else { Err(format!("not caught:\n{outcome}").into()) }
