@@ -23,7 +23,7 @@ pub mod worker;
 pub use cluster::{Cluster, ClusterError, Committed, Isolation, NewRecord, StoredRecord};
 pub use kafka::{Distribution, KafkaCluster, TOOLS, tool_class};
 pub use rig::{
-    Answer, Ended, Fleet, Load, LoadPlan, Names, Outcome, Protocol, Rig, RigPlan, WorkerProcess,
-    orders,
+    Answer, Ended, Fleet, InFlight, LastWords, Load, LoadPlan, Names, Outcome, Protocol, Rig,
+    RigPlan, Steps, WorkerProcess, orders,
 };
-pub use waiting::{Deadline, wait_for};
+pub use waiting::{Deadline, Stopwatch, wait_for};

@@ -10,21 +10,25 @@ mod load;
 mod order;
 mod outcome;
 mod protocol;
+mod steps;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use pelton::Bug;
 use pelton_testkit::ledger::{FaultLog, Ledger};
 use tempfile::TempDir;
 
 pub use endpoint::Answer;
-pub use fleet::{Ended, Fleet, WorkerProcess};
+pub use fleet::{Ended, Fleet, LastWords, WorkerProcess};
 pub use load::{Load, LoadPlan};
 pub use order::orders;
 use outcome::Effects;
 pub use outcome::Outcome;
 pub use protocol::Protocol;
+pub use steps::{InFlight, Steps};
 
 use crate::{Cluster, ClusterError, KafkaCluster};
 
@@ -55,6 +59,8 @@ pub struct RigPlan {
     pub commit_interval: Duration,
     /// Workers without a store, which emit each record's place instead of counting. Default no.
     pub stateless: bool,
+    /// A known bug in every worker: the run must show it. Default none.
+    pub plant: Option<Bug>,
     /// More settings, as environment variables without their prefix.
     pub settings: Vec<(String, String)>,
 }
@@ -85,6 +91,7 @@ impl Default for RigPlan {
             fail_one_in: 0,
             commit_interval: Duration::from_millis(500),
             stateless: false,
+            plant: None,
             settings: Vec::new(),
         }
     }
@@ -142,21 +149,27 @@ impl Names {
     }
 }
 
-/// A run's folder: ledger and logs. It is kept when the test panics, and always where
-/// `PELTON_TEST_KEEP` is set.
+/// A run's folder: ledger and logs. It is kept when the run ends in a panic, does not come to
+/// rest, or is not clean although no bug was planted; always where `PELTON_TEST_KEEP` is set.
 #[derive(Debug)]
-struct RunFolder(Option<TempDir>);
+struct RunFolder {
+    folder: Option<TempDir>,
+    is_wanted: AtomicBool,
+}
 
 impl RunFolder {
     fn path(&self) -> &Path {
-        self.0.as_ref().map_or_else(|| Path::new("."), TempDir::path)
+        self.folder.as_ref().map_or_else(|| Path::new("."), TempDir::path)
     }
 }
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        let keep = std::thread::panicking() || std::env::var_os("PELTON_TEST_KEEP").is_some();
-        if keep && let Some(folder) = self.0.take() {
+        let wanted = self.is_wanted.load(Ordering::Relaxed)
+            || std::env::var_os("PELTON_TEST_KEEP").is_some();
+        if (wanted || std::thread::panicking())
+            && let Some(folder) = self.folder.take()
+        {
             eprintln_kept(&folder.keep());
         }
     }
@@ -197,7 +210,8 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         let io = || ClusterError::io("the run's folder");
         let folder = tempfile::Builder::new().prefix("pelton-run-").tempdir().map_err(io())?;
         let faults = FaultLog::create(folder.path().join("ledger")).map_err(io())?;
-        let folder = Arc::new(RunFolder(Some(folder)));
+        let folder =
+            Arc::new(RunFolder { folder: Some(folder), is_wanted: AtomicBool::new(false) });
         Ok(Self { cluster, plan, folder, names, faults: Arc::new(faults) })
     }
 
@@ -243,6 +257,21 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         )
     }
 
+    /// Does to a broker what `how` does, and writes it down before.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be written down, or done.
+    pub fn kill_broker(
+        &self,
+        node: i32,
+        how: impl FnOnce() -> Result<(), ClusterError>,
+    ) -> Result<(), ClusterError> {
+        let told = self.faults.broker_kill(&node.to_string());
+        told.map_err(ClusterError::io("the fault log"))?;
+        how()
+    }
+
     /// Begins to fill the input.
     ///
     /// # Errors
@@ -281,7 +310,12 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     /// If the topics or the ledger can't be read.
     pub fn outcome_since(&self, begins: &[i64]) -> Result<Outcome, ClusterError> {
         let effects = if self.plan.stateless { Effects::Places } else { Effects::Totals };
-        Outcome::of(self.cluster, &self.names, &self.ledger_folder(), effects, begins)
+        let (names, ledger) = (&self.names, self.ledger_folder());
+        let outcome = Outcome::of(self.cluster, names, &ledger, effects, begins)?;
+        if !outcome.is_clean() && self.plan.plant.is_none() {
+            self.folder.is_wanted.store(true, Ordering::Relaxed);
+        }
+        Ok(outcome)
     }
 
     /// What the workers have written down so far.
@@ -300,21 +334,54 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     ///
     /// [`ClusterError::Late`], with what is missing.
     pub fn wait_until_handled(&self, within: Duration) -> Result<(), ClusterError> {
-        crate::waiting::patiently("everything handled", within, || {
-            let text = |error: ClusterError| error.to_string();
-            let ends = self.cluster.ends(&self.names.input).map_err(text)?;
-            let committed =
-                self.cluster.committed(&self.names.group, &self.names.input).map_err(text)?;
-            let behind: Vec<String> = committed
-                .iter()
-                .zip(&ends)
-                .filter(|(at, end)| at.offset.unwrap_or(-1) < **end)
-                .map(|(at, end)| {
-                    format!("partition {} is at {:?} of {end}", at.partition, at.offset)
-                })
-                .collect();
-            if behind.is_empty() { Ok(()) } else { Err(behind.join(", ")) }
+        self.wait("everything handled", within, || {
+            let ends = self.cluster.ends(&self.names.input).map_err(|error| error.to_string())?;
+            self.behind(&ends)
         })
+    }
+
+    /// Waits until the group has committed what the input holds now, while a load goes on: then
+    /// every partition has an owner that works.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError::Late`], with what is missing.
+    pub fn wait_until_caught_up(&self, within: Duration) -> Result<(), ClusterError> {
+        let ends = self.cluster.ends(&self.names.input)?;
+        self.wait("the group caught up", within, || self.behind(&ends))
+    }
+
+    /// Waits until the group has committed something of every partition.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError::Late`], with what is missing.
+    pub fn wait_until_begun(&self, within: Duration) -> Result<(), ClusterError> {
+        let first = vec![1; usize::try_from(self.plan.partitions).unwrap_or(0)];
+        self.wait("every partition begun", within, || self.behind(&first))
+    }
+
+    fn wait(
+        &self,
+        what: &str,
+        within: Duration,
+        ready: impl FnMut() -> Result<(), String>,
+    ) -> Result<(), ClusterError> {
+        let waited = crate::waiting::patiently(what, within, ready);
+        waited.inspect_err(|_| self.folder.is_wanted.store(true, Ordering::Relaxed))
+    }
+
+    /// An error that says which partitions are committed below these offsets.
+    fn behind(&self, ends: &[i64]) -> Result<(), String> {
+        let committed = self.cluster.committed(&self.names.group, &self.names.input);
+        let committed = committed.map_err(|error| error.to_string())?;
+        let behind: Vec<String> = committed
+            .iter()
+            .zip(ends)
+            .filter(|(at, end)| at.offset.unwrap_or(-1) < **end)
+            .map(|(at, end)| format!("partition {} is at {:?} of {end}", at.partition, at.offset))
+            .collect();
+        if behind.is_empty() { Ok(()) } else { Err(behind.join(", ")) }
     }
 
     fn environment(&self) -> Vec<(String, String)> {
@@ -337,14 +404,16 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     }
 
     fn arguments(&self) -> Vec<String> {
-        let stateless = self.plan.stateless.then(|| "--stateless".to_owned());
+        let plan = &self.plan;
+        let stateless = plan.stateless.then(|| "--stateless".to_owned());
         [
-            ("--slow-one-in", self.plan.slow_one_in.to_string()),
-            ("--slow-ms", self.plan.slow.as_millis().to_string()),
-            ("--drain-ms", self.plan.drain.as_millis().to_string()),
-            ("--fail-one-in", self.plan.fail_one_in.to_string()),
+            ("--slow-one-in", plan.slow_one_in.to_string()),
+            ("--slow-ms", plan.slow.as_millis().to_string()),
+            ("--drain-ms", plan.drain.as_millis().to_string()),
+            ("--fail-one-in", plan.fail_one_in.to_string()),
         ]
         .into_iter()
+        .chain(plan.plant.map(|bug| ("--plant", bug.name().to_owned())))
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .chain(stateless)
         .collect()

@@ -4,6 +4,10 @@
 //! A suite's function carries out one run and returns what it showed; the tables here say how
 //! `cargo chaos` runs it, round by round.
 
+pub mod dead_brokers;
+pub mod freeze;
+pub mod kill;
+pub mod leader;
 pub mod membership;
 pub mod patterns;
 
@@ -66,6 +70,31 @@ impl Round {
         }
     }
 
+    /// The same with the counts of another run added.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        for (name, count) in &other.counts {
+            *self.counts.entry(name.clone()).or_default() += count;
+        }
+        self
+    }
+
+    /// The same without the times of hand-overs: they say nothing where the load has stopped or
+    /// a broker is missing.
+    #[must_use]
+    pub fn without_times(mut self) -> Self {
+        self.samples_ms.clear();
+        self
+    }
+
+    /// The same with durations more.
+    #[must_use]
+    pub fn measuring(mut self, name: &str, samples: impl IntoIterator<Item = Duration>) -> Self {
+        let samples = samples.into_iter().map(|sample| sample.as_secs_f64() * 1_000.0);
+        self.samples_ms.entry(name.to_owned()).or_default().extend(samples);
+        self
+    }
+
     /// The same with one count more.
     #[must_use]
     pub fn counting(mut self, name: &str, count: u64) -> Self {
@@ -118,5 +147,77 @@ pub const ALL: &[Suite] = &[
         nodes: 1,
         rounds: 4,
         round: |kafka| membership::round(kafka, Protocol::Kip848),
+    },
+    Suite {
+        name: "kill",
+        about: "SIGKILL under load, 5 a round: nothing lost; repeats only of what the killed had not committed",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| kill::round(kafka, Protocol::CooperativeSticky),
+    },
+    Suite {
+        name: "kill-static-membership",
+        about: "the same; the killed come back under their instance ids",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| kill::round(kafka, Protocol::StaticMembership),
+    },
+    Suite {
+        name: "kill-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| kill::round(kafka, Protocol::Kip848),
+    },
+    Suite {
+        name: "freeze-cooperative-sticky",
+        about: "SIGSTOP past the session, 5 a round, half of them mid-record, then SIGCONT: no commit of a lost partition, no value older than the truth",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| freeze::round(kafka, Protocol::CooperativeSticky),
+    },
+    Suite {
+        name: "freeze-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 1,
+        rounds: 4,
+        round: |kafka| freeze::round(kafka, Protocol::Kip848),
+    },
+    Suite {
+        name: "leader",
+        about: "SIGKILL of the leader of an output, a changelog and an input partition in turn: nothing lost, no value older than the truth",
+        nodes: 3,
+        rounds: 2,
+        round: |kafka| leader::round(kafka, Protocol::CooperativeSticky),
+    },
+    Suite {
+        name: "leader-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 3,
+        rounds: 2,
+        round: |kafka| leader::round(kafka, Protocol::Kip848),
+    },
+    Suite {
+        name: "dead-brokers",
+        about: "SIGTERM for 5 workers while every broker is dead, then for 5 while it is frozen: the end within shutdown_timeout + 2 s, never by a signal",
+        nodes: 1,
+        rounds: 5,
+        round: |kafka| dead_brokers::round(kafka, Protocol::CooperativeSticky, dead_brokers::SHORT),
+    },
+    Suite {
+        name: "dead-brokers-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 1,
+        rounds: 5,
+        round: |kafka| dead_brokers::round(kafka, Protocol::Kip848, dead_brokers::SHORT),
+    },
+    Suite {
+        name: "dead-brokers-default-timeout",
+        about: "the same with the default shutdown_timeout of 25 s",
+        nodes: 1,
+        rounds: 1,
+        round: |kafka| {
+            dead_brokers::round(kafka, Protocol::CooperativeSticky, dead_brokers::DEFAULT)
+        },
     },
 ];

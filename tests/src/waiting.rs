@@ -40,6 +40,32 @@ impl Deadline {
     }
 }
 
+/// How long something takes.
+///
+/// ```
+/// let watch = pelton_tests::Stopwatch::start();
+/// assert!(watch.elapsed() < std::time::Duration::from_secs(60));
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch {
+    begun: Instant,
+}
+
+impl Stopwatch {
+    /// Begins now.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one clock of the whole-system tests")]
+    pub fn start() -> Self {
+        Self { begun: Instant::now() }
+    }
+
+    /// How long ago that was.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.begun.elapsed()
+    }
+}
+
 /// Asks `ready` until it has something, twenty times a second.
 ///
 /// ```

@@ -7,6 +7,9 @@ use libtest_mimic::{Arguments, Failed};
 use pelton_testkit::ledger::Quantiles;
 use pelton_tests::{KafkaCluster, Protocol, suites, trials, worker};
 
+#[path = "system/faults.rs"]
+mod faults;
+
 /// Membership changes per protocol.
 const CHANGES: u32 = 5;
 
@@ -26,6 +29,7 @@ fn main() -> std::process::ExitCode {
     trials.push(trials::on_kafka("several_topics_and_patterns_reach_their_own_handlers", || {
         Ok(suites::patterns::run(KafkaCluster::shared(1)?)?)
     }));
+    trials.extend(faults::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

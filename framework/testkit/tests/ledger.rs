@@ -493,6 +493,24 @@ fn a5_nobody_commits_what_it_has_lost_or_released() {
     }
 }
 
+#[test]
+fn a5_a_zombie_gets_no_commit_accepted_once_there_is_a_new_owner() {
+    // A worker wakes from a freeze, rejoins, and commits what another owns by now.
+    let zombie = |answer: &str| {
+        format!(
+            "{TWO_DONE}f fault stop a 1
+             b assigned t-0 1
+             b started t-0 1 2
+             f fault continue a 1
+             a try t-0 1 2 2
+             a known t-0 1 2 2 {answer}
+             a lost t-0 1"
+        )
+    };
+    clean(&zombie("refused"), &truth(2));
+    broken(Invariant::CommitsAdvance, &zombie("accepted"), &truth(2));
+}
+
 // --- A6 ---------------------------------------------------------------------------------------
 
 /// `a` does record 0, ends as `ending` says, and `b` does it again.

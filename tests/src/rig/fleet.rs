@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use pelton::admin::{PartitionState, PartitionStatus};
 use pelton_testkit::ledger::{FaultKind, FaultLog};
 
 use crate::rig::endpoint::{self, Answer};
+use crate::rig::steps::Steps;
 use crate::rig::{Protocol, RigPlan};
-use crate::waiting::patiently;
+use crate::waiting::{Deadline, Stopwatch, patiently, wait_for};
 use crate::{ClusterError, worker};
 
 /// A worker may take so long to end after SIGTERM: its default shutdown time-out, and a little.
@@ -22,7 +24,13 @@ const END: Duration = Duration::from_secs(30);
 /// A worker may take so long to join.
 const JOIN: Duration = Duration::from_secs(60);
 
-/// The workers of a run. Dropping it kills those that still run.
+/// A slow record comes within so long.
+const CATCH: Duration = Duration::from_secs(30);
+
+/// A record that takes so long is a slow one.
+const WELL_UNDER_WAY: Duration = Duration::from_millis(15);
+
+/// The workers of a run. Those that still run when it is dropped are killed.
 #[derive(Debug)]
 pub struct Fleet {
     workers: Vec<WorkerProcess>,
@@ -35,9 +43,9 @@ pub struct Fleet {
     random: u64,
 }
 
-/// A worker that has ended by itself.
+/// What a worker left that ended by itself.
 #[derive(Debug)]
-pub struct Ended {
+pub struct LastWords {
     /// Its name.
     pub name: String,
     /// How it ended.
@@ -46,7 +54,7 @@ pub struct Ended {
     pub log: String,
 }
 
-impl Ended {
+impl LastWords {
     /// The lines in which it says why: those that begin with `error: `, written last.
     #[must_use]
     pub fn reasons(&self) -> Vec<&str> {
@@ -54,13 +62,27 @@ impl Ended {
     }
 }
 
-/// One worker process.
+/// One worker process. Dropping it kills it if it still runs.
 #[derive(Debug)]
 pub struct WorkerProcess {
     name: String,
     child: Child,
     log: PathBuf,
-    frozen: bool,
+    /// The folder.
+    ledger: PathBuf,
+}
+
+/// How a worker ended that was asked to.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its name.
+    pub name: String,
+    /// Between SIGTERM and its end.
+    pub after: Duration,
+    /// Its exit code, or the signal that ended it.
+    pub status: ExitStatus,
+    /// The last lines of its log.
+    pub log: String,
 }
 
 impl Fleet {
@@ -130,7 +152,6 @@ impl Fleet {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("PELTON__CLIENT_ID", name)
             .envs(settings.iter().map(|(name, value)| (format!("PELTON__{name}"), value)))
-            .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).map_err(io())?);
@@ -138,8 +159,20 @@ impl Fleet {
             command.env("PELTON__GROUP_INSTANCE_ID", name);
         }
         let child = command.spawn().map_err(io())?;
-        self.workers.push(WorkerProcess { name: name.to_owned(), child, log, frozen: false });
+        self.workers.push(WorkerProcess {
+            name: name.to_owned(),
+            child,
+            log,
+            ledger: self.folder.join("ledger"),
+        });
         self.workers.last().ok_or_else(|| ClusterError::refused(name, "was not started"))
+    }
+
+    /// Workers that are started from now on have no slow or failing records and drain at once.
+    #[must_use]
+    pub fn unhindered(mut self) -> Self {
+        self.arguments.clear();
+        self
     }
 
     /// How many run.
@@ -204,13 +237,67 @@ impl Fleet {
         Ok(())
     }
 
-    /// Kills a random worker (SIGKILL); its name.
+    /// Asks each worker to end (SIGTERM), the first at the first moment from now, and so on, over
+    /// and over; waits for all, and judges nothing.
+    ///
+    /// # Errors
+    ///
+    /// If one does not end `within` that time after it was asked to.
+    pub fn terminate_at(
+        &mut self,
+        moments: &[Duration],
+        within: Duration,
+    ) -> Result<Vec<Ended>, ClusterError> {
+        let watch = Stopwatch::start();
+        let due = moments.iter().cycle().copied();
+        let mut waiting: Vec<_> = due.zip(self.workers.drain(..)).collect();
+        let mut asked: Vec<(Stopwatch, WorkerProcess)> = Vec::new();
+        let mut ended = Vec::new();
+        while !(waiting.is_empty() && asked.is_empty()) {
+            let now = watch.elapsed();
+            for (_, worker) in waiting.extract_if(.., |(moment, _)| *moment <= now) {
+                tell(&self.faults, FaultKind::Terminate, &worker)?;
+                worker.signal(Signal::SIGTERM)?;
+                asked.push((Stopwatch::start(), worker));
+            }
+            let mut still = Vec::new();
+            for (since, mut worker) in asked {
+                let after = since.elapsed();
+                match worker.child.try_wait().map_err(ClusterError::io(&worker.name))? {
+                    Some(status) => ended.push(Ended {
+                        name: worker.name.clone(),
+                        after,
+                        status,
+                        log: tail(&worker.log()),
+                    }),
+                    None if after > within => {
+                        let (what, last) = (format!("the end of {}", worker.name), worker.log());
+                        return Err(ClusterError::Late { what, within, last: tail(&last) });
+                    }
+                    None => still.push((since, worker)),
+                }
+            }
+            asked = still;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(ended)
+    }
+
+    /// Kills a random one of the workers that have joined (SIGKILL); its name.
     ///
     /// # Errors
     ///
     /// If there is none.
     pub fn kill_any(&mut self) -> Result<String, ClusterError> {
-        let at = self.pick();
+        let joined = patiently("a worker that has joined", JOIN, || {
+            let numbered = self.workers.iter().enumerate();
+            let joined: Vec<usize> =
+                numbered.filter(|(_, worker)| worker.has_joined()).map(|(at, _)| at).collect();
+            if joined.is_empty() { Err(self.logs()) } else { Ok(joined) }
+        })?;
+        let lot = self.random() % u64::try_from(joined.len()).unwrap_or(1);
+        let at = usize::try_from(lot).ok().and_then(|lot| joined.get(lot).copied());
+        let at = at.ok_or_else(none)?;
         self.kill(at)
     }
 
@@ -232,11 +319,11 @@ impl Fleet {
     /// # Errors
     ///
     /// If there is none at that place, or [`ClusterError::Late`] with the end of its log.
-    pub fn wait_for_end(&mut self, at: usize, within: Duration) -> Result<Ended, ClusterError> {
+    pub fn wait_for_end(&mut self, at: usize, within: Duration) -> Result<LastWords, ClusterError> {
         let worker = self.workers.get_mut(at).ok_or_else(none)?;
         let status = worker.wait(within)?;
         let worker = self.take(at)?;
-        Ok(Ended { name: worker.name.clone(), status, log: worker.log() })
+        Ok(LastWords { name: worker.name.clone(), status, log: worker.log() })
     }
 
     /// Freezes a random worker (SIGSTOP); its place.
@@ -246,11 +333,49 @@ impl Fleet {
     /// If there is none.
     pub fn freeze_any(&mut self) -> Result<usize, ClusterError> {
         let at = self.pick();
+        self.freeze(at)?;
+        Ok(at)
+    }
+
+    /// Freezes a random worker while one of its handlers is in the middle of a record; its place.
+    ///
+    /// The run needs slow records: one must last until the signal has come. Where it does not,
+    /// the worker goes on at once and another record is waited for.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or no handler is caught within half a minute.
+    pub fn freeze_any_mid_record(&mut self) -> Result<usize, ClusterError> {
+        let at = self.pick();
+        let what = format!("{} in the middle of a record", self.name_of(at));
+        let deadline = Deadline::after(CATCH);
+        while !deadline.has_passed() {
+            let worker = self.workers.get(at).ok_or_else(none)?;
+            let step = worker.steps();
+            let attempt = wait_for(&what, deadline.left(), || {
+                let first = step.in_flight().ok()?;
+                std::thread::sleep(WELL_UNDER_WAY); // what is still running then runs longer
+                step.in_flight().ok()?.into_iter().find(|attempt| first.contains(attempt))
+            })?;
+            self.freeze(at)?;
+            if step.in_flight()?.contains(&attempt) {
+                return Ok(at);
+            }
+            self.thaw(at)?;
+        }
+        Err(ClusterError::Late { what, within: CATCH, last: String::new() })
+    }
+
+    /// Freezes a worker (SIGSTOP) and waits until it stands still.
+    ///
+    /// # Errors
+    ///
+    /// If there is none at that place, or it has ended.
+    pub fn freeze(&mut self, at: usize) -> Result<(), ClusterError> {
         let worker = self.workers.get(at).ok_or_else(none)?;
         self.tell(FaultKind::Stop, worker)?;
         worker.signal(Signal::SIGSTOP)?;
-        self.workers[at].frozen = true;
-        Ok(at)
+        worker.wait_until_stopped()
     }
 
     /// Lets a frozen worker go on (SIGCONT).
@@ -261,9 +386,7 @@ impl Fleet {
     pub fn thaw(&mut self, at: usize) -> Result<(), ClusterError> {
         let worker = self.workers.get(at).ok_or_else(none)?;
         self.tell(FaultKind::Continue, worker)?;
-        worker.signal(Signal::SIGCONT)?;
-        self.workers[at].frozen = false;
-        Ok(())
+        worker.signal(Signal::SIGCONT)
     }
 
     /// Insists that every worker still runs.
@@ -283,6 +406,16 @@ impl Fleet {
         self.random
     }
 
+    /// The last lines of every log.
+    fn logs(&self) -> String {
+        let log = |worker: &WorkerProcess| format!("{}:\n{}", worker.name, tail(&worker.log()));
+        self.workers.iter().map(log).collect::<Vec<_>>().join("\n")
+    }
+
+    fn name_of(&self, at: usize) -> &str {
+        self.workers.get(at).map_or("nobody", WorkerProcess::name)
+    }
+
     fn pick(&mut self) -> usize {
         let count = u64::try_from(self.workers.len().max(1)).unwrap_or(1);
         usize::try_from(self.random() % count).unwrap_or(0)
@@ -293,18 +426,19 @@ impl Fleet {
     }
 
     fn tell(&self, kind: FaultKind, worker: &WorkerProcess) -> Result<(), ClusterError> {
-        self.faults
-            .fault(kind, &worker.name, worker.child.id())
-            .map_err(ClusterError::io("the fault log"))
+        tell(&self.faults, kind, worker)
     }
 }
 
-impl Drop for Fleet {
+fn tell(faults: &FaultLog, kind: FaultKind, worker: &WorkerProcess) -> Result<(), ClusterError> {
+    faults.fault(kind, &worker.name, worker.child.id()).map_err(ClusterError::io("the fault log"))
+}
+
+impl Drop for WorkerProcess {
     fn drop(&mut self) {
-        for worker in &mut self.workers {
-            let _gone = worker.child.kill().is_err();
-            let _gone = worker.child.wait().is_err();
-        }
+        // Gone already, most of them.
+        let _gone = self.child.kill().is_err();
+        let _gone = self.child.wait().is_err();
     }
 }
 
@@ -363,16 +497,26 @@ impl WorkerProcess {
         Ok(partitions.iter().filter(|p| p.state == PartitionState::Running).count())
     }
 
+    /// Is it in its group, with or without partitions?
+    #[must_use]
+    pub fn has_joined(&self) -> bool {
+        self.log().contains("joined the group")
+    }
+
+    /// What it does, step by step.
+    #[must_use]
+    pub fn steps(&self) -> Steps {
+        Steps::of(&self.ledger, &self.name, self.pid())
+    }
+
     /// Waits until it is in its group, with or without partitions.
     ///
     /// # Errors
     ///
     /// If it is not within a minute.
     pub fn wait_until_joined(&self) -> Result<(), ClusterError> {
-        let text = "joined the group";
         patiently(&format!("{} in its group", self.name), JOIN, || {
-            let log = self.log();
-            if log.contains(text) { Ok(()) } else { Err(tail(&log)) }
+            if self.has_joined() { Ok(()) } else { Err(tail(&self.log())) }
         })
     }
 
@@ -397,6 +541,16 @@ impl WorkerProcess {
     pub fn signal(&self, signal: Signal) -> Result<(), ClusterError> {
         let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX));
         kill(pid, signal).map_err(|error| ClusterError::refused(format!("{signal}"), error))
+    }
+
+    /// A signal takes a moment to arrive.
+    fn wait_until_stopped(&self) -> Result<(), ClusterError> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(i32::MAX));
+        match waitpid(pid, Some(WaitPidFlag::WUNTRACED)) {
+            Ok(WaitStatus::Stopped(..)) => Ok(()),
+            Ok(other) => Err(ClusterError::refused(&self.name, format!("it ended: {other:?}"))),
+            Err(error) => Err(ClusterError::refused(&self.name, error)),
+        }
     }
 
     fn check_alive(&mut self) -> Result<(), ClusterError> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use pelton::TopicPartition;
 use pelton_testkit::ledger::{
-    Check, KeptGaps, Ledger, Quantiles, Timeline, TotalsCheck, TotalsVerdict, Truth, Verdict,
+    Cause, Check, KeptGaps, Ledger, Quantiles, Timeline, TotalsCheck, TotalsVerdict, Truth, Verdict,
 };
 use serde::Deserialize;
 
@@ -98,6 +98,13 @@ impl Outcome {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.ledger.is_clean() && self.output.is_clean() && self.changelog.is_clean()
+    }
+
+    /// Clean, and every repeat was caused by one of these.
+    #[must_use]
+    pub fn repeats_only_by(&self, causes: &[Cause]) -> bool {
+        let mut all = self.ledger.repeats.iter();
+        self.is_clean() && all.all(|repeat| repeat.cause.is_some_and(|c| causes.contains(&c)))
     }
 
     /// Clean, and no record was handled twice.

@@ -15,6 +15,7 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     never_backwards(case, verdict, &accepted);
     at_rest(case, verdict, &accepted);
     only_the_owner(case, verdict);
+    not_for_another(case, verdict);
 }
 
 /// A commit that was tried after a higher one was known to be stored.
@@ -78,6 +79,24 @@ fn only_the_owner(case: &Case<'_>, verdict: &mut Verdict) {
                 case.ledger.name(span.process)
             );
             let places = [span.assigned, span.end, commit.tried, known_at(commit)];
+            case.cry(verdict, Invariant::CommitsAdvance, Some(commit.offset), what, places);
+        }
+    }
+}
+
+/// Accepted although the partition had another owner when it was tried: a zombie's.
+fn not_for_another(case: &Case<'_>, verdict: &mut Verdict) {
+    for (old, new) in case.partition.spans.iter().zip(case.partition.spans.iter().skip(1)) {
+        let mut own = old.commits.iter();
+        let zombie = own.find(|commit| {
+            commit.tried > new.assigned
+                && matches!(commit.known, Some((_, CommitOutcome::Accepted)))
+        });
+        if let Some(commit) = zombie {
+            let (old_name, new_name) =
+                (case.ledger.name(old.process), case.ledger.name(new.process));
+            let what = format!("{old_name} has it accepted although {new_name} owns the partition");
+            let places = [old.assigned, new.assigned, commit.tried, known_at(commit)];
             case.cry(verdict, Invariant::CommitsAdvance, Some(commit.offset), what, places);
         }
     }
