@@ -9,6 +9,7 @@ use pelton_tests::{
     Cluster, KafkaCluster, Protocol, Rig, RigPlan, WorkerProcess, trials, wait_for,
 };
 
+use crate::refusal::Refusal;
 use crate::{insist, login};
 
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -54,15 +55,9 @@ fn deleted_records(reset: &str) -> Result<(), Failed> {
     for _ in 0..2 {
         fleet.launch(&[])?;
         let ended = fleet.wait_for_end(0, SOON)?;
-        let reasons = ended.reasons();
-        let [reason] = reasons[..] else {
-            return Err(format!("not one reason but {reasons:?}\n{}", ended.log).into());
-        };
         let place = format!("offset 100 of {}-0 is out of range", names.input);
-        for part in ["PLT-0304: ", &place, "120 to 150", "--reset-offsets"] {
-            insist(reason.contains(part), || format!("{part:?} is not in: {reason}"))?;
-        }
-        insist(ended.status.code() == Some(9), || format!("{}: {reason}", ended.status))?;
+        let says = &[place.as_str(), "120 to 150", "--reset-offsets"];
+        Refusal { code: "PLT-0304", exit: 9, says }.hold(&ended)?;
         insist(committed() == Some(100), || format!("{:?} is committed", committed()))?;
     }
     let ledger = rig.ledger()?;
@@ -131,10 +126,8 @@ fn recreated_topic(protocol: Protocol) -> Result<(), Failed> {
         })?;
         return Ok(fleet.terminate_all()?);
     }
-    let ended = fleet.wait_for_end(0, SOON)?;
-    let reasons = ended.reasons();
-    let is_named = matches!(reasons[..], [reason] if reason.starts_with("PLT-0306: "));
-    insist(is_named && ended.status.code() == Some(9), || format!("{}: {reasons:?}", ended.status))
+    let says = &[input.as_str(), "created again", "--reset-offsets"];
+    Refusal { code: "PLT-0306", exit: 9, says }.hold(&fleet.wait_for_end(0, SOON)?)
 }
 
 /// The last total of bob in the output.

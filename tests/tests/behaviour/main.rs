@@ -9,6 +9,7 @@ mod gone;
 mod growth;
 mod operators;
 mod real_log;
+mod refusal;
 mod refusals;
 mod spares;
 

@@ -9,22 +9,23 @@ use pelton::TopicPartition;
 use pelton::telemetry::RecordOutcome;
 use pelton_testkit::ledger::Entry;
 use pelton_tests::{
-    Cluster, Deadline, Ended, Fleet, KafkaCluster, NewRecord, Rig, RigPlan, trials, wait_for,
+    Cluster, Deadline, Fleet, KafkaCluster, NewRecord, Rig, RigPlan, trials, wait_for,
 };
 
+use crate::refusal::Refusal;
 use crate::{embedded, embedded_plan, insist, login, say};
 
 /// A worker that can't start or go on has ended by then.
 const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let refused = |name: &str, settings: &'static [(&str, &str)], refusal: Refusal| {
+    let refused = |name: &str, settings: &'static [(&str, &str)], refusal: Refusal<'static>| {
         Trial::test(format!("refused_at_start::{name}"), move || {
             let cluster = embedded()?;
             refuses(&cluster, embedded_plan(), settings, &refusal)
         })
     };
-    let missing = |name: &str, setting: &'static [(&str, &str)], refusal: Refusal| {
+    let missing = |name: &str, setting: &'static [(&str, &str)], refusal: Refusal<'static>| {
         trials::on_kafka(&format!("refused_at_start::{name}"), move || {
             refuses(KafkaCluster::shared(1)?, RigPlan::default(), setting, &refusal)
         })
@@ -73,36 +74,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// How a worker is to end.
-struct Refusal {
-    code: &'static str,
-    exit: i32,
-    /// What its message must hold: what is wrong, and the way out.
-    says: &'static [&'static str],
-}
-
-impl Refusal {
-    fn hold(&self, ended: &Ended) -> Result<(), Failed> {
-        let reasons = ended.reasons();
-        let [reason] = reasons[..] else {
-            return Err(format!("not one reason but {reasons:?}\n{}", ended.log).into());
-        };
-        insist(reason.starts_with(self.code), || reason.to_owned())?;
-        for part in self.says {
-            insist(reason.contains(part), || format!("{part:?} is not in: {reason}"))?;
-        }
-        insist(ended.status.code() == Some(self.exit), || format!("{}: {reason}", ended.status))?;
-        insist(!ended.log.contains("panicked at"), || ended.log.clone())?;
-        say(&format!("exit code {}: {reason}", self.exit));
-        Ok(())
-    }
-}
-
 fn refuses<C: Cluster>(
     cluster: &C,
     plan: RigPlan,
     settings: &[(&str, &str)],
-    refusal: &Refusal,
+    refusal: &Refusal<'_>,
 ) -> Result<(), Failed> {
     let rig = Rig::new(cluster, plan)?;
     cluster.produce(&rig.names().input, &[login("alice", 0)])?;
