@@ -15,7 +15,7 @@ const RETRY: RetryPolicy =
     RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(2) };
 
 /// So long Kafka may take to answer, and a new topic to appear, before the worker gives up.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(12);
 
 /// Checks inputs, outputs and changelogs.
 ///
