@@ -171,7 +171,7 @@ pub const ALL: &[Suite] = &[
     },
     Suite {
         name: "freeze-cooperative-sticky",
-        about: "SIGSTOP past the session, 5 a round, half of them mid-record, then SIGCONT: no commit of a lost partition, no value older than the truth",
+        about: "SIGSTOP past the session, 5 a round, 3 of them mid-record, then SIGCONT: no commit of a lost partition, no value older than the truth",
         nodes: 1,
         rounds: 4,
         round: |kafka| freeze::round(kafka, Protocol::CooperativeSticky),

@@ -107,7 +107,7 @@ pub fn is_kept(outcome: &Outcome) -> bool {
     outcome.repeats_only_by(&[Cause::Stop])
 }
 
-/// A round of the long form: five freezes, three or two of them mid-record by turns.
+/// A round of the long form: five freezes, three of them mid-record.
 pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
     let freezes = 5;
     let outcome = run(kafka, plan(protocol), freezes, LONG)?;

@@ -75,12 +75,14 @@ fn planted(bug: Bug) -> Result<(), Failed> {
     };
     let mut plan = RigPlan { plant: Some(bug), ..suites::kill::plan(protocol) };
     if bug == Bug::CommitBeforeDelivery {
-        // Outputs linger: who does not wait for them commits what a kill takes away.
+        // Outputs linger, commits come often: who commits without waiting for the outputs
+        // commits what a kill takes away.
+        plan.commit_interval = Duration::from_millis(100);
         plan.settings.push(("KAFKA__LINGER_MS".to_owned(), "1500".to_owned()));
     }
     let outcome = match bug {
         Bug::CommitLost | Bug::SendWhenThawed => frozen()?,
-        _ => suites::kill::run(kafka, plan, 1)?,
+        _ => suites::kill::run(kafka, plan, 2)?,
     };
     let caught = match bug {
         Bug::CommitPastInFlight => outcome.ledger.count(Invariant::CoveredCommit) > 0,
