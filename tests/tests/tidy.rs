@@ -311,6 +311,58 @@ fn every_example_starts_with_its_run_command() {
     }
 }
 
+/// The types that a file declares for others, each with the comment above it.
+fn public_types(code: &str) -> Vec<(String, String)> {
+    let kinds = ["pub struct ", "pub enum ", "pub trait ", "pub type "];
+    let (mut types, mut comment) = (Vec::new(), String::new());
+    for line in code.lines() {
+        if let Some(doc) = line.strip_prefix("///") {
+            comment.push_str(doc);
+            comment.push('\n');
+        } else if let Some(rest) = kinds.iter().find_map(|kind| line.strip_prefix(kind)) {
+            let name = words(rest).next().unwrap_or_default().to_owned();
+            types.push((name, std::mem::take(&mut comment)));
+        } else if line.is_empty() || line.starts_with('}') || line.ends_with(';') {
+            // Attributes stand between a comment and its type; the end of an item does not.
+            comment.clear();
+        }
+    }
+    types
+}
+
+/// Does a comment open a block that rustdoc compiles? Drawings (`text`) and `ignore` are none.
+fn has_example(comment: &str) -> bool {
+    let fences = comment.lines().filter_map(|line| line.trim().strip_prefix("```"));
+    let mut opening = fences.step_by(2);
+    opening.any(|kind| matches!(kind, "" | "no_run" | "should_panic" | "compile_fail"))
+}
+
+/// An example is the shortest answer to what a type is for, and the compiler keeps it true.
+#[test]
+fn every_public_type_has_a_doctest() {
+    const CRATES: &[&str] = &[
+        "framework/engine",
+        "framework/pelton",
+        "framework/testkit",
+        "workers/load-generator",
+        "workers/login-counter",
+    ];
+    let (mut known, mut bare) = (0, Vec::new());
+    for path in sources() {
+        if !CRATES.iter().any(|folder| path.starts_with(&format!("{folder}/src/"))) {
+            continue;
+        }
+        for (name, comment) in public_types(&halves(&path).0) {
+            known += 1;
+            if !has_example(&comment) {
+                bare.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    assert!(known > 100, "only {known} public types are found");
+    assert!(bare.is_empty(), "these types have no example:\n{}", bare.join("\n"));
+}
+
 #[test]
 fn the_top_level_holds_what_the_design_names() {
     const ALLOWED: &[&str] = &[

@@ -4,6 +4,14 @@ use crate::ids::{Epoch, Offset, PartitionId};
 use crate::time::Time;
 
 /// One partition's part of a commit.
+///
+/// ```
+/// use pelton_engine::{CommitItem, Epoch, Offset, PartitionId};
+///
+/// // Record 6 is done and durable: whoever has the partition next goes on at 7.
+/// let item = CommitItem { partition: PartitionId(0), epoch: Epoch(1), offset: Offset(6).next() };
+/// assert_eq!(item.offset, Offset(7));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitItem {
     /// Which partition.
@@ -15,6 +23,16 @@ pub struct CommitItem {
 }
 
 /// Which watchdog has barked.
+///
+/// ```
+/// use pelton_engine::{Action, Engine, EngineLimits, Event, PartitionId, SilentAction, Time};
+///
+/// let (limits, partition) = (EngineLimits::default(), PartitionId(0));
+/// let (mut engine, mut actions) = (Engine::new(limits), Vec::new());
+/// engine.handle(Time::ZERO, Event::Assigned { partitions: vec![partition] }, &mut actions);
+/// engine.tick(Time::ZERO + limits.silent_after, &mut actions);
+/// assert!(actions.contains(&Action::Silent { partition, what: SilentAction::StillRestoring }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SilentAction {
     /// The fetch was stopped and started again.
@@ -24,6 +42,17 @@ pub enum SilentAction {
 }
 
 /// Why a partition's task ends.
+///
+/// ```
+/// use pelton_engine::{Action, Closing, Engine, EngineLimits, Epoch, Event, PartitionId, Time};
+///
+/// let partition = PartitionId(0);
+/// let (mut engine, mut actions) = (Engine::new(EngineLimits::default()), Vec::new());
+/// engine.handle(Time::ZERO, Event::Assigned { partitions: vec![partition] }, &mut actions);
+/// engine.handle(Time::ZERO, Event::Lost { partitions: vec![partition] }, &mut actions);
+/// let close = Action::Close { partition, epoch: Epoch(1), closing: Closing::Lost };
+/// assert_eq!(actions.last(), Some(&close));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closing {
     /// The partition is given up in good order.
@@ -35,6 +64,24 @@ pub enum Closing {
 }
 
 /// What the runtime has to do.
+///
+/// ```
+/// use pelton_engine::{Action, Engine, Time};
+///
+/// /// Carries out what is due, in the order it is given.
+/// fn step(engine: &mut Engine, now: Time) -> Option<Time> {
+///     let mut actions = Vec::new();
+///     let wake = engine.tick(now, &mut actions);
+///     for action in actions {
+///         match action {
+///             Action::StartFetch { partition, from } => println!("read {partition:?} from {from}"),
+///             Action::Commit { id, items } => println!("commit {id}: {items:?}"),
+///             other => println!("{other:?}"),
+///         }
+///     }
+///     wake
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Acknowledge the rebalance event that is waiting.

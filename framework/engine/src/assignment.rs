@@ -16,6 +16,15 @@ use crate::ids::{Epoch, Offset};
 use crate::time::Time;
 
 /// A partition's state as others may see it.
+///
+/// ```
+/// use pelton_engine::{Engine, PartitionState};
+///
+/// /// Has every partition that is ours been restored?
+/// fn is_ready(engine: &Engine) -> bool {
+///     engine.partitions().all(|view| view.state != PartitionState::Restoring)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PartitionState {
     /// Its start offset is being read and its stores are restored.

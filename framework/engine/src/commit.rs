@@ -9,6 +9,21 @@ use crate::ids::Offset;
 use crate::time::Time;
 
 /// What Kafka said of one partition's commit.
+///
+/// ```
+/// use pelton_engine::CommitStatus;
+///
+/// /// What an error code of Kafka's `OffsetCommit` answer says.
+/// fn status(code: i16) -> CommitStatus {
+///     match code {
+///         0 => CommitStatus::Accepted,
+///         22 | 27 => CommitStatus::Retry,  // ILLEGAL_GENERATION, REBALANCE_IN_PROGRESS
+///         25 => CommitStatus::MemberLost,  // UNKNOWN_MEMBER_ID
+///         3 => CommitStatus::TopicGone,    // UNKNOWN_TOPIC_OR_PARTITION
+///         _ => CommitStatus::Unknown,
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitStatus {
     /// Stored.

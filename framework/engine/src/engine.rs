@@ -25,6 +25,16 @@ use crate::limits::EngineLimits;
 use crate::time::Time;
 
 /// What can be seen of a partition.
+///
+/// ```
+/// use pelton_engine::{Engine, PartitionView};
+///
+/// /// Records behind the end of the log, of all partitions where both offsets are known.
+/// fn lag(engine: &Engine) -> i64 {
+///     let behind = |view: PartitionView| Some(view.end?.0 - view.committed?.0);
+///     engine.partitions().filter_map(behind).sum()
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct PartitionView {
     /// Which partition.
@@ -46,6 +56,21 @@ pub struct PartitionView {
 }
 
 /// The worker's half that decides for all partitions.
+///
+/// ```
+/// use pelton_engine::{Action, Engine, EngineLimits, Epoch, Event, Offset, PartitionId, Time};
+///
+/// let (now, partition, epoch) = (Time::ZERO, PartitionId(0), Epoch(1));
+/// let (mut engine, mut actions) = (Engine::new(EngineLimits::default()), Vec::new());
+/// engine.handle(now, Event::Assigned { partitions: vec![partition] }, &mut actions);
+/// let (position, committed) = (Offset(3), None);
+/// engine.handle(now, Event::Restored { partition, epoch, position, committed }, &mut actions);
+/// // Records 3 and 4 are done and durable: 5 is committed.
+/// engine.handle(now, Event::Sealed { partition, epoch, offset: Offset(5) }, &mut actions);
+/// let wake = engine.tick(now, &mut actions);
+/// assert!(matches!(&actions[..], [.., Action::Commit { items, .. }] if items[0].offset == Offset(5)));
+/// assert!(wake.is_some()); // tick again then, or after the next event
+/// ```
 #[derive(Debug)]
 pub struct Engine {
     limits: EngineLimits,

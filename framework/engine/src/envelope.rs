@@ -43,6 +43,15 @@ pub struct Envelope {
 }
 
 /// Why metadata that is ours can't be used.
+///
+/// ```
+/// use pelton_engine::{Envelope, EnvelopeError};
+///
+/// // A later version wrote it: ours, and not to be acted on.
+/// let error = Envelope::decode("pelton9 00000000 p=3").unwrap_err();
+/// assert_eq!(error, EnvelopeError::Version("9".to_owned()));
+/// assert_eq!(error.to_string(), "written by envelope version 9");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EnvelopeError {

@@ -5,6 +5,23 @@ use crate::ids::{Epoch, Offset, PartitionId};
 use crate::time::Time;
 
 /// A run as the engine sees it: records of one partition that arrived together.
+///
+/// ```
+/// use pelton_engine::{Event, Offset, PartitionId, RunInfo};
+/// # use pelton_engine::{Engine, EngineLimits, Epoch, Time};
+/// # let partition = PartitionId(0);
+/// # let mut engine = Engine::new(EngineLimits { budget_records: 100, ..EngineLimits::default() });
+/// # let mut actions = Vec::new();
+/// # engine.handle(Time::ZERO, Event::Assigned { partitions: vec![partition] }, &mut actions);
+/// # let (epoch, position, committed) = (Epoch(1), Offset(3), None);
+/// # engine.handle(Time::ZERO, Event::Restored { partition, epoch, position, committed }, &mut actions);
+///
+/// // Compaction leaves gaps: five records between the offsets 3 and 9.
+/// let run = RunInfo { first: Offset(3), last: Offset(9), records: 5, bytes: 400 };
+/// engine.handle(Time::ZERO, Event::Fetched { partition, run }, &mut actions);
+/// let view = engine.partitions().next().unwrap();
+/// assert_eq!((view.position, view.buffered_records), (Some(Offset(10)), 5));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunInfo {
     /// Offset of its first record.
@@ -18,6 +35,26 @@ pub struct RunInfo {
 }
 
 /// What has happened.
+///
+/// ```
+/// use pelton_engine::{Action, Event};
+/// # use pelton_engine::{Engine, EngineLimits, Epoch, Offset, PartitionId, Time};
+/// # let partition = PartitionId(0);
+/// # let mut engine = Engine::new(EngineLimits { budget_records: 100, ..EngineLimits::default() });
+/// # let mut actions = Vec::new();
+/// # engine.handle(Time::ZERO, Event::Assigned { partitions: vec![partition] }, &mut actions);
+/// # let (epoch, position, committed) = (Epoch(1), Offset(3), Some(Offset(3)));
+/// # engine.handle(Time::ZERO, Event::Restored { partition, epoch, position, committed }, &mut actions);
+/// # actions.clear();
+///
+/// // Asked back: nothing more is fetched, and the group waits until the partition has drained.
+/// engine.handle(Time::ZERO, Event::Revoked { partitions: vec![partition] }, &mut actions);
+/// assert_eq!(actions[0], Action::StopFetch { partition });
+/// assert!(!actions.contains(&Action::Acknowledge));
+/// engine.handle(Time::ZERO, Event::Drained { partition, epoch }, &mut actions);
+/// engine.tick(Time::ZERO, &mut actions);
+/// assert_eq!(actions.last(), Some(&Action::Acknowledge));
+/// ```
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The group gave us these partitions.

@@ -5,6 +5,23 @@ use std::time::Duration;
 use crate::planted::Bug;
 
 /// The engine's settings, as values.
+///
+/// ```
+/// use pelton_engine::{Action, EngineLimits, Event, RunInfo};
+/// # use pelton_engine::{Engine, Epoch, Offset, PartitionId, Time};
+///
+/// let limits = EngineLimits { budget_records: 100, ..EngineLimits::default() };
+/// let mut engine = Engine::new(limits);
+/// # let partition = PartitionId(0);
+/// # let mut actions = Vec::new();
+/// # engine.handle(Time::ZERO, Event::Assigned { partitions: vec![partition] }, &mut actions);
+/// # let (epoch, position, committed) = (Epoch(1), Offset(3), None);
+/// # engine.handle(Time::ZERO, Event::Restored { partition, epoch, position, committed }, &mut actions);
+/// // A run that fills the budget stops the fetch.
+/// let run = RunInfo { first: Offset(3), last: Offset(102), records: 100, bytes: 6_400 };
+/// engine.handle(Time::ZERO, Event::Fetched { partition, run }, &mut actions);
+/// assert_eq!(actions.last(), Some(&Action::StopFetch { partition }));
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct EngineLimits {
     /// Records that all partitions may buffer together. Default 100,000.

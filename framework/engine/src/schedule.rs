@@ -16,6 +16,17 @@ use crate::retry::RetryPolicy;
 use crate::time::Time;
 
 /// What is kept in order.
+///
+/// ```
+/// use pelton_engine::{Item, Next, Offset, Ordering, RetryPolicy, Schedule, Time};
+///
+/// let mut schedule = Schedule::new(Ordering::Partition, Offset(3), RetryPolicy::default(), 1);
+/// // Two users, and still one after the other.
+/// schedule.push([Item { offset: Offset(3), unit: 1 }, Item { offset: Offset(4), unit: 2 }])?;
+/// assert!(matches!(schedule.next(Time::ZERO), Next::Start { offset: Offset(3), .. }));
+/// assert_eq!(schedule.next(Time::ZERO), Next::Idle);
+/// # Ok::<(), pelton_engine::Backwards>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ordering {
@@ -25,6 +36,17 @@ pub enum Ordering {
 }
 
 /// A record as the schedule sees it.
+///
+/// ```
+/// use pelton_engine::{Item, Offset, Ordering, RetryPolicy, Schedule};
+///
+/// // Offsets may have gaps: compaction and transactions leave them.
+/// let run = [3, 4, 9].map(|offset| Item { offset: Offset(offset), unit: 0 });
+/// let mut schedule = Schedule::new(Ordering::Partition, Offset(3), RetryPolicy::default(), 1);
+/// schedule.push(run)?;
+/// assert_eq!(schedule.expected(), Offset(10));
+/// # Ok::<(), pelton_engine::Backwards>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {
     /// Its offset.
@@ -34,6 +56,21 @@ pub struct Item {
 }
 
 /// What a slot should do now.
+///
+/// ```
+/// use pelton_engine::{Finish, Next, Schedule, Time};
+///
+/// /// Handles what can be handled now. Returns when a retry is due, if one waits.
+/// fn run(schedule: &mut Schedule, now: Time, handle: impl Fn(u64) -> Finish) -> Option<Time> {
+///     loop {
+///         match schedule.next(now) {
+///             Next::Start { index, .. } => schedule.finished(index, handle(index), now),
+///             Next::WaitUntil(at) => return Some(at),
+///             Next::Idle => return None,
+///         }
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Handle the record with this index; `attempt` counts from 1.
@@ -52,6 +89,19 @@ pub enum Next {
 }
 
 /// How an attempt ended.
+///
+/// ```
+/// use pelton_engine::{Finish, Item, Offset, Ordering, RetryPolicy, Schedule, Time};
+///
+/// let mut schedule = Schedule::new(Ordering::Partition, Offset(3), RetryPolicy::default(), 1);
+/// schedule.push([Item { offset: Offset(3), unit: 0 }])?;
+/// schedule.next(Time::ZERO);
+/// schedule.finished(0, Finish::Handled, Time::ZERO);
+/// assert_eq!(schedule.committable(), Offset(3)); // its effects are not flushed yet
+/// schedule.flushed();
+/// assert_eq!(schedule.committable(), Offset(4));
+/// # Ok::<(), pelton_engine::Backwards>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Finish {
     /// The record needs no more work.
@@ -65,6 +115,14 @@ pub enum Finish {
 }
 
 /// A record arrived at or below one that arrived before.
+///
+/// ```
+/// use pelton_engine::{Backwards, Item, Offset, Ordering, RetryPolicy, Schedule};
+///
+/// let mut schedule = Schedule::new(Ordering::Partition, Offset(40), RetryPolicy::default(), 1);
+/// let refused = schedule.push([Item { offset: Offset(0), unit: 0 }]); // the topic was made anew
+/// assert_eq!(refused, Err(Backwards { offset: Offset(0), expected: Offset(40) }));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backwards {
     /// The offset that arrived.

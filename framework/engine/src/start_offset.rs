@@ -9,6 +9,14 @@ use crate::ids::Offset;
 ///
 /// Kafka's `auto.offset.reset`; there is no default, because `latest` loses what arrives before
 /// the first commit and `earliest` may repeat years.
+///
+/// ```
+/// use pelton_engine::{OffsetReset, StartDecision, TopicCommits};
+///
+/// let fresh = TopicCommits { partitions: 1, known: None, committed: vec![None] };
+/// assert_eq!(fresh.start(0, OffsetReset::Latest), StartDecision::Latest);
+/// assert_eq!(fresh.start(0, OffsetReset::Error), StartDecision::Refused);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OffsetReset {
     /// Start at the oldest record that is still there.
@@ -40,6 +48,21 @@ pub struct TopicCommits {
 }
 
 /// Where a partition starts.
+///
+/// ```
+/// use pelton_engine::{Offset, StartDecision};
+///
+/// /// The offset to fetch from, in a log that holds `first..end`.
+/// fn position(decision: StartDecision, first: Offset, end: Offset) -> Option<Offset> {
+///     match decision {
+///         StartDecision::At(offset) => Some(offset),
+///         StartDecision::Earliest => Some(first),
+///         StartDecision::Latest => Some(end),
+///         StartDecision::Refused => None,
+///     }
+/// }
+/// assert_eq!(position(StartDecision::Earliest, Offset(3), Offset(9)), Some(Offset(3)));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartDecision {
     /// At its committed offset.

@@ -45,9 +45,31 @@ impl PortError {
 }
 
 /// Wakes the poll loop from any thread; calling it often is cheap.
+///
+/// ```
+/// use std::sync::Arc;
+/// use pelton::ports::Waker;
+///
+/// let poll_loop = std::thread::current();
+/// let waker: Waker = Arc::new(move || poll_loop.unpark());
+/// waker();
+/// std::thread::park(); // returns at once
+/// ```
 pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 /// What the group tells its member.
+///
+/// ```
+/// use pelton::ports::MemberEvent;
+///
+/// /// The group waits for an answer to these.
+/// fn wants_acknowledgement(event: &MemberEvent) -> bool {
+///     use MemberEvent::{Assigned, Lost, Revoked};
+///     matches!(event, Assigned(_) | Revoked(_) | Lost(_))
+/// }
+/// assert!(wants_acknowledgement(&MemberEvent::Revoked(vec![]))); // even of nothing
+/// assert!(!wants_acknowledgement(&MemberEvent::Trouble("a broker is away".to_owned())));
+/// ```
 #[derive(Clone, Debug)]
 pub enum MemberEvent {
     /// These partitions are ours; to be acknowledged.
@@ -72,6 +94,20 @@ pub enum MemberEvent {
 }
 
 /// One partition's part of a commit.
+///
+/// ```
+/// use pelton::TopicPartition;
+/// use pelton::ports::CommitEntry;
+/// use pelton_engine::Envelope;
+///
+/// // Record 6 is done; the group has settled on 12 partitions.
+/// let entry = CommitEntry {
+///     partition: TopicPartition::new("user_logins", 2),
+///     offset: 7,
+///     metadata: Envelope { partitions: 12, ..Envelope::default() }.encode(),
+/// };
+/// assert!(entry.metadata.ends_with("p=12"));
+/// ```
 #[derive(Clone, Debug)]
 pub struct CommitEntry {
     /// Which partition.
@@ -83,6 +119,24 @@ pub struct CommitEntry {
 }
 
 /// This process's identity in the group. Only the poll loop uses it.
+///
+/// ```
+/// use pelton::ports::{Member, MemberEvent, PortError};
+///
+/// /// A member that owns what it is given, does nothing, and gives back at once.
+/// fn step(member: &mut dyn Member) -> Result<(), PortError> {
+///     while let Some(event) = member.poll() {
+///         match event {
+///             MemberEvent::Assigned(_) | MemberEvent::Revoked(_) | MemberEvent::Lost(_) => {
+///                 member.acknowledge()?;
+///             }
+///             MemberEvent::Fatal(reason) => return Err(PortError::lasting(reason)),
+///             other => println!("{other:?}"),
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 pub trait Member: Send {
     /// The next event, if there is one. Never blocks.
     fn poll(&mut self) -> Option<MemberEvent>;
@@ -123,6 +177,17 @@ pub trait Member: Send {
 }
 
 /// A committed offset as Kafka stores it.
+///
+/// ```
+/// use pelton::TopicPartition;
+/// use pelton::ports::Committed;
+/// use pelton_engine::Envelope;
+///
+/// let partition = TopicPartition::new("user_logins", 2);
+/// let foreign = Committed { partition, offset: Some(7), metadata: "by hand".to_owned() };
+/// // The offset counts whoever committed it; the metadata only if it is ours.
+/// assert_eq!(Envelope::decode(&foreign.metadata), Ok(None));
+/// ```
 #[derive(Clone, Debug)]
 pub struct Committed {
     /// Which partition.
@@ -134,6 +199,23 @@ pub struct Committed {
 }
 
 /// Reads what the group has committed.
+///
+/// ```
+/// use async_trait::async_trait;
+/// use pelton::TopicPartition;
+/// use pelton::ports::{Committed, CommittedOffsets, PortError};
+///
+/// /// A group that has never committed.
+/// struct Fresh;
+///
+/// #[async_trait]
+/// impl CommittedOffsets for Fresh {
+///     async fn read(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Committed>, PortError> {
+///         let nothing = |partition| Committed { partition, offset: None, metadata: String::new() };
+///         Ok(partitions.into_iter().map(nothing).collect())
+///     }
+/// }
+/// ```
 #[async_trait]
 pub trait CommittedOffsets: Send + Sync {
     /// The stable committed offsets of `partitions`, in their order. Cancel safe.
@@ -145,6 +227,21 @@ pub trait CommittedOffsets: Send + Sync {
 }
 
 /// What a fetch brings.
+///
+/// ```
+/// use pelton::TopicPartition;
+/// use pelton::ports::FetchEvent;
+///
+/// /// The partition that brings nothing until it is started again.
+/// fn broken_off(event: &FetchEvent) -> Option<&TopicPartition> {
+///     match event {
+///         FetchEvent::OutOfRange { partition, .. } | FetchEvent::Trouble { partition, .. } => {
+///             Some(partition)
+///         }
+///         FetchEvent::Run(_) | FetchEvent::End { .. } => None,
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub enum FetchEvent {
     /// Records, in order.
@@ -173,6 +270,17 @@ pub enum FetchEvent {
 }
 
 /// Reads partitions from explicit offsets. Used by one thread.
+///
+/// ```
+/// use pelton::TopicPartition;
+/// use pelton::ports::{Fetch, PortError};
+///
+/// /// Fetches again from `offset`; what was fetched ahead and not handed out is discarded.
+/// fn restart(fetch: &mut dyn Fetch, partition: &TopicPartition, offset: i64) -> Result<(), PortError> {
+///     fetch.stop(partition)?;
+///     fetch.start(partition, offset)
+/// }
+/// ```
 pub trait Fetch: Send {
     /// Starts a stopped partition at `offset`.
     ///
@@ -200,6 +308,21 @@ pub trait Fetch: Send {
 }
 
 /// A record to write.
+///
+/// ```
+/// use pelton::ports::OutRecord;
+///
+/// // Forgets alice: a compacted topic drops what it held under her key.
+/// let tombstone = OutRecord {
+///     topic: "login_totals".into(),
+///     partition: None,
+///     key: Some(b"alice".to_vec()),
+///     value: None,
+///     headers: Vec::new(),
+///     timestamp_ms: None,
+/// };
+/// assert_eq!(tombstone.bytes(), 5);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutRecord {
     /// Where to.
@@ -227,12 +350,44 @@ impl OutRecord {
 }
 
 /// Hears what became of sent records; called from the client's thread, must not block.
+///
+/// ```
+/// use std::sync::atomic::{AtomicU64, Ordering};
+/// use pelton::ports::{PortError, Reports};
+///
+/// #[derive(Default)]
+/// struct CountFailures(AtomicU64);
+///
+/// impl Reports for CountFailures {
+///     fn report(&self, _ticket: u64, result: Result<(), PortError>) {
+///         self.0.fetch_add(u64::from(result.is_err()), Ordering::Relaxed);
+///     }
+/// }
+///
+/// let failures = CountFailures::default();
+/// failures.report(1, Ok(()));
+/// failures.report(2, Err(PortError::passing("timed out")));
+/// assert_eq!(failures.0.into_inner(), 1);
+/// ```
 pub trait Reports: Send + Sync {
     /// The record sent with `ticket` is stored, or is not known to be.
     fn report(&self, ticket: u64, result: Result<(), PortError>);
 }
 
 /// Why a record could not be queued.
+///
+/// ```
+/// use pelton::ports::{PortError, SendError};
+///
+/// fn helps_trying_again(error: &SendError) -> bool {
+///     match error {
+///         SendError::Full => true,
+///         SendError::Refused(error) => error.retryable,
+///     }
+/// }
+/// assert!(helps_trying_again(&SendError::Full));
+/// assert!(!helps_trying_again(&SendError::Refused(PortError::lasting("too large"))));
+/// ```
 #[derive(Clone, Debug)]
 pub enum SendError {
     /// The client's queue is full: try again shortly.
@@ -243,6 +398,26 @@ pub enum SendError {
 
 /// Writes records. Records for one partition are stored in the order they were sent, except
 /// after a failure.
+///
+/// ```
+/// use std::sync::Arc;
+/// use pelton::ports::{OutRecord, Producer, Reports, SendError};
+///
+/// /// Sends records until the queue is full. Returns how many `reports` will hear of.
+/// fn send_all(
+///     producer: &dyn Producer,
+///     records: &[OutRecord],
+///     reports: &Arc<dyn Reports>,
+/// ) -> Result<usize, SendError> {
+///     for (sent, record) in records.iter().enumerate() {
+///         match producer.send(record, sent as u64, reports) {
+///             Err(SendError::Full) => return Ok(sent),
+///             result => result?,
+///         }
+///     }
+///     Ok(records.len())
+/// }
+/// ```
 pub trait Producer: Send + Sync {
     /// Queues a record; `reports` hears of it exactly once, unless this call fails.
     ///
@@ -262,6 +437,18 @@ pub trait Producer: Send + Sync {
 }
 
 /// What a topic has to be like.
+///
+/// ```
+/// use pelton::ports::TopicSpec;
+///
+/// // A changelog keeps the last value of each key, and as many partitions as its input.
+/// let changelog = TopicSpec {
+///     name: "login-counter-user_logins-totals-changelog".to_owned(),
+///     partitions: 12,
+///     settings: vec![("cleanup.policy".to_owned(), "compact".to_owned())],
+/// };
+/// assert_eq!(changelog.settings[0].1, "compact");
+/// ```
 #[derive(Clone, Debug)]
 pub struct TopicSpec {
     /// Its name.
@@ -273,6 +460,18 @@ pub struct TopicSpec {
 }
 
 /// How an attempt to create a topic ended.
+///
+/// ```
+/// use pelton::ports::{Admin, Created, PortError, TopicSpec};
+///
+/// /// Makes a topic, or finds it. Whether what is found fits has to be looked at.
+/// async fn has_to_be_checked(admin: &dyn Admin, topic: &TopicSpec) -> Result<bool, PortError> {
+///     Ok(match admin.create(topic).await? {
+///         Created::New => false,
+///         Created::Existed | Created::NoAdminCalls => true,
+///     })
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Created {
     /// It is there now.
@@ -284,6 +483,17 @@ pub enum Created {
 }
 
 /// Which topic is it that has this name?
+///
+/// ```
+/// use pelton::ports::TopicIdentity;
+///
+/// /// Is it certainly not the topic whose id was `before`? Then its offsets mean nothing.
+/// fn is_another(before: &str, now: &TopicIdentity) -> bool {
+///     matches!(now, TopicIdentity::There { id: Some(id) } if id != before)
+/// }
+/// assert!(is_another("Q0s-x_9", &TopicIdentity::There { id: Some("Zk3-a_1".to_owned()) }));
+/// assert!(!is_another("Q0s-x_9", &TopicIdentity::There { id: None })); // nobody can tell
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TopicIdentity {
     /// There is none.
@@ -297,6 +507,22 @@ pub enum TopicIdentity {
 }
 
 /// Asks about topics, and makes them.
+///
+/// ```
+/// use pelton::TopicPartition;
+/// use pelton::ports::{Admin, PortError};
+///
+/// /// How many offsets a topic spans; `None` if it does not exist.
+/// async fn length(admin: &dyn Admin, topic: &str) -> Result<Option<i64>, PortError> {
+///     let Some(partitions) = admin.partitions(topic).await? else { return Ok(None) };
+///     let mut length = 0;
+///     for partition in 0..partitions {
+///         let (first, end) = admin.offsets(&TopicPartition::new(topic, partition)).await?;
+///         length += end - first;
+///     }
+///     Ok(Some(length))
+/// }
+/// ```
 #[async_trait]
 pub trait Admin: Send + Sync {
     /// How many partitions a topic has; `None` if there is no such topic.
@@ -339,6 +565,22 @@ pub trait Admin: Send + Sync {
 }
 
 /// Opens a second fetch for restores: own client, alive only while restoring; it tells the ends.
+///
+/// ```
+/// use pelton::TopicPartition;
+/// use pelton::ports::{Fetch, PortError, RestoreFetches, Waker};
+///
+/// /// Begins to read a changelog from its start; the client lives as long as the restore.
+/// fn begin(
+///     restores: &dyn RestoreFetches,
+///     changelog: &TopicPartition,
+///     waker: Waker,
+/// ) -> Result<Box<dyn Fetch>, PortError> {
+///     let mut fetch = restores.open(waker)?;
+///     fetch.start(changelog, 0)?;
+///     Ok(fetch)
+/// }
+/// ```
 pub trait RestoreFetches: Send + Sync {
     /// A new client.
     ///
@@ -349,6 +591,25 @@ pub trait RestoreFetches: Send + Sync {
 }
 
 /// The machine the worker runs on: its clock, and a seed for what should differ by process.
+///
+/// ```
+/// use std::time::Duration;
+/// use futures::{FutureExt, future::BoxFuture};
+/// use pelton::ports::Host;
+/// use pelton_engine::Time;
+///
+/// /// A machine on which time stands still: every wait is for ever.
+/// #[derive(Debug)]
+/// struct Frozen;
+///
+/// impl Host for Frozen {
+///     fn now(&self) -> Time { Time::ZERO }
+///     fn wall_clock_ms(&self) -> i64 { 1_700_000_000_000 }
+///     fn seed(&self) -> u64 { 7 } // the same retries in every run
+///     fn sleep(&self, _: Duration) -> BoxFuture<'static, ()> { futures::future::pending().boxed() }
+/// }
+/// assert!(Frozen.sleep(Duration::from_secs(1)).now_or_never().is_none());
+/// ```
 pub trait Host: Send + Sync + fmt::Debug {
     /// Time for the engine: monotonic, from a moment of the host's choice.
     fn now(&self) -> Time;
@@ -364,6 +625,16 @@ pub trait Host: Send + Sync + fmt::Debug {
 }
 
 /// All ports of one worker, for [`Worker::on_ports`](crate::Worker::on_ports).
+///
+/// ```
+/// use std::sync::Arc;
+/// use pelton::ports::{Host, Ports};
+///
+/// /// The same world with another clock.
+/// fn on_clock(ports: Ports, host: Arc<dyn Host>) -> Ports {
+///     Ports { host, ..ports }
+/// }
+/// ```
 pub struct Ports {
     /// The group.
     pub member: Box<dyn Member>,

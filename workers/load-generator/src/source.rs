@@ -62,6 +62,15 @@ impl<R: BufRead + fmt::Debug + Send> Logins for SshdLog<R> {
 }
 
 /// Logins from a file of any format.
+///
+/// ```
+/// use load_generator::{JsonLines, Logins, SAMPLE, Source};
+///
+/// let mut source: Source = Box::new(JsonLines::new(SAMPLE)); // or open(path, format)?
+/// let logins = source.by_ref().take(100).collect::<Result<Vec<_>, _>>()?;
+/// assert_eq!((logins.len(), source.skipped()), (100, 0));
+/// # Ok::<(), load_generator::SourceError>(())
+/// ```
 pub type Source = Box<dyn Logins>;
 
 /// Opens a file, plain or gzip; `-` is standard input.

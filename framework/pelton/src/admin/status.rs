@@ -6,6 +6,23 @@ use serde::{Deserialize, Serialize};
 ///
 /// Both methods are called on a tokio worker thread for each request: they must return at once,
 /// from what is already known, and must not wait for a lock that is held long.
+///
+/// ```
+/// use pelton::admin::{Health, PartitionStatus, Status};
+///
+/// /// A worker that waits for its group.
+/// struct Waiting;
+///
+/// impl Status for Waiting {
+///     fn health(&self) -> Health {
+///         Health::starting("login-counter-1", "login-counter")
+///     }
+///     fn partitions(&self) -> Vec<PartitionStatus> {
+///         Vec::new()
+///     }
+/// }
+/// assert!(!Waiting.health().started);
+/// ```
 pub trait Status: Send + Sync + 'static {
     /// How the worker is.
     fn health(&self) -> Health;

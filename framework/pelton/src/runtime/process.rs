@@ -97,6 +97,21 @@ impl Running {
 /// happened or its time has come, and lets the tokio runtime run in between.
 /// [`Worker::on_ports`](crate::Worker::on_ports) makes one; `pelton_testkit::TestDriver` is the
 /// comfortable way to use it.
+///
+/// ```
+/// use pelton::{SteppedWorker, Worker, ports::Ports};
+///
+/// /// Ends a worker in good order; `pass` moves its host's clock to the time it is given.
+/// async fn end(worker: Worker, ports: Ports, pass: impl Fn(pelton_engine::Time)) -> bool {
+///     let mut worker: SteppedWorker = worker.on_ports(ports);
+///     worker.shut_down();
+///     while let Some(at) = worker.step() {
+///         tokio::task::yield_now().await; // its tasks run
+///         pass(at);
+///     }
+///     matches!(worker.ended(), Some(Ok(())))
+/// }
+/// ```
 #[derive(Debug)]
 pub struct SteppedWorker {
     poll_loop: Option<PollLoop>,

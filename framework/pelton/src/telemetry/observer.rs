@@ -65,6 +65,17 @@ pub enum Observation<'a> {
 }
 
 /// How one attempt at a record ended.
+///
+/// ```
+/// use pelton::telemetry::{Observation, RecordOutcome};
+///
+/// /// Does the partition go on behind the record?
+/// fn is_through(step: &Observation<'_>) -> bool {
+///     use RecordOutcome::{Done, Skipped};
+///     matches!(step, Observation::End { outcome: Done | Skipped, .. })
+/// }
+/// assert!(!is_through(&Observation::Stopping));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordOutcome {
@@ -83,6 +94,20 @@ pub enum RecordOutcome {
 }
 
 /// What is known of a commit.
+///
+/// ```
+/// use pelton::telemetry::CommitOutcome;
+///
+/// /// The offsets at which the next owner may start, once a commit over `before` is answered.
+/// fn starts(before: i64, tried: i64, outcome: CommitOutcome) -> Vec<i64> {
+///     match outcome {
+///         CommitOutcome::Accepted => vec![tried],
+///         CommitOutcome::Refused => vec![before],
+///         _ => vec![before, tried],
+///     }
+/// }
+/// assert_eq!(starts(3, 7, CommitOutcome::Unknown), [3, 7]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CommitOutcome {

@@ -22,6 +22,22 @@ use crate::telemetry::{self, Observer};
 /// Declares inputs, outputs and stores, then runs.
 ///
 /// What is declared wrongly is reported by [`build`](Self::build), all of it at once.
+///
+/// ```
+/// use pelton::Worker;
+/// use pelton::config::{AutoOffsetReset, Settings};
+///
+/// let mut settings = Settings::default();
+/// settings.bootstrap_servers = "localhost:9092".to_owned();
+/// settings.auto_offset_reset = Some(AutoOffsetReset::Earliest);
+///
+/// let mut app = Worker::builder("login-counter");
+/// app.settings(settings);
+/// app.input("user_logins"); // and no handler
+/// app.output("login totals"); // no legal name
+/// let error = app.build().unwrap_err().to_string();
+/// assert!(error.contains("user_logins has no handler") && error.contains("login totals"));
+/// ```
 #[derive(Debug)]
 pub struct WorkerBuilder {
     name: String,
