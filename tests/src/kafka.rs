@@ -40,7 +40,7 @@ const KAFKA: &str = "PELTON_TEST_KAFKA";
 /// the process, whatever its cause. Their settings are Kafka's defaults but for these: topics are
 /// not created by asking for them; `min.insync.replicas` is 2 from three nodes on; consumer
 /// groups form at once, sessions may be short (1 s; KIP-848: 6 s, heartbeats every 300 ms); a
-/// dead node is noticed after 6 s.
+/// dead node is noticed after 6 s, and what others lead goes on without it after 2 s.
 ///
 /// Node ids are 1, 2, …. All calls block, and may come from any thread.
 ///

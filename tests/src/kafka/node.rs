@@ -260,6 +260,8 @@ group.consumer.heartbeat.interval.ms=300
 # Nor for a dead node (9 s, 2 s).
 broker.session.timeout.ms=6000
 broker.heartbeat.interval.ms=1000
+# What its peers lead waits for it until then at the most (30 s).
+replica.lag.time.max.ms=2000
 # A cleaner that is quick, and small (128 MiB of heap).
 log.cleaner.backoff.ms=500
 log.cleaner.dedupe.buffer.size=16777216

@@ -12,16 +12,20 @@ use crate::{ClusterError, KafkaCluster};
 /// New leaders, a new coordinator, a rebalance: within so long everything flows again.
 const RECOVERED: Duration = Duration::from_secs(90);
 
-/// Many users: a total that is too old stays for long.
-const LOAD: LoadPlan = LoadPlan { rate: 2_000, users: 20_000 };
+/// Few users: each has a total under way to every leader at any time.
+const LOAD: LoadPlan = LoadPlan { rate: 2_000, users: 97 };
 
-/// The load goes on so long after a kill.
-const STILL_UNDER_LOAD: Duration = Duration::from_millis(700);
+/// The load goes on so long after a kill: it ends just before what was under way at the kill
+/// times out (after 5 s), so that whatever is sent again then comes after the last totals.
+const STILL_UNDER_LOAD: Duration = Duration::from_millis(4_500);
 
-/// The workers of these runs.
+/// The workers of these runs. Their session is longer than a new leader and a new coordinator
+/// take to be found (about 7 s), and half of it, when outputs time out, is shorter: workers keep
+/// their partitions and send again.
 #[must_use]
 pub fn plan(protocol: Protocol) -> RigPlan {
-    RigPlan { protocol, ..RigPlan::default() }
+    let settings = vec![("SESSION_TIMEOUT_MS".to_owned(), "10000".to_owned())];
+    RigPlan { protocol, settings, ..RigPlan::default() }
 }
 
 /// Runs 3 processes over 6 partitions at 2,000 records/s on a cluster of three nodes and kills
