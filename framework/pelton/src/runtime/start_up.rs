@@ -95,7 +95,7 @@ async fn ensure_changelog(
             changelog_partitions: partitions,
         });
     }
-    check_settings(plan, admin, spec).await
+    check_settings(plan, admin, host, spec).await
 }
 
 fn not_made(plan: &Plan, spec: &TopicSpec, reason: &str) -> WorkerError {
@@ -125,39 +125,52 @@ async fn seen(
     Err(not_made(plan, spec, "it was created but does not appear"))
 }
 
+/// The changelog must be compacted. What can't be read is unchecked, and said so once; only a
+/// policy that was read can be wrong.
 async fn check_settings(
     plan: &Plan,
     admin: &dyn Admin,
+    host: &dyn Host,
     spec: &TopicSpec,
 ) -> Result<(), WorkerError> {
-    let found = match admin.settings(&spec.name).await {
-        Ok(Some(found)) => found,
-        Ok(None) => {
-            tracing::warn!(
-                changelog = spec.name,
-                "this cluster has no admin calls: the changelog's settings are unchecked"
-            );
-            return Ok(());
-        }
-        Err(error) => {
-            tracing::warn!(changelog = spec.name, %error, "the changelog's settings could not be read and are unchecked");
+    let policy = match cleanup_policy(admin, host, &spec.name).await {
+        Ok(policy) => policy,
+        Err(reason) => {
+            tracing::warn!(changelog = spec.name, reason, "the changelog's settings are unchecked");
             return Ok(());
         }
     };
-    let policy =
-        found.iter().find(|(name, _)| name == "cleanup.policy").map(|(_, value)| value.as_str());
-    if policy == Some("compact") {
+    if policy == "compact" {
         return Ok(());
     }
     Err(WorkerError::Topic(format!(
-        "the changelog {} has cleanup.policy={}: anything but \"compact\" loses state; mend it with: \
+        "the changelog {} has cleanup.policy={policy}: anything but \"compact\" loses state; mend it with: \
          kafka-configs.sh --bootstrap-server {} --alter --entity-type topics --entity-name {} \
          --add-config cleanup.policy=compact",
-        spec.name,
-        policy.unwrap_or("(unknown)"),
-        plan.bootstrap_servers,
-        spec.name
+        spec.name, plan.bootstrap_servers, spec.name
     )))
+}
+
+/// A topic's policy, or why it is not known. A broker that has yet to hear of a new topic answers
+/// without it, so it is asked again for a while.
+async fn cleanup_policy(admin: &dyn Admin, host: &dyn Host, topic: &str) -> Result<String, String> {
+    let deadline = host.now() + PATIENCE / 2;
+    let mut attempt = 0;
+    loop {
+        let reason = match admin.settings(topic).await {
+            Ok(None) => return Err("this cluster has no admin calls".to_owned()),
+            Ok(Some(found)) => match found.into_iter().find(|(name, _)| name == "cleanup.policy") {
+                Some((_, policy)) => return Ok(policy),
+                None => "the answer has no cleanup.policy".to_owned(),
+            },
+            Err(error) => error.to_string(),
+        };
+        attempt += 1;
+        if host.now() >= deadline {
+            return Err(reason);
+        }
+        host.sleep(RETRY.backoff(attempt, host.seed())).await;
+    }
 }
 
 /// A topic's partitions, with some patience for a broker that is not there yet.
