@@ -134,6 +134,10 @@ impl Admin for KafkaAdmin {
                 resource.entries.into_iter().filter_map(|e| e.value.map(|v| (e.name, v))).collect(),
             )),
             Some(Err(RDKafkaErrorCode::UnsupportedFeature)) | None => Ok(None),
+            Some(Err(
+                code @ (RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed),
+            )) => Err(PortError::lasting(format!("the settings of {topic}: {code}"))),
             Some(Err(code)) => Err(PortError::passing(format!("the settings of {topic}: {code}"))),
         }
     }

@@ -163,7 +163,8 @@ async fn cleanup_policy(admin: &dyn Admin, host: &dyn Host, topic: &str) -> Resu
                 Some((_, policy)) => return Ok(policy),
                 None => "the answer has no cleanup.policy".to_owned(),
             },
-            Err(error) => error.to_string(),
+            Err(error) if !error.retryable => return Err(error.reason),
+            Err(error) => error.reason,
         };
         attempt += 1;
         if host.now() >= deadline {
