@@ -10,7 +10,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use crate::{
-    Action, Closing, CommitStatus, Engine, EngineLimits, Epoch, Event, Offset, PartitionId,
+    Action, Bug, Closing, CommitStatus, Engine, EngineLimits, Epoch, Event, Offset, PartitionId,
     RunInfo, Time,
 };
 
@@ -62,8 +62,9 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
-        let limits = EngineLimits { budget_records: BUDGET_RECORDS, ..EngineLimits::default() };
+    fn new(bug: Option<Bug>) -> Self {
+        let budget_records = BUDGET_RECORDS;
+        let limits = EngineLimits { budget_records, bug, ..EngineLimits::default() };
         Self {
             engine: Engine::new(limits),
             now: Time::ZERO,
@@ -410,16 +411,54 @@ proptest! {
     fn inv_4_5_6_7_hold_whatever_happens(
         history in proptest::collection::vec((0u8..23, any::<u32>(), any::<u8>()), 0..300),
     ) {
-        let mut world = World::new();
-        for (what, pick, size) in history {
-            world.happen(what, pick, size);
-        }
-        world.settle();
-        prop_assert!(world.waiting.is_none(), "an event is never acknowledged");
-        for (partition, task) in &world.tasks {
-            prop_assert!(task.running && task.fetching, "{partition:?} is stuck: {task:?}");
-            prop_assert_eq!(world.committed.get(partition), Some(&task.done), "uncommitted work");
-        }
-        prop_assert!(!world.ending || world.left, "the group is never left");
+        live(None, history);
+    }
+}
+
+/// One history from its beginning to its rest.
+fn live(bug: Option<Bug>, history: impl IntoIterator<Item = (u8, u32, u8)>) {
+    let mut world = World::new(bug);
+    for (what, pick, size) in history {
+        world.happen(what, pick, size);
+    }
+    world.settle();
+    assert!(world.waiting.is_none(), "an event is never acknowledged");
+    for (partition, task) in &world.tasks {
+        assert!(task.running && task.fetching, "{partition:?} is stuck: {task:?}");
+        assert_eq!(world.committed.get(partition), Some(&task.done), "uncommitted work");
+    }
+    assert!(!world.ending || world.left, "the group is never left");
+}
+
+/// The histories can tell: each of these breaks a promise that they hold the engine to.
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn each_bug_planted_into_the_engine_is_found() {
+    let bugs = [
+        Bug::ReleaseBeforeDrain,
+        Bug::IgnoreLost,
+        Bug::CommitBackwards,
+        Bug::CommitLost,
+        Bug::NeverResume,
+    ];
+    for bug in bugs {
+        let found = (1..2_000u64).any(|seed| {
+            let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut next = move || {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                random.to_le_bytes()
+            };
+            let history: Vec<_> = (0..200)
+                .map(|_| {
+                    let bytes = next();
+                    let pick = u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
+                    (bytes[0] % 23, pick, bytes[5])
+                })
+                .collect();
+            std::panic::catch_unwind(|| live(Some(bug), history)).is_err()
+        });
+        assert!(found, "{} is not found", bug.name());
     }
 }
