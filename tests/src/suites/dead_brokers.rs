@@ -26,7 +26,7 @@ const MOMENTS: [Duration; 5] = [
     Duration::from_millis(400),
     Duration::from_millis(1_500),
     Duration::from_millis(4_000),
-    Duration::from_millis(6_000),
+    Duration::from_millis(5_000),
 ];
 
 /// The exit code of a worker that could not end in good order in time (PLT-0503).

@@ -43,7 +43,7 @@ fn kills() -> Result<(), Failed> {
 
 fn freezes(protocol: Protocol) -> Result<(), Failed> {
     let plan = suites::freeze::plan(protocol);
-    let short = Duration::from_millis(8_000)..Duration::from_millis(9_000);
+    let short = Duration::from_millis(7_000)..Duration::from_millis(7_500);
     let outcome = suites::freeze::run(KafkaCluster::shared(1)?, plan, 2, short)?;
     say(&format!("two freezes, {protocol}:\n{outcome}"));
     if suites::freeze::is_kept(&outcome) { Ok(()) } else { Err(outcome.to_string().into()) }
@@ -71,7 +71,7 @@ fn planted(bug: Bug) -> Result<(), Failed> {
     let protocol = Protocol::CooperativeSticky;
     let frozen = || {
         let plan = RigPlan { plant: Some(bug), ..suites::freeze::plan(Protocol::Kip848) };
-        suites::freeze::run(kafka, plan, 1, Duration::from_secs(8)..Duration::from_secs(9))
+        suites::freeze::run(kafka, plan, 1, Duration::from_secs(7)..Duration::from_secs(8))
     };
     let mut plan = RigPlan { plant: Some(bug), ..suites::kill::plan(protocol) };
     if bug == Bug::CommitBeforeDelivery {
