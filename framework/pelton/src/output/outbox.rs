@@ -151,6 +151,11 @@ impl Outbox {
         true
     }
 
+    /// Nothing has failed that was not sent again.
+    pub(crate) fn is_flowing(&self) -> bool {
+        self.flow == Flow::Flowing
+    }
+
     /// Waits for proof of ownership.
     pub(crate) fn is_blocked(&self) -> bool {
         matches!(self.flow, Flow::Blocked { .. })

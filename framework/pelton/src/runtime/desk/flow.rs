@@ -121,8 +121,9 @@ impl Desk {
         {
             if error.is_none() { &metrics.delivered } else { &metrics.failures }.increment(1);
         }
-        if let Some(error) = error {
-            tracing::warn!(partition = %self.place.partition, error, "an output was not delivered; it will be sent again");
+        if let Some(error) = error.filter(|_| self.outbox.is_flowing()) {
+            // The first of many: what was sent behind it is likely to fail with it.
+            tracing::warn!(partition = %self.place.partition, error, "an output was not delivered; it and what was sent after it will be sent again");
         }
         if self.outbox.reported(ticket, error.is_none()) {
             self.block(now);
