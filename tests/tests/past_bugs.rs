@@ -163,3 +163,34 @@ fn what_a_tick_wrote_is_durable_before_the_partition_is_given_up() {
     let changelog = driver.emitted("buffering-in-counts-changelog");
     assert_eq!(changelog.last().map(|record| record.json::<u64>()), Some(200));
 }
+
+/// Handles anything, and can't be flushed.
+struct Unflushable;
+
+impl Handler for Unflushable {
+    async fn handle(
+        &mut self,
+        _record: &Record<'_>,
+        _ctx: &mut Context<'_>,
+    ) -> Result<(), HandlerError> {
+        Ok(())
+    }
+
+    async fn flush(&mut self, _ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+        Err(HandlerError::fatal("the database is gone for good"))
+    }
+}
+
+/// A fatal flush left what was handled in place, so the drain that followed asked for a flush
+/// again, at once and without end; the worker neither ended nor heard anything more.
+#[test]
+fn a_fatal_flush_ends_the_worker_and_commits_nothing_of_what_was_handled() {
+    let mut app = Worker::builder("unflushable");
+    app.input("in").flush_every(10, SECOND).handler(|_slot| Unflushable);
+    let mut driver = TestDriver::new(app);
+    driver.send("in", "k", "0");
+    driver.advance(30 * SECOND);
+    let failure = driver.failure().map(ToString::to_string).unwrap_or_default();
+    assert!(failure.contains("gone for good"), "{failure}");
+    assert_eq!(driver.committed("in", 0), Some(0), "only the start was committed");
+}

@@ -364,8 +364,10 @@ impl Drop for KafkaMember {
     /// an event that still waits. Otherwise it would wait for ever (FACTS).
     fn drop(&mut self) {
         self.consumer.context().inline.store(true, Ordering::Release);
-        if let Err(error) = self.acknowledge() {
-            tracing::debug!(%error, "acknowledging while closing");
+        while self.waiting.is_some() || self.next_rebalance().is_some() {
+            if let Err(error) = self.acknowledge() {
+                tracing::debug!(%error, "acknowledging while closing");
+            }
         }
     }
 }

@@ -272,7 +272,7 @@ async fn supervise(
             biased;
             called = code.as_mut() => return Some(called),
             command = commands.recv() => {
-                desk.take(command.unwrap_or(Command::Close(Closing::Lost)), now);
+                desk.take(command.unwrap_or(Command::Close(Closing::Lost)), desk.now());
             }
             () = timer => {}
         }
@@ -374,6 +374,9 @@ async fn flush<H: Handler>(
     match supervise(desk, commands, slot.flush()).await {
         Some(Called::Done(effects)) => desk.flushed(effects, desk.now()),
         Some(Called::Failed(error)) if error.is_fatal() => {
+            // What was handled can't become done any more: the drain must not ask again.
+            slot.discard();
+            desk.forget_handled();
             desk.fail(handler_failed(desk, Offset(-1), &error));
         }
         Some(Called::Failed(error)) => {

@@ -32,6 +32,9 @@ use crate::telemetry::{PartitionMetrics, WorkerMetrics};
 /// The loop looks around at least so often: it is also the gate's pulse.
 pub(crate) const PULSE: Duration = Duration::from_millis(100);
 
+/// So many reports of tasks are heard per step: no task can keep the loop from its other duties.
+const EVENTS_PER_STEP: u32 = 10_000;
+
 /// Between two updates of what the worker shows of itself.
 const STATUS_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -59,6 +62,8 @@ pub(crate) struct PollLoop {
     metrics: WorkerMetrics,
     next_status: Time,
     next_topics: Time,
+    /// Assignments heard of.
+    assignments: u64,
     /// Input topics that are not there.
     missing: BTreeSet<String>,
     failure: Option<WorkerError>,
@@ -73,6 +78,8 @@ struct Task {
     cancel: watch::Sender<bool>,
     body: JoinHandle<()>,
     topic: TopicMark,
+    /// Another id of its topic, seen once: a broker may lag behind.
+    other_topic: Option<String>,
     draining_since: Option<Time>,
     metrics: PartitionMetrics,
 }
@@ -159,6 +166,7 @@ impl PollLoop {
             metrics: parts.metrics,
             next_status: Time::ZERO,
             next_topics: Time::ZERO,
+            assignments: 0,
             missing: BTreeSet::new(),
             failure: None,
             ending: Ending::No,
@@ -173,10 +181,14 @@ impl PollLoop {
         while let Some(event) = self.member.poll() {
             self.member_event(now, event);
         }
-        while let Ok(event) = self.inbox.try_recv() {
+        let mut heard = 0;
+        while heard < EVENTS_PER_STEP
+            && let Ok(event) = self.inbox.try_recv()
+        {
             self.task_event(now, event);
+            heard += 1;
         }
-        let more = self.take_records(now);
+        let more = self.take_records(now) || heard == EVENTS_PER_STEP;
         let wake = self.engine.tick(now, &mut self.actions);
         self.act(now);
         self.end_if_due(now);
@@ -185,7 +197,7 @@ impl PollLoop {
             self.show_status(now);
         }
         if now >= self.next_topics && self.ending == Ending::No {
-            self.next_topics = now + self.shared.plan.discovery;
+            self.next_topics = Time(u64::MAX); // until this round has ended
             self.ask_topics();
         }
         if self.ending == Ending::Over {

@@ -4,6 +4,7 @@
 //! `Running` waits for the end. The order of the end (FACTS): drain, commit, leave, acknowledge,
 //! close the fetcher, close the member, close the producer.
 
+use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
@@ -277,12 +278,11 @@ fn connect(parts: &WorkerParts, waker: Waker) -> Result<(KafkaMember, KafkaFetch
 }
 
 /// Calls the loop until it is over.
-fn drive(
-    mut poll_loop: PollLoop,
-    host: &dyn Host,
-    handle: &WorkerHandle,
-) -> Result<(), WorkerError> {
+///
+/// A panic leaves the loop and its clients as they are: closing a client can hang.
+fn drive(poll_loop: PollLoop, host: &dyn Host, handle: &WorkerHandle) -> Result<(), WorkerError> {
     let status = Arc::clone(&poll_loop.status);
+    let mut poll_loop = ManuallyDrop::new(poll_loop);
     loop {
         let now = host.now();
         if handle.is_wanted() {
@@ -298,7 +298,7 @@ fn drive(
             }
         }
     }
-    let result = poll_loop.finish();
+    let result = ManuallyDrop::into_inner(poll_loop).finish();
     status.ended();
     result
 }

@@ -66,6 +66,8 @@ pub(crate) enum TaskEvent {
     TopicSeen { topic: String, identity: TopicIdentity },
     /// The worker can't go on.
     Failed(WorkerError),
+    /// Every topic was asked about.
+    TopicsAsked,
     /// A partition's position is not in its log.
     OutOfRange { partition: PartitionId, epoch: Epoch, error: WorkerError },
     /// The group's coordinator is there.
@@ -86,8 +88,8 @@ pub(crate) struct TopicMark {
 pub(crate) enum Then {
     /// To leave the group.
     Leave,
-    /// To leave it and join anew.
-    Rejoin,
+    /// To leave it and join anew, unless something was assigned since this many assignments.
+    Rejoin { assignments: u64 },
 }
 
 /// The way from a task to the poll loop.

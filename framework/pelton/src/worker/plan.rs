@@ -17,15 +17,12 @@ pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
 
 pub(super) fn limits(settings: &Settings, bug: Option<Bug>) -> EngineLimits {
     let drain = settings.effective_drain_timeout();
-    let half = settings.max_poll_interval() / 2;
     EngineLimits {
         budget_records: settings.memory_budget_records,
         budget_bytes: settings.memory_budget.as_u64(),
         commit_interval: settings.commit_interval,
         drain_timeout: drain,
-        // Past half of max.poll.interval the broker may give kept partitions away without a word.
-        release_timeout: (drain + Duration::from_secs(10))
-            .min(half.saturating_sub(Duration::from_millis(500)).max(drain)),
+        release_timeout: release_timeout(settings),
         delivery_timeout: message_timeout(settings),
         rejoin_after: settings.session_timeout() * 4,
         bug,
@@ -33,10 +30,23 @@ pub(super) fn limits(settings: &Settings, bug: Option<Bug>) -> EngineLimits {
     }
 }
 
+/// Past half of max.poll.interval the broker may give kept partitions away without a word.
+fn release_timeout(settings: &Settings) -> Duration {
+    let drain = settings.effective_drain_timeout();
+    let half = settings.max_poll_interval() / 2;
+    (drain + Duration::from_secs(10))
+        .min(half.saturating_sub(Duration::from_millis(500)).max(drain))
+}
+
 /// A frozen process must find its old outputs dead when it wakes, so they don't outlive half of
-/// its session.
+/// its session; nor the time between a drain's deadline and its release, so that none arrives
+/// behind the next owner's. At least a second, or a busy broker would be taken for a dead one.
 fn message_timeout(settings: &Settings) -> Duration {
-    (settings.session_timeout() / 2).min(Duration::from_millis(7_500))
+    let after_drain = release_timeout(settings) - settings.effective_drain_timeout();
+    (settings.session_timeout() / 2)
+        .min(Duration::from_millis(7_500))
+        .min(after_drain)
+        .max(Duration::from_secs(1))
 }
 
 pub(super) fn client_settings(settings: &Settings, group: &str, name: &str) -> ClientSettings {

@@ -44,7 +44,7 @@ impl Desk {
         self.handled.push(effects);
     }
 
-    pub(super) fn forget_handled(&mut self) {
+    pub(crate) fn forget_handled(&mut self) {
         self.handled.clear();
         self.handled_records = 0;
         self.handled_since = None;

@@ -65,7 +65,7 @@ impl PollLoop {
             }
             Action::Rejoin => {
                 tracing::warn!("the group has forgotten this member; it joins anew");
-                self.ask_coordinator(Then::Rejoin);
+                self.ask_coordinator(Then::Rejoin { assignments: self.assignments });
             }
             Action::Leave => self.ask_coordinator(Then::Leave),
         }
@@ -112,6 +112,7 @@ impl PollLoop {
                 cancel,
                 body,
                 topic: TopicMark::default(),
+                other_topic: None,
                 draining_since: None,
                 metrics,
             },

@@ -28,7 +28,7 @@ impl PollLoop {
             while let Err(error) = shared.committed.read(vec![probe.clone()]).await {
                 tracing::warn!(%error, "the group's coordinator does not answer yet; the group can't be left without it");
                 shared.host.sleep(PULSE).await;
-                if shared.host.now() >= deadline {
+                if then == Then::Leave && shared.host.now() >= deadline {
                     return;
                 }
             }
@@ -83,6 +83,7 @@ impl PollLoop {
                     Err(error) => tracing::debug!(topic, %error, "its identity is not known"),
                 }
             }
+            events.send(TaskEvent::TopicsAsked);
         });
     }
 }

@@ -69,7 +69,13 @@ impl PollLoop {
 
     pub(super) fn end_if_due(&mut self, now: Time) {
         match self.ending {
-            Ending::Leaving { .. } if self.member.has_left() => self.ending = Ending::Over,
+            // The handlers' last hooks are waited for, too.
+            Ending::Leaving { .. }
+                if self.member.has_left()
+                    && self.ending_tasks.values().all(|task| task.body.is_finished()) =>
+            {
+                self.ending = Ending::Over;
+            }
             Ending::Draining { give_up_at } | Ending::Leaving { give_up_at }
                 if now >= give_up_at =>
             {

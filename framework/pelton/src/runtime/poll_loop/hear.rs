@@ -1,5 +1,7 @@
 //! What has happened? The member's words, the fetcher's records, the tasks' reports, as events.
 
+use std::time::Duration;
+
 use pelton_engine::{CommitStatus, Event, Offset, PartitionId, RunInfo, Time};
 
 use super::{Ending, PollLoop, SentCommit};
@@ -10,6 +12,9 @@ use crate::runtime::shared::{TaskEvent, Then};
 use crate::telemetry::{CommitOutcome, Observation};
 use crate::topic_partition::TopicPartition;
 
+/// A topic that seems to be another one is asked about again so soon.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
 impl PollLoop {
     pub(super) fn member_event(&mut self, now: Time, event: MemberEvent) {
         match event {
@@ -17,6 +22,7 @@ impl PollLoop {
                 tracing::info!(partitions = %list(&partitions), "assigned");
                 self.status.joined();
                 self.metrics.assigned.increment(1);
+                self.assignments += 1;
                 let ids = self.names.ids(&partitions);
                 self.tell(now, Event::Assigned { partitions: ids });
             }
@@ -51,6 +57,11 @@ impl PollLoop {
     pub(super) fn task_event(&mut self, now: Time, event: TaskEvent) {
         match event {
             TaskEvent::Engine(event) => self.tell(now, event),
+            TaskEvent::TopicsAsked => {
+                let doubt = self.tasks.values().any(|task| task.other_topic.is_some());
+                let wait = self.shared.plan.discovery;
+                self.next_topics = now + if doubt { wait.min(ASK_AGAIN) } else { wait };
+            }
             TaskEvent::TopicSeen { topic, identity } => self.topic_seen(now, &topic, identity),
             TaskEvent::Settled { partition, epoch, topic } => {
                 if let Some(task) =
@@ -60,8 +71,10 @@ impl PollLoop {
                 }
             }
             TaskEvent::Failed(error) => self.fail(now, error),
-            TaskEvent::CoordinatorAnswers(Then::Rejoin) if self.ending == Ending::No => {
-                self.member.rejoin();
+            TaskEvent::CoordinatorAnswers(Then::Rejoin { assignments }) => {
+                if self.ending == Ending::No && self.assignments == assignments {
+                    self.member.rejoin();
+                }
             }
             TaskEvent::CoordinatorAnswers(Then::Leave) => {
                 if let Ending::Draining { give_up_at } = self.ending {
@@ -69,7 +82,6 @@ impl PollLoop {
                     self.member.leave();
                 }
             }
-            TaskEvent::CoordinatorAnswers(Then::Rejoin) => {}
             TaskEvent::OutOfRange { partition, epoch, error } => {
                 let current = self.tasks.get(&partition).is_some_and(|task| task.epoch == epoch);
                 if current {
@@ -79,10 +91,12 @@ impl PollLoop {
         }
     }
 
-    /// An input topic that is gone is said so; one that is another than it was ends the worker.
+    /// An input topic that is gone is said so; one that is another than it was, twice in a row,
+    /// ends the worker.
     fn topic_seen(&mut self, now: Time, topic: &str, identity: TopicIdentity) {
         let TopicIdentity::There { id } = identity else {
-            if self.missing.insert(topic.to_owned()) {
+            let declared = self.shared.plan.inputs.iter().any(|input| input.topic() == Some(topic));
+            if declared && self.missing.insert(topic.to_owned()) {
                 tracing::warn!(
                     topic,
                     "the input topic does not exist; nothing of it can be read until it is created"
@@ -96,14 +110,20 @@ impl PollLoop {
         if self.shared.plan.broker_assigns {
             return; // it revokes the old one's partitions and assigns the new one's
         }
-        let another = self.tasks.iter().find_map(|(partition, task)| {
-            let name = self.names.name(*partition).filter(|name| name.topic() == topic)?;
-            let is_another = id.is_some() && task.topic.id.is_some() && task.topic.id != id;
-            is_another.then(|| (*partition, name.clone()))
-        });
+        let mut another = None;
+        for (partition, task) in &mut self.tasks {
+            let Some(name) = self.names.name(*partition).filter(|name| name.topic() == topic)
+            else {
+                continue;
+            };
+            let differs = id.is_some() && task.topic.id.is_some() && task.topic.id != id;
+            let before = std::mem::replace(&mut task.other_topic, id.clone().filter(|_| differs));
+            if differs && before == id {
+                another = Some((*partition, name.clone()));
+            }
+        }
         if let Some((id, partition)) = another {
-            let views = self.engine.partitions();
-            let view = views.into_iter().find(|view| view.partition == id);
+            let view = self.engine.partitions().find(|view| view.partition == id);
             let offset = view.and_then(|view| view.position).map_or(-1, |offset| offset.0);
             self.fail(now, WorkerError::TopicRecreated { partition, offset });
         }

@@ -60,7 +60,9 @@ impl PollLoop {
 
     /// Forgets the tasks that have ended and names those that can't be ended.
     fn find_blocked(&mut self, now: Time) {
-        if let Some(dead) = self.tasks.iter().find(|(_, task)| task.body.is_finished()) {
+        if self.failure.is_none()
+            && let Some(dead) = self.tasks.iter().find(|(_, task)| task.body.is_finished())
+        {
             let problem =
                 format!("the task of {} died; this is a bug in Pelton", self.show(*dead.0));
             self.fail(now, WorkerError::System(problem));
