@@ -30,6 +30,7 @@ mod origin;
 mod pass_through;
 mod read;
 mod refused;
+mod reload;
 mod settings;
 mod tree;
 mod units;
@@ -40,6 +41,7 @@ pub use flags::Flags;
 pub use load::{Loaded, load, load_from};
 pub use origin::Origin;
 pub use pass_through::KafkaSettings;
+pub use reload::{Change, Fate};
 pub use settings::{AdminSettings, LogSettings, Settings};
 pub use units::ByteCount;
 

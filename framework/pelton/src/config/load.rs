@@ -9,6 +9,7 @@ use super::error::ConfigError;
 use super::flags::Flags;
 use super::nearest::nearest;
 use super::origin::{Origin, Origins};
+use super::reload::Source;
 use super::settings::Settings;
 use super::tree::Tree;
 use super::{effective, environment, file, flags, read, refused};
@@ -110,6 +111,7 @@ where
     let mut settings: Settings =
         read::read(&tree, "").map_err(|error| or_the_section(error, &section))?;
     settings.origins = origins;
+    settings.source = Some(Source::new(application, flags, environment, &section, &app));
     Ok(Loaded { settings, app, section })
 }
 

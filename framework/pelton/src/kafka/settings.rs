@@ -3,9 +3,12 @@
 //! Order: our defaults, then what the user passes through (`[kafka]`; the dangerous ones were
 //! refused when the configuration was read), then what must hold for the guarantees.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+
+use crate::kafka::credentials::Credentials;
 
 /// What the clients of one worker are made from.
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ pub(crate) struct ClientSettings {
     pub(crate) message_timeout: Duration,
     /// What the user passes through.
     pub(crate) pass_through: Vec<(String, String)>,
+    /// What became of user and password since.
+    pub(crate) credentials: Arc<Credentials>,
 }
 
 /// How the group agrees on who owns what.
@@ -165,6 +170,9 @@ impl ClientSettings {
                 config.set(name, value);
             }
         }
+        if let Some((user, password)) = self.credentials.changed() {
+            config.set("sasl.username", user).set("sasl.password", password);
+        }
         config
             .set("bootstrap.servers", &self.bootstrap_servers)
             .set("client.id", &self.client_id)
@@ -206,6 +214,7 @@ mod tests {
             max_poll_interval_ms: 300_000,
             discovery: Duration::from_secs(30),
             message_timeout: Duration::from_millis(7_500),
+            credentials: Arc::default(),
             pass_through: vec![
                 ("linger.ms".into(), "50".into()),
                 ("fetch.wait.max.ms".into(), "10".into()),
@@ -226,6 +235,19 @@ mod tests {
         assert_eq!(settings.producer().get("linger.ms"), Some("50"));
         assert_eq!(settings.producer().get("fetch.wait.max.ms"), None);
         assert_eq!(settings.fetcher().get("fetch.wait.max.ms"), Some("10"));
+    }
+
+    #[test]
+    fn clients_made_after_a_change_log_in_with_the_new_password() {
+        let mut settings = settings(Protocol::Consumer);
+        settings.pass_through.push(("sasl.password".into(), "old".into()));
+        assert_eq!(settings.restore().get("sasl.password"), Some("old"));
+        settings.credentials.change("alice", "new");
+        let configs = [settings.member(), settings.fetcher(), settings.restore()];
+        for config in configs.into_iter().chain([settings.producer(), settings.changing()]) {
+            assert_eq!(config.get("sasl.username"), Some("alice"));
+            assert_eq!(config.get("sasl.password"), Some("new"));
+        }
     }
 
     #[test]
