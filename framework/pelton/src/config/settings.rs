@@ -50,8 +50,9 @@ pub struct Settings {
     /// Classic groups only.
     pub assignment_strategy: AssignmentStrategy,
 
-    /// Where a partition without a committed offset starts: `earliest`, `latest` or `error`.
-    /// No default: `latest` loses what arrives before the first commit, `earliest` may read years.
+    /// Where a partition without a committed offset starts: `earliest`, `latest`, `error`, or at a
+    /// time (`@2026-11-24T00:00:00Z`, or `@` and milliseconds since 1970). No default: `latest`
+    /// loses what arrives before the first commit, `earliest` may read years.
     pub auto_offset_reset: Option<AutoOffsetReset>,
 
     /// Milliseconds without a heartbeat after which the broker takes a member for dead. Default

@@ -11,6 +11,7 @@ pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
     match settings.auto_offset_reset {
         Some(AutoOffsetReset::Earliest) => pelton_engine::OffsetReset::Earliest,
         Some(AutoOffsetReset::Latest) => pelton_engine::OffsetReset::Latest,
+        Some(AutoOffsetReset::AtTime(ms)) => pelton_engine::OffsetReset::AtTime(ms),
         Some(AutoOffsetReset::Error) | None => pelton_engine::OffsetReset::Error,
     }
 }
