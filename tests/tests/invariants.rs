@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use pelton::config::{AutoOffsetReset, Settings};
 use pelton::{Context, Handler, HandlerError, Output, Record, Store, Worker, WorkerBuilder};
 use pelton_testkit::TestDriver;
 
@@ -62,6 +63,15 @@ fn scripted() -> (WorkerBuilder, Seen) {
     (app, seen)
 }
 
+/// Takes every record and does nothing.
+struct Ignore;
+
+impl Handler for Ignore {
+    async fn handle(&mut self, _: &Record<'_>, _: &mut Context<'_>) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
 fn seen(seen: &Seen) -> Vec<(u32, String, u64)> {
     seen.lock().expect("no panic holds it").clone()
 }
@@ -103,6 +113,39 @@ fn inv_5_nothing_of_a_lost_partition_is_committed() {
     driver.lose("in", 0);
     driver.advance(5 * SECOND);
     assert_eq!(driver.committed("in", 0), Some(0), "only the start was committed");
+}
+
+/// Told to begin at a time, a worker begins there, and commits it before any record does.
+#[test]
+fn inv_9_a_fresh_group_begins_at_the_time_it_was_told_and_commits_that_at_once() {
+    let begin_ms = 1_767_225_600_000; // what virtual time calls the beginning
+    let reads_another = || {
+        let mut app = Worker::builder("another");
+        app.input("other").handler(|_slot| Ignore);
+        app
+    };
+    for (reset_ms, position, handled) in [
+        (begin_ms - 1_000, 0, &["first", "second", "third"][..]),
+        (begin_ms + 10_000, 1, &["second", "third"]),
+        (begin_ms + 10_001, 2, &["third"]),
+        (begin_ms + 86_400_000, 3, &[]),
+    ] {
+        let at_time = AutoOffsetReset::AtTime(reset_ms);
+        let start = |settings: &mut Settings| settings.auto_offset_reset = Some(at_time);
+        // The records are there before anybody reads them.
+        let mut driver = TestDriver::with_settings(reads_another(), 1, start);
+        let (app, witness) = scripted();
+        let late = driver.join(app);
+        for value in ["first", "second", "third"] {
+            driver.send("in", "k", &format!("\"{value}\""));
+            driver.advance(10 * SECOND);
+        }
+        driver.assign_to(late, "in", 0);
+        let order: Vec<_> = seen(&witness).into_iter().map(|(_, what, _)| what).collect();
+        assert_eq!(order, handled, "from {at_time:?}");
+        let committed = driver.committed("in", 0);
+        assert!(committed >= Some(position), "no time has passed, and {committed:?} is committed");
+    }
 }
 
 #[test]

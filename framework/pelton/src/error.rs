@@ -113,8 +113,8 @@ pub enum WorkerError {
     /// There is no commit and `auto_offset_reset` is `error`.
     #[error(
         "PLT-0303: {partition} has no committed offset and auto_offset_reset is \"error\"; \
-         set it to \"earliest\" or \"latest\", or commit an offset with kafka-consumer-groups \
-         --reset-offsets"
+         set it to \"earliest\", \"latest\" or a time (\"@2026-11-24T00:00:00Z\"), or commit an \
+         offset with kafka-consumer-groups --reset-offsets"
     )]
     NoCommittedOffset {
         /// The partition without a commit.

@@ -62,6 +62,7 @@ mod output;
 pub mod ports;
 mod record;
 mod reload;
+mod rotation;
 mod runtime;
 mod signals;
 mod state;

@@ -419,6 +419,13 @@ impl Admin for MemoryCluster {
         Ok((0, i64::try_from(self.log(partition).len()).unwrap_or(i64::MAX)))
     }
 
+    async fn offset_at(&self, partition: &TopicPartition, time_ms: i64) -> Result<i64, PortError> {
+        let log = self.log(partition);
+        let newer = |record: &Stored| record.timestamp_ms.is_some_and(|at| at >= time_ms);
+        let at = log.iter().position(newer).unwrap_or(log.len());
+        Ok(i64::try_from(at).unwrap_or(i64::MAX))
+    }
+
     async fn create(&self, topic: &TopicSpec) -> Result<Created, PortError> {
         self.create_topic(&topic.name, topic.partitions);
         Ok(Created::New)

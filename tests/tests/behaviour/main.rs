@@ -2,7 +2,8 @@
 //! embedded cluster where it can show the same.
 //!
 //! Each module is one question: a real log counted through a change of workers, spare workers,
-//! growing topics, Kafka's own tools, records that are gone, what is refused, the endpoint.
+//! growing topics, where a group begins, Kafka's own tools, records that are gone, what is
+//! refused, the endpoint.
 
 mod endpoint;
 mod gone;
@@ -12,6 +13,7 @@ mod real_log;
 mod refusal;
 mod refusals;
 mod spares;
+mod starts;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
         real_log::trials(),
         spares::trials(),
         growth::trials(),
+        starts::trials(),
         operators::trials(),
         gone::trials(),
         endpoint::trials(),

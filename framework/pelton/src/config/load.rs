@@ -12,7 +12,7 @@ use super::origin::{Origin, Origins};
 use super::reload::Source;
 use super::settings::Settings;
 use super::tree::Tree;
-use super::{effective, environment, file, flags, read, refused};
+use super::{effective, environment, file, flags, read, refused, secret_file};
 
 /// A worker's settings and its application's own.
 ///
@@ -98,32 +98,39 @@ where
 {
     let section = section_of(application)?;
     let mut tree = match &flags.config {
-        Some(path) => normal(file::read(path)?),
+        Some(path) => normal(file::read(path)?)?,
         None => Tree::empty(),
     };
-    tree.overlay(normal(environment::read(environment)?));
-    tree.overlay(normal(flags::read(flags)?));
+    tree.overlay(normal(environment::read(environment)?)?);
+    tree.overlay(normal(flags::read(flags)?)?);
+    if let Some(mut kafka) = tree.take("kafka") {
+        secret_file::resolve(&mut kafka)?;
+        tree.set(&["kafka"], kafka);
+    }
 
     let mut origins = Origins::default();
     tree.note_origins("", &mut origins);
     refused::check(&tree, &section)?;
-    let app = read_app(tree.take(&section), &section)?;
+    let own = tree.take(&section);
+    let app = read_app(own.clone(), &section, &mut origins)?;
     let mut settings: Settings =
         read::read(&tree, "").map_err(|error| or_the_section(error, &section))?;
     settings.origins = origins;
-    settings.source = Some(Source::new(application, flags, environment, &section, &app));
+    settings.source = Some(Source::new(application, flags, environment, &section, own, &app));
     Ok(Loaded { settings, app, section })
 }
 
 /// `[kafka]` is flat in every source: its keys have dots of their own.
-fn normal(mut tree: Tree) -> Tree {
+fn normal(mut tree: Tree) -> Result<Tree, ConfigError> {
     if let Some(kafka) = tree.take("kafka") {
-        tree.set(&["kafka"], kafka.flattened());
+        let mut kafka = kafka.flattened();
+        secret_file::nest(&mut kafka)?;
+        tree.set(&["kafka"], kafka);
     }
-    tree
+    Ok(tree)
 }
 
-fn read_app<A>(given: Option<Tree>, section: &str) -> Result<A, ConfigError>
+fn read_app<A>(given: Option<Tree>, section: &str, origins: &mut Origins) -> Result<A, ConfigError>
 where
     A: DeserializeOwned + Default + Serialize,
 {
@@ -136,7 +143,7 @@ where
         _ => Tree::empty(),
     };
     tree.overlay(given);
-    read::read(&tree, section)
+    read::read_noting_secrets(&tree, section, origins)
 }
 
 /// The table that holds the application's own settings.

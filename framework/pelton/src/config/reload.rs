@@ -21,6 +21,10 @@ use super::flags::Flags;
 use super::load::load_from;
 use super::pass_through::HIDDEN;
 use super::settings::{RELOADABLE, Settings};
+use super::tree::{Tree, joined};
+
+/// What a secret is written as, as a JSON text.
+const HIDDEN_TEXT: &str = "\"(hidden)\"";
 
 /// A setting that is not what it was.
 ///
@@ -92,26 +96,37 @@ impl Settings {
     /// What is different in `new`, by key, the application's own section included.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Vec<Change> {
-        let (old, new) = (self.leaves(), new.leaves());
-        let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-        let changed = keys.into_iter().filter(|key| old.get(*key) != new.get(*key));
+        let (before, after) = (self.leaves(), new.leaves());
+        let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+        let changed = keys.into_iter().filter(|key| before.get(*key) != after.get(*key));
         changed
             .map(|key| {
+                let hidden = !shows(key) || self.hides(key) || new.hides(key);
                 let show = |value: Option<&String>| match value {
-                    Some(_) if !shows(key) => HIDDEN.to_owned(),
+                    Some(_) if hidden => HIDDEN.to_owned(),
                     Some(value) => value.clone(),
                     None => "(not set)".to_owned(),
                 };
                 // What was taken away has no value that a client could be told.
-                let applied = Self::is_reloadable(key) && new.contains_key(key);
+                let applied = Self::is_reloadable(key) && after.contains_key(key);
                 Change {
                     key: key.clone(),
-                    old: show(old.get(key)),
-                    new: show(new.get(key)),
+                    old: show(before.get(key)),
+                    new: show(after.get(key)),
                     fate: if applied { Fate::Applied } else { Fate::NeedsRestart },
                 }
             })
             .collect()
+    }
+
+    /// Is the value at `key` one of the application's own secrets, whatever its name?
+    fn hides(&self, key: &str) -> bool {
+        let own = self.source.as_ref().and_then(|source| {
+            let key = key.strip_prefix(&source.section)?.strip_prefix('.')?;
+            let value = key.split('.').try_fold(&source.app, |at, part| at.get(part))?;
+            Some(value == HIDDEN)
+        });
+        own.unwrap_or(false)
     }
 
     /// Reads the same flags, environment and file once more; `None` for settings that were not
@@ -130,9 +145,12 @@ impl Settings {
                 self.kafka.set(key, value);
             }
         }
+        for key in RELOADABLE {
+            self.origins.take_over(key, &new.origins);
+        }
     }
 
-    /// Every setting as text, by key: real values, secrets too.
+    /// Every setting as text, by key: what to compare, secrets too.
     fn leaves(&self) -> BTreeMap<String, String> {
         let mut settings = serde_json::to_value(self).unwrap_or_default();
         if let Value::Object(table) = &mut settings {
@@ -143,7 +161,13 @@ impl Settings {
         if let Some(source) = &self.source
             && source.app.is_object()
         {
-            collect(&source.section, &source.app, &mut leaves);
+            let mut own = Vec::new();
+            collect("", &source.app, &mut own);
+            let told = |key: String, text| {
+                let text = if text == HIDDEN_TEXT { source.given(&key) } else { text };
+                (joined(&source.section, &key), text)
+            };
+            leaves.extend(own.into_iter().map(|(key, text)| told(key, text)));
         }
         let kafka =
             self.kafka.iter().map(|(key, value)| (format!("kafka.{key}"), value.to_owned()));
@@ -160,6 +184,8 @@ pub(super) struct Source {
     section: String,
     /// The application's own settings as they were read.
     app: Value,
+    /// As they were written: a secret is written out by no type.
+    given: Tree,
     /// Knows the type of the application's own settings.
     load: fn(&Self) -> Result<Settings, ConfigError>,
 }
@@ -170,6 +196,7 @@ impl Source {
         flags: &Flags,
         environment: &BTreeMap<String, String>,
         section: &str,
+        given: Option<Tree>,
         app: &A,
     ) -> Self {
         let ours = environment.iter().filter(|(name, _)| name.starts_with("PELTON__"));
@@ -179,6 +206,7 @@ impl Source {
             environment: ours.map(|(name, value)| (name.clone(), value.clone())).collect(),
             section: section.to_owned(),
             app: serde_json::to_value(app).unwrap_or_default(),
+            given: given.unwrap_or_else(Tree::empty),
             load: |source| {
                 load_from::<A>(&source.application, &source.flags, &source.environment)
                     .map(|loaded| loaded.settings)
@@ -188,6 +216,12 @@ impl Source {
 
     fn load(&self) -> Result<Settings, ConfigError> {
         (self.load)(self)
+    }
+
+    /// What was written for the application's own `key`, to be compared.
+    fn given(&self, key: &str) -> String {
+        let at = key.split('.').try_fold(&self.given, |at, part| at.child(part));
+        format!("{at:?}")
     }
 }
 
@@ -203,12 +237,13 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::config::{AutoOffsetReset, ByteCount};
+    use crate::config::{AutoOffsetReset, ByteCount, Secret};
 
     #[derive(Default, Serialize, serde::Deserialize)]
     struct Own {
         topic: String,
         api_key: String,
+        pin: Secret,
     }
 
     fn shown(changes: &[Change]) -> Vec<String> {
@@ -223,8 +258,7 @@ mod tests {
             set: vec!["max_poll_records=7".to_owned()],
             ..Flags::default()
         };
-        file.write_all(b"max_poll_records = 9\n[counter]\ntopic = \"a\"\napi_key = \"old\"")
-            .unwrap();
+        file.write_all(b"max_poll_records = 9\n[counter]\ntopic = \"a\"\npin = \"old\"").unwrap();
         let environment = BTreeMap::from([("PELTON__GROUP_ID".to_owned(), "g".to_owned())]);
         let before = load_from::<Own>("counter", &flags, &environment).unwrap().settings;
         let same = before.load_again().unwrap().unwrap();
@@ -233,7 +267,7 @@ mod tests {
         std::fs::write(
             file.path(),
             "max_poll_records = 8\ngroup_id = \"h\"\nmax_records_per_second = 5\n\
-             [counter]\ntopic = \"b\"\napi_key = \"canary\"\n[log]\nfilter = \"debug\"",
+             [counter]\ntopic = \"b\"\napi_key = \"canary\"\npin = \"canary\"\n[log]\nfilter = \"debug\"",
         )
         .unwrap();
         let after = before.load_again().unwrap().unwrap();
@@ -243,6 +277,7 @@ mod tests {
             shown(&changes),
             [
                 "counter.api_key (hidden) → (hidden) NeedsRestart",
+                "counter.pin (hidden) → (hidden) NeedsRestart",
                 "counter.topic \"a\" → \"b\" NeedsRestart",
                 "log.filter \"info\" → \"debug\" Applied",
                 "max_records_per_second (not set) → 5 Applied",

@@ -2,15 +2,17 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat};
-use super::origin::Origins;
+use super::error::ConfigError;
+use super::origin::{Origin, Origins};
 use super::pass_through::KafkaSettings;
 use super::reload::Source;
+use super::secret_file;
 use super::units::{self, ByteCount};
 
 /// A worker's settings, all but the application's own.
@@ -52,8 +54,9 @@ pub struct Settings {
     /// Classic groups only.
     pub assignment_strategy: AssignmentStrategy,
 
-    /// Where a partition without a committed offset starts: `earliest`, `latest` or `error`.
-    /// No default: `latest` loses what arrives before the first commit, `earliest` may read years.
+    /// Where a partition without a committed offset starts: `earliest`, `latest`, `error`, or at a
+    /// time (`@2026-11-24T00:00:00Z`, or `@` and milliseconds since 1970). No default: `latest`
+    /// loses what arrives before the first commit, `earliest` may read years.
     pub auto_offset_reset: Option<AutoOffsetReset>,
 
     /// Milliseconds without a heartbeat after which the broker takes a member for dead. Default
@@ -147,6 +150,31 @@ impl Settings {
     /// `max_records_per_second`, if it sets a limit.
     pub(crate) fn pace(&self) -> Option<NonZeroU32> {
         self.max_records_per_second.and_then(NonZeroU32::new)
+    }
+
+    /// The key path of each secret that stands in a file of its own (`kafka.sasl.password`, an
+    /// application's own too), and that file.
+    pub fn secret_files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.origins.secret_files()
+    }
+
+    /// Reads the secret at `key` again from its file, as after a rotation; `None` if it did not
+    /// come from one. The settings stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be read or holds no secret.
+    #[must_use]
+    pub fn secret_again(&self, key: &str) -> Option<Result<String, ConfigError>> {
+        let Some(Origin::SecretFile { path, named_by }) = self.origins.given(key) else {
+            return None;
+        };
+        Some(secret_file::read(path).map_err(|problem| ConfigError::SecretFile {
+            key: key.to_owned(),
+            path: path.clone(),
+            origin: (**named_by).clone(),
+            problem,
+        }))
     }
 
     /// How long a drain may take: what was set, or the lesser of 10 s and a third of

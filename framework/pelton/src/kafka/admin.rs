@@ -8,6 +8,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, Top
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use crate::kafka::credentials::Attached;
 use crate::kafka::errors::port_error;
@@ -100,6 +101,32 @@ impl Admin for KafkaAdmin {
         let partition = partition.clone();
         self.ask("asking for a partition's offsets", move |client| {
             client.fetch_watermarks(partition.topic(), partition.partition(), TIMEOUT)
+        })
+        .await
+    }
+
+    async fn offset_at(&self, partition: &TopicPartition, time_ms: i64) -> Result<i64, PortError> {
+        if self.is_embedded().await {
+            return Err(PortError::lasting(
+                "the embedded cluster can't look up times; start at `earliest` there",
+            ));
+        }
+        let partition = partition.clone();
+        self.ask("asking for the offset at a time", move |client| {
+            let (topic, number) = (partition.topic(), partition.partition());
+            // The end first: what arrives between the two questions lies behind it and is read.
+            let (_, end) = client.fetch_watermarks(topic, number, TIMEOUT)?;
+            let mut asked = TopicPartitionList::with_capacity(1);
+            asked.add_partition_offset(topic, number, KafkaOffset::Offset(time_ms))?;
+            let answer = client.offsets_for_times(asked, TIMEOUT)?;
+            let Some(answer) = answer.find_partition(topic, number) else {
+                return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition));
+            };
+            answer.error()?;
+            Ok(match answer.offset() {
+                KafkaOffset::Offset(offset) => offset.min(end),
+                _ => end,
+            })
         })
         .await
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
+use crate::config::KafkaSettings;
 use crate::kafka::credentials::Credentials;
 
 /// What the clients of one worker are made from.
@@ -22,10 +23,10 @@ pub(crate) struct ClientSettings {
     /// How soon new partitions and topics are found, at the latest.
     pub(crate) discovery: Duration,
     pub(crate) message_timeout: Duration,
-    /// What the user passes through.
-    pub(crate) pass_through: Vec<(String, String)>,
     /// What became of user and password since.
     pub(crate) credentials: Arc<Credentials>,
+    /// What the user passes through; secrets among it are not in `Debug`.
+    pub(crate) pass_through: KafkaSettings,
 }
 
 /// How the group agrees on who owns what.
@@ -165,7 +166,7 @@ impl ClientSettings {
         for (name, value) in COMMON.iter().chain(defaults) {
             config.set(*name, *value);
         }
-        for (name, value) in &self.pass_through {
+        for (name, value) in self.pass_through.iter() {
             if applies(name, role) {
                 config.set(name, value);
             }
@@ -215,11 +216,20 @@ mod tests {
             discovery: Duration::from_secs(30),
             message_timeout: Duration::from_millis(7_500),
             credentials: Arc::default(),
-            pass_through: vec![
-                ("linger.ms".into(), "50".into()),
-                ("fetch.wait.max.ms".into(), "10".into()),
-            ],
+            pass_through: {
+                let mut kafka = KafkaSettings::default();
+                kafka.set("linger.ms", "50");
+                kafka.set("fetch.wait.max.ms", "10");
+                kafka.set("sasl.password", "canary");
+                kafka
+            },
         }
+    }
+
+    #[test]
+    fn secrets_are_not_in_debug() {
+        let shown = format!("{:?}", settings(Protocol::Consumer));
+        assert!(shown.contains("sasl.password") && !shown.contains("canary"), "{shown}");
     }
 
     #[test]
@@ -240,7 +250,7 @@ mod tests {
     #[test]
     fn clients_made_after_a_change_log_in_with_the_new_password() {
         let mut settings = settings(Protocol::Consumer);
-        settings.pass_through.push(("sasl.password".into(), "old".into()));
+        settings.pass_through.set("sasl.password", "old");
         assert_eq!(settings.restore().get("sasl.password"), Some("old"));
         settings.credentials.change("alice", "new");
         let configs = [settings.member(), settings.fetcher(), settings.restore()];

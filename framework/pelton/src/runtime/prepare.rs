@@ -91,6 +91,7 @@ async fn try_prepare(
         StartDecision::At(offset) => offset.0,
         StartDecision::Earliest => shared.admin.offsets(partition).await?.0,
         StartDecision::Latest => shared.admin.offsets(partition).await?.1,
+        StartDecision::AtTime(ms) => shared.admin.offset_at(partition, ms).await?,
         StartDecision::Refused => {
             return Err(WorkerError::NoCommittedOffset { partition: partition.clone() }.into());
         }
@@ -199,7 +200,10 @@ async fn start_of(
     let start = commits.start(number, shared.plan.offset_reset);
     let committed = match start {
         StartDecision::At(offset) => Some(offset.0),
-        StartDecision::Earliest | StartDecision::Latest | StartDecision::Refused => None,
+        StartDecision::Earliest
+        | StartDecision::Latest
+        | StartDecision::AtTime(_)
+        | StartDecision::Refused => None,
     };
     Ok((start, commits.settled(), committed))
 }

@@ -13,6 +13,7 @@ pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
     match settings.auto_offset_reset {
         Some(AutoOffsetReset::Earliest) => pelton_engine::OffsetReset::Earliest,
         Some(AutoOffsetReset::Latest) => pelton_engine::OffsetReset::Latest,
+        Some(AutoOffsetReset::AtTime(ms)) => pelton_engine::OffsetReset::AtTime(ms),
         Some(AutoOffsetReset::Error) | None => pelton_engine::OffsetReset::Error,
     }
 }
@@ -90,7 +91,7 @@ pub(super) fn client_settings(settings: &Settings, group: &str, name: &str) -> C
         discovery: settings.partition_discovery_interval,
         message_timeout: message_timeout(settings),
         credentials: Arc::default(),
-        pass_through: settings.kafka.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        pass_through: settings.kafka.clone(),
     }
 }
 
