@@ -2,15 +2,19 @@
 //!
 //! [`KafkaCluster`] is the face. Below it: `distribution` (the jars, the JVM), `node` (one
 //! process and its settings), `ports`, `reaper` (nodes never outlive their test), `nodes` (all
-//! of them, with their folder) and `tools` (Kafka's own command line).
+//! of them, with their folder) and `tools` (Kafka's own command line). [`SecureKafka`] is a
+//! cluster that lets in only who it knows: `certificates`, `rights`, `security`.
 
 mod admin;
+mod certificates;
 pub(crate) mod distribution;
 pub(crate) mod node;
 pub(crate) mod nodes;
 mod ports;
 mod process;
 mod reaper;
+mod rights;
+mod security;
 pub(crate) mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +25,8 @@ use std::time::Duration;
 use rdkafka::consumer::Consumer;
 
 pub use distribution::Distribution;
+pub use rights::{Operation, Resource, Right};
+pub use security::{Login, SecureKafka};
 pub use tools::{TOOLS, tool_class};
 
 use crate::cluster::client;
@@ -79,7 +85,12 @@ impl KafkaCluster {
         }
         let distribution = Distribution::get(&|_| {})?;
         let nodes = Nodes::start(distribution, nodes, &[])?;
-        Ok(Self { bootstrap_servers: nodes.bootstrap_servers(), nodes: Some(nodes) })
+        Ok(Self::of(nodes))
+    }
+
+    /// Nodes that were started elsewhere in this crate.
+    pub(crate) fn of(nodes: Nodes) -> Self {
+        Self { bootstrap_servers: nodes.bootstrap_servers(), nodes: Some(nodes) }
     }
 
     /// A cluster of that many nodes shared by all tests of this process: for tests that only

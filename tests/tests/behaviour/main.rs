@@ -12,6 +12,7 @@ mod operators;
 mod real_log;
 mod refusal;
 mod refusals;
+mod security;
 mod spares;
 mod starts;
 
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         operators::trials(),
         gone::trials(),
         endpoint::trials(),
+        security::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
