@@ -44,6 +44,7 @@ pub(crate) fn start(worker: WorkerHandle) -> io::Result<Bell> {
 }
 
 fn reload(worker: &WorkerHandle) {
+    tracing::debug!("reading the settings again");
     let Some(read) = worker.settings().load_again() else {
         tracing::warn!(
             "SIGHUP: these settings were made by the program, there is nothing to read again"

@@ -12,6 +12,7 @@ mod operators;
 mod real_log;
 mod refusal;
 mod refusals;
+mod reload;
 mod security;
 mod spares;
 mod starts;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         operators::trials(),
         gone::trials(),
         endpoint::trials(),
+        reload::trials(),
         security::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
