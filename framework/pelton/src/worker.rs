@@ -12,7 +12,7 @@ pub use builder::WorkerBuilder;
 pub use input::InputBuilder;
 
 use crate::admin::{AdminError, AdminServer};
-use crate::config::Settings;
+use crate::config::{Settings, is_open_to_all};
 use crate::error::WorkerError;
 use crate::ports::Ports;
 use crate::runtime::{self, StatusBoard, SteppedWorker, Subscription, WorkerHandle, WorkerParts};
@@ -58,6 +58,9 @@ impl Worker {
     ///
     /// If the worker can't start, can't go on, or does not end within `shutdown_timeout`.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
+        for (key, path) in self.settings.secret_files().filter(|(_, path)| is_open_to_all(path)) {
+            tracing::warn!(key, path = %path.display(), "every user of this machine may read this secret; take that right from its file (chmod o-r, on Kubernetes defaultMode 0440)");
+        }
         let recorder = telemetry::install_recorder()
             .inspect_err(|error| tracing::warn!(%error, "metrics go elsewhere"))
             .ok();

@@ -11,7 +11,7 @@ use super::nearest::nearest;
 use super::origin::{Origin, Origins};
 use super::settings::Settings;
 use super::tree::Tree;
-use super::{effective, environment, file, flags, read, refused};
+use super::{effective, environment, file, flags, read, refused, secret_file};
 
 /// A worker's settings and its application's own.
 ///
@@ -97,16 +97,20 @@ where
 {
     let section = section_of(application)?;
     let mut tree = match &flags.config {
-        Some(path) => normal(file::read(path)?),
+        Some(path) => normal(file::read(path)?)?,
         None => Tree::empty(),
     };
-    tree.overlay(normal(environment::read(environment)?));
-    tree.overlay(normal(flags::read(flags)?));
+    tree.overlay(normal(environment::read(environment)?)?);
+    tree.overlay(normal(flags::read(flags)?)?);
+    if let Some(mut kafka) = tree.take("kafka") {
+        secret_file::resolve(&mut kafka)?;
+        tree.set(&["kafka"], kafka);
+    }
 
     let mut origins = Origins::default();
     tree.note_origins("", &mut origins);
     refused::check(&tree, &section)?;
-    let app = read_app(tree.take(&section), &section)?;
+    let app = read_app(tree.take(&section), &section, &mut origins)?;
     let mut settings: Settings =
         read::read(&tree, "").map_err(|error| or_the_section(error, &section))?;
     settings.origins = origins;
@@ -114,14 +118,16 @@ where
 }
 
 /// `[kafka]` is flat in every source: its keys have dots of their own.
-fn normal(mut tree: Tree) -> Tree {
+fn normal(mut tree: Tree) -> Result<Tree, ConfigError> {
     if let Some(kafka) = tree.take("kafka") {
-        tree.set(&["kafka"], kafka.flattened());
+        let mut kafka = kafka.flattened();
+        secret_file::nest(&mut kafka)?;
+        tree.set(&["kafka"], kafka);
     }
-    tree
+    Ok(tree)
 }
 
-fn read_app<A>(given: Option<Tree>, section: &str) -> Result<A, ConfigError>
+fn read_app<A>(given: Option<Tree>, section: &str, origins: &mut Origins) -> Result<A, ConfigError>
 where
     A: DeserializeOwned + Default + Serialize,
 {
@@ -134,7 +140,7 @@ where
         _ => Tree::empty(),
     };
     tree.overlay(given);
-    read::read(&tree, section)
+    read::read_noting_secrets(&tree, section, origins)
 }
 
 /// The table that holds the application's own settings.

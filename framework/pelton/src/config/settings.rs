@@ -1,14 +1,16 @@
 //! What can be set about a worker, with which default, and why that default?
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat};
-use super::origin::Origins;
+use super::error::ConfigError;
+use super::origin::{Origin, Origins};
 use super::pass_through::KafkaSettings;
+use super::secret_file;
 use super::units::{self, ByteCount};
 
 /// A worker's settings, all but the application's own.
@@ -119,6 +121,31 @@ impl Settings {
     /// Did anybody give a value for `key` (`admin.listen`)?
     pub(crate) fn is_given(&self, key: &str) -> bool {
         self.origins.given(key).is_some()
+    }
+
+    /// The key path of each secret that stands in a file of its own (`kafka.sasl.password`, an
+    /// application's own too), and that file.
+    pub fn secret_files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.origins.secret_files()
+    }
+
+    /// Reads the secret at `key` again from its file, as after a rotation; `None` if it did not
+    /// come from one. The settings stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be read or holds no secret.
+    #[must_use]
+    pub fn secret_again(&self, key: &str) -> Option<Result<String, ConfigError>> {
+        let Some(Origin::SecretFile { path, named_by }) = self.origins.given(key) else {
+            return None;
+        };
+        Some(secret_file::read(path).map_err(|problem| ConfigError::SecretFile {
+            key: key.to_owned(),
+            path: path.clone(),
+            origin: (**named_by).clone(),
+            problem,
+        }))
     }
 
     /// How long a drain may take: what was set, or the lesser of 10 s and a third of

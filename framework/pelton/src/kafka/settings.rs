@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 
+use crate::config::KafkaSettings;
+
 /// What the clients of one worker are made from.
 #[derive(Clone, Debug)]
 pub(crate) struct ClientSettings {
@@ -19,8 +21,8 @@ pub(crate) struct ClientSettings {
     /// How soon new partitions and topics are found, at the latest.
     pub(crate) discovery: Duration,
     pub(crate) message_timeout: Duration,
-    /// What the user passes through.
-    pub(crate) pass_through: Vec<(String, String)>,
+    /// What the user passes through; secrets among it are not in `Debug`.
+    pub(crate) pass_through: KafkaSettings,
 }
 
 /// How the group agrees on who owns what.
@@ -160,7 +162,7 @@ impl ClientSettings {
         for (name, value) in COMMON.iter().chain(defaults) {
             config.set(*name, *value);
         }
-        for (name, value) in &self.pass_through {
+        for (name, value) in self.pass_through.iter() {
             if applies(name, role) {
                 config.set(name, value);
             }
@@ -206,11 +208,20 @@ mod tests {
             max_poll_interval_ms: 300_000,
             discovery: Duration::from_secs(30),
             message_timeout: Duration::from_millis(7_500),
-            pass_through: vec![
-                ("linger.ms".into(), "50".into()),
-                ("fetch.wait.max.ms".into(), "10".into()),
-            ],
+            pass_through: {
+                let mut kafka = KafkaSettings::default();
+                kafka.set("linger.ms", "50");
+                kafka.set("fetch.wait.max.ms", "10");
+                kafka.set("sasl.password", "canary");
+                kafka
+            },
         }
+    }
+
+    #[test]
+    fn secrets_are_not_in_debug() {
+        let shown = format!("{:?}", settings(Protocol::Consumer));
+        assert!(shown.contains("sasl.password") && !shown.contains("canary"), "{shown}");
     }
 
     #[test]

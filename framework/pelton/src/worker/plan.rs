@@ -67,7 +67,7 @@ pub(super) fn client_settings(settings: &Settings, group: &str, name: &str) -> C
         max_poll_interval_ms: u64::from(settings.max_poll_interval_ms),
         discovery: settings.partition_discovery_interval,
         message_timeout: message_timeout(settings),
-        pass_through: settings.kafka.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        pass_through: settings.kafka.clone(),
     }
 }
 
