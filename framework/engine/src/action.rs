@@ -122,6 +122,16 @@ pub enum Action {
         /// The lowest one that could have.
         expected: Offset,
     },
+    /// Start nothing more; what runs finishes, what waits stays.
+    Pause {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// Go on where it stood.
+    Resume {
+        /// Which partition.
+        partition: PartitionId,
+    },
     /// Close the partition's outbox and say when it is durable.
     Seal {
         /// Which partition.

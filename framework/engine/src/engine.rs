@@ -11,6 +11,7 @@
 mod commits;
 mod drains;
 mod fetches;
+mod pauses;
 mod rebalances;
 mod watchdogs;
 
@@ -53,6 +54,8 @@ pub struct PartitionView {
     pub buffered_records: u64,
     /// Bytes in its buffer.
     pub buffered_bytes: u64,
+    /// An operator has paused it.
+    pub paused: bool,
 }
 
 /// The worker's half that decides for all partitions.
@@ -76,6 +79,8 @@ pub struct Engine {
     limits: EngineLimits,
     assignments: BTreeMap<PartitionId, Assignment>,
     epochs: BTreeMap<PartitionId, u64>,
+    /// What an operator has paused, assigned or not.
+    paused: BTreeSet<PartitionId>,
     /// A revocation or loss that is not acknowledged yet, and of what.
     unacknowledged: Option<BTreeSet<PartitionId>>,
     in_flight: Option<InFlight>,
@@ -109,6 +114,7 @@ impl Engine {
             limits,
             assignments: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            paused: BTreeSet::new(),
             unacknowledged: None,
             in_flight: None,
             commits: 0,
@@ -165,6 +171,8 @@ impl Engine {
                 }
             }
             Event::CommitAnswered { id, statuses } => self.answered(now, id, &statuses, out),
+            Event::Paused { partitions } => self.pause(&partitions, out),
+            Event::Resumed { partitions } => self.resume(&partitions, out),
             Event::Shutdown { cancel_at, release_at } => {
                 self.begin_shutdown(now, cancel_at, release_at, out);
             }
@@ -198,6 +206,7 @@ impl Engine {
                 end: active.and_then(|a| a.end),
                 buffered_records: active.map_or(0, |a| a.buffered.records),
                 buffered_bytes: active.map_or(0, |a| a.buffered.bytes),
+                paused: self.paused.contains(partition),
             }
         })
     }

@@ -152,6 +152,17 @@ pub enum Event {
         /// What it says of each partition.
         statuses: Vec<(PartitionId, CommitStatus)>,
     },
+    /// An operator pauses these partitions, ours or not: nothing of them is fetched or started
+    /// until they are resumed. They are assigned, committed and given up as ever.
+    Paused {
+        /// Which.
+        partitions: Vec<PartitionId>,
+    },
+    /// An operator lets these partitions go on.
+    Resumed {
+        /// Which.
+        partitions: Vec<PartitionId>,
+    },
     /// The worker is to end: everything drains.
     Shutdown {
         /// When what still runs is cancelled.

@@ -5,6 +5,7 @@
 //! partitions that stay. A producer and an admin client stand beside them.
 
 mod admin;
+mod credentials;
 mod errors;
 mod fetcher;
 mod ffi;
@@ -13,6 +14,7 @@ mod producer;
 mod settings;
 
 pub(crate) use admin::KafkaAdmin;
+pub(crate) use credentials::Credentials;
 pub(crate) use fetcher::{KafkaFetch, KafkaRestores};
 pub(crate) use member::{KafkaMember, Membership};
 pub(crate) use producer::KafkaProducer;

@@ -2,6 +2,7 @@
 
 mod desk;
 mod input;
+mod live;
 mod names;
 mod partition_task;
 mod poll_loop;
@@ -14,7 +15,8 @@ mod status;
 
 pub use input::OnInvalid;
 pub(crate) use input::{HandlerFactory, Input, InputSpec, SlotFactory, Subscription};
-pub use process::{SteppedWorker, WorkerHandle};
+pub(crate) use live::{Control, Live};
+pub use process::SteppedWorker;
 pub(crate) use process::{WorkerParts, start};
 pub(crate) use shared::Plan;
 pub(crate) use status::StatusBoard;

@@ -1,17 +1,20 @@
 //! What do signals mean? The first SIGTERM or SIGINT: end gracefully. The second: at once.
+//! SIGHUP: read the settings again.
 //!
 //! Threads of the operating system listen, not tasks: user code may block every thread of the
 //! tokio runtime, and a process must end all the same.
 
+use std::io::IsTerminal;
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 use tokio::sync::oneshot;
 
-use crate::runtime::WorkerHandle;
+use crate::reload;
+use crate::worker::WorkerHandle;
 
 /// After the shutdown should be over, the process waits so long before it is ended by force.
 const GRACE: Duration = Duration::from_secs(1);
@@ -22,21 +25,32 @@ const GRACE: Duration = Duration::from_secs(1);
 const FORCED: i32 = 5;
 
 /// Takes the signals over from the system's default. The returned future ends with the first
-/// signal; from then on a second one, or a shutdown that overruns `limit`, ends the process.
+/// signal to end; from then on a second one, or a shutdown that overruns `limit`, ends the
+/// process.
 pub(crate) fn listen(
     worker: WorkerHandle,
     limit: Duration,
 ) -> std::io::Result<impl Future<Output = ()>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let bell = reload::start(worker.clone())?;
+    let terminals = terminals();
     let (first, heard) = oneshot::channel();
     thread::Builder::new().name("pelton-signals".to_owned()).spawn(move || {
         let mut coming = signals.forever();
-        let Some(signal) = coming.next() else { return };
+        let ending = coming.by_ref().find(|signal| {
+            let reload = *signal == SIGHUP && !has_hung_up(terminals, self::terminals());
+            if reload {
+                bell.ring();
+            }
+            !reload
+        });
+        let Some(signal) = ending else { return };
+        drop(bell);
         tracing::info!(signal = name(signal), "ending gracefully; a second signal ends at once");
         worker.shut_down();
         let _nobody_listens = first.send(()).is_err();
         end_by_force_after(limit + GRACE);
-        if let Some(signal) = coming.next() {
+        if let Some(signal) = coming.find(|signal| *signal != SIGHUP) {
             tracing::warn!(signal = name(signal), "second signal: ending at once");
             // exit() would run C destructors under live client threads.
             low_level::exit(128 + signal);
@@ -47,6 +61,21 @@ pub(crate) fn listen(
             std::future::pending::<()>().await; // the listener is gone: no signal ever comes
         }
     })
+}
+
+/// Which of stdin, stdout and stderr are terminals.
+fn terminals() -> [bool; 3] {
+    [
+        std::io::stdin().is_terminal(),
+        std::io::stdout().is_terminal(),
+        std::io::stderr().is_terminal(),
+    ]
+}
+
+/// SIGHUP's first meaning: the terminal was closed. Nobody who works at it is left to end the
+/// process by hand.
+fn has_hung_up(before: [bool; 3], now: [bool; 3]) -> bool {
+    before.into_iter().zip(now).any(|(was, is)| was && !is)
 }
 
 fn end_by_force_after(wait: Duration) {
@@ -62,4 +91,17 @@ fn end_by_force_after(wait: Duration) {
 
 fn name(signal: i32) -> &'static str {
     low_level::signal_name(signal).unwrap_or("a signal")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_hung_up;
+
+    #[test]
+    fn a_terminal_that_is_gone_has_hung_up() {
+        assert!(has_hung_up([true, true, true], [false, false, false]));
+        assert!(has_hung_up([true, false, false], [false, false, false]));
+        assert!(!has_hung_up([true, false, false], [true, false, false]));
+        assert!(!has_hung_up([false, false, false], [false, false, false])); // a service has none
+    }
 }

@@ -1,6 +1,7 @@
 //! How does a user put a worker together? Declare, configure, run.
 
 mod builder;
+mod handle;
 mod input;
 mod plan;
 
@@ -9,13 +10,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use builder::WorkerBuilder;
+pub use handle::WorkerHandle;
 pub use input::InputBuilder;
 
 use crate::admin::{AdminError, AdminServer};
 use crate::config::{Settings, is_open_to_all};
 use crate::error::WorkerError;
 use crate::ports::Ports;
-use crate::runtime::{self, StatusBoard, SteppedWorker, Subscription, WorkerHandle, WorkerParts};
+use crate::runtime::{self, StatusBoard, SteppedWorker, Subscription, WorkerParts};
 use crate::telemetry;
 
 /// Starts building a worker: [`Worker::builder`].
@@ -125,7 +127,7 @@ impl Worker {
     /// If it is not called within a tokio runtime.
     #[must_use]
     pub fn on_ports(self, ports: Ports) -> SteppedWorker {
-        SteppedWorker::new(self.parts, self.status, ports)
+        SteppedWorker::new(self.parts, self.status, Arc::clone(self.handle.control()), ports)
     }
 
     async fn work(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
@@ -134,7 +136,7 @@ impl Worker {
         let started = tokio::select! {
             biased;
             () = stop.as_mut() => return Ok(()), // nothing has been begun yet
-            started = runtime::start(self.parts, self.status, &self.handle) => started,
+            started = runtime::start(self.parts, self.status, self.handle.control()) => started,
         };
         let mut running = started?;
         tokio::select! {

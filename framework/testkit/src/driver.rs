@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton::config::{AutoOffsetReset, Settings};
+use pelton::admin::Status;
+use pelton::config::{AutoOffsetReset, ConfigError, Settings};
 use pelton::ports::{MemberEvent, Ports};
-use pelton::{SteppedWorker, TopicPartition, WorkerBuilder, WorkerError};
+use pelton::{SteppedWorker, TopicPartition, WorkerBuilder, WorkerError, WorkerHandle};
 use pelton_engine::CommitStatus;
 use serde::de::DeserializeOwned;
 
@@ -107,6 +108,7 @@ pub struct TestDriver {
 struct Hosted {
     runtime: tokio::runtime::Runtime,
     worker: SteppedWorker,
+    handle: WorkerHandle,
 }
 
 impl TestDriver {
@@ -176,7 +178,7 @@ impl TestDriver {
             .build()
             .unwrap_or_else(|error| panic!("no runtime: {error}"));
         app.settings(self.settings.clone());
-        let (worker, _handle) =
+        let (worker, handle) =
             app.build().unwrap_or_else(|error| panic!("the worker can't be built: {error}"));
         let cluster = &self.cluster;
         for topic in worker.topics() {
@@ -206,7 +208,7 @@ impl TestDriver {
             waker: Arc::new(|| {}),
         });
         drop(guard);
-        self.workers.push(Some(Hosted { runtime, worker }));
+        self.workers.push(Some(Hosted { runtime, worker, handle }));
         self.settle();
         number
     }
@@ -367,6 +369,30 @@ impl TestDriver {
     /// The next commits are answered like this instead of being accepted.
     pub fn answer_commits(&mut self, answers: impl IntoIterator<Item = CommitStatus>) {
         self.cluster.answer_commits(answers);
+    }
+
+    /// Changes settings while the workers run, as SIGHUP does for a process: what is reloadable
+    /// is taken over by each, and by those that join later.
+    ///
+    /// # Errors
+    ///
+    /// If a worker refuses them.
+    pub fn reload(&mut self, change: impl FnOnce(&mut Settings)) -> Result<(), ConfigError> {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        for hosted in self.workers.iter().flatten() {
+            hosted.handle.reload(&settings)?;
+        }
+        self.settings = settings;
+        self.settle();
+        Ok(())
+    }
+
+    /// What a worker shows of itself; `None` once it was killed.
+    #[must_use]
+    pub fn status(&self, worker: usize) -> Option<&dyn Status> {
+        let hosted = self.workers.get(worker).and_then(Option::as_ref);
+        hosted.map(|hosted| hosted.worker.status())
     }
 
     /// Ends the workers gracefully, one after the other, and returns how they ended.

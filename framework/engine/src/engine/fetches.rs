@@ -58,6 +58,9 @@ impl Engine {
             let (partition, Phase::Running(active)) = (*partition, &mut assignment.phase) else {
                 continue;
             };
+            if self.paused.contains(&partition) {
+                continue;
+            }
             let room = active.buffered.leaves_half_of(share) && !held.fills(budget);
             if active.fetch.is_some() {
                 if active.buffered.fills(share) {

@@ -128,6 +128,7 @@ impl Engine {
         committed: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
+        let paused = self.paused.contains(&partition);
         let Some(assignment) = self.current(partition, epoch) else {
             return;
         };
@@ -136,7 +137,7 @@ impl Engine {
         }
         assignment.phase = Phase::Running(Active {
             expected: position,
-            fetch: Some(Fetching::from(position)),
+            fetch: (!paused).then(|| Fetching::from(position)),
             buffered: Volume::default(),
             progress: Progress::starting_at(position, committed),
             heard: now,
@@ -144,7 +145,11 @@ impl Engine {
             fetched_anew_for: None,
             end: None,
         });
-        out.push(Action::StartFetch { partition, from: position });
+        out.push(if paused {
+            Action::Pause { partition }
+        } else {
+            Action::StartFetch { partition, from: position }
+        });
     }
 
     pub(super) fn reset(

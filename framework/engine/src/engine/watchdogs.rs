@@ -12,6 +12,13 @@ impl Engine {
         for (partition, assignment) in &mut self.assignments {
             let partition = *partition;
             match &mut assignment.phase {
+                // It is silent because it was told to be; how far it falls behind is still shown.
+                Phase::Running(active) if self.paused.contains(&partition) => {
+                    if now.since(active.asked) >= limits.silent_after {
+                        active.asked = now;
+                        out.push(Action::AskEnd { partition });
+                    }
+                }
                 Phase::Running(active) => {
                     let Some(fetch) = active.fetch else {
                         continue;

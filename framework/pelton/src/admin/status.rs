@@ -107,6 +107,9 @@ pub struct PartitionStatus {
     pub partition: i32,
     /// Where it stands.
     pub state: PartitionState,
+    /// Paused by the setting `paused_topics`: it is ours, and nothing of it is read or started.
+    #[serde(default)]
+    pub paused: bool,
     /// Offset of the next record to read.
     pub position: Option<i64>,
     /// Offset the group has stored.
@@ -127,6 +130,7 @@ impl PartitionStatus {
             topic: topic.into(),
             partition,
             state,
+            paused: false,
             position: None,
             committed: None,
             end_offset: None,

@@ -110,6 +110,10 @@ impl Settings {
                 return Err(self.invalid(key, format!("write a whole number from 1 to {most}")));
             }
         }
+        if self.max_records_per_second > Some(1_000_000) {
+            let problem = "write a whole number from 1 to 1000000, or 0 for no limit".to_owned();
+            return Err(self.invalid("max_records_per_second", problem));
+        }
         let least = ByteCount::from_mib(1);
         if self.memory_budget < least {
             let problem = format!("a worker can't run within it; give at least \"{least}\"");
@@ -192,7 +196,7 @@ impl Settings {
         Ok(())
     }
 
-    fn invalid(&self, key: &str, problem: String) -> ConfigError {
+    pub(crate) fn invalid(&self, key: &str, problem: String) -> ConfigError {
         ConfigError::InvalidValue { origin: self.origins.of(key), key: key.to_owned(), problem }
     }
 

@@ -9,6 +9,7 @@ use super::error::ConfigError;
 use super::flags::Flags;
 use super::nearest::nearest;
 use super::origin::{Origin, Origins};
+use super::reload::Source;
 use super::settings::Settings;
 use super::tree::Tree;
 use super::{effective, environment, file, flags, read, refused, secret_file};
@@ -110,10 +111,12 @@ where
     let mut origins = Origins::default();
     tree.note_origins("", &mut origins);
     refused::check(&tree, &section)?;
-    let app = read_app(tree.take(&section), &section, &mut origins)?;
+    let own = tree.take(&section);
+    let app = read_app(own.clone(), &section, &mut origins)?;
     let mut settings: Settings =
         read::read(&tree, "").map_err(|error| or_the_section(error, &section))?;
     settings.origins = origins;
+    settings.source = Some(Source::new(application, flags, environment, &section, own, &app));
     Ok(Loaded { settings, app, section })
 }
 

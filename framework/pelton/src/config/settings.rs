@@ -1,6 +1,7 @@
 //! What can be set about a worker, with which default, and why that default?
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use super::choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarant
 use super::error::ConfigError;
 use super::origin::{Origin, Origins};
 use super::pass_through::KafkaSettings;
+use super::reload::Source;
 use super::secret_file;
 use super::units::{self, ByteCount};
 
@@ -96,6 +98,14 @@ pub struct Settings {
     /// Records a worker holds at most. Default 100,000: small records cost more than their bytes.
     pub memory_budget_records: u64,
 
+    /// Input topics that are not worked on for now: nothing of them is fetched or started, what
+    /// runs finishes; membership, commits and hand-overs go on. Default none. Reloadable.
+    pub paused_topics: Vec<String>,
+
+    /// Records whose handling the worker starts in a second at most, retries included, over all
+    /// its partitions. Default, and 0: no limit. At most 1,000,000. Reloadable.
+    pub max_records_per_second: Option<u32>,
+
     /// How long a new partition may stay unnoticed. Default 30 s.
     #[serde(with = "units::duration")]
     pub partition_discovery_interval: Duration,
@@ -115,12 +125,31 @@ pub struct Settings {
     /// Where each value came from; empty for settings built in code.
     #[serde(skip)]
     pub(super) origins: Origins,
+
+    /// Where they were read; none for settings built in code.
+    #[serde(skip)]
+    pub(super) source: Option<Source>,
 }
+
+/// The settings that a running worker takes over when they are read again; all others need a
+/// restart.
+pub(super) const RELOADABLE: &[&str] = &[
+    "log.filter",
+    "paused_topics",
+    "max_records_per_second",
+    "kafka.sasl.username",
+    "kafka.sasl.password",
+];
 
 impl Settings {
     /// Did anybody give a value for `key` (`admin.listen`)?
     pub(crate) fn is_given(&self, key: &str) -> bool {
         self.origins.given(key).is_some()
+    }
+
+    /// `max_records_per_second`, if it sets a limit.
+    pub(crate) fn pace(&self) -> Option<NonZeroU32> {
+        self.max_records_per_second.and_then(NonZeroU32::new)
     }
 
     /// The key path of each secret that stands in a file of its own (`kafka.sasl.password`, an
@@ -189,12 +218,15 @@ impl Default for Settings {
             shutdown_timeout: Duration::from_secs(25),
             memory_budget: ByteCount::from_mib(256),
             memory_budget_records: 100_000,
+            paused_topics: Vec::new(),
+            max_records_per_second: None,
             partition_discovery_interval: Duration::from_secs(30),
             state_dir: None,
             admin: AdminSettings::default(),
             log: LogSettings::default(),
             kafka: KafkaSettings::default(),
             origins: Origins::default(),
+            source: None,
         }
     }
 }
@@ -238,7 +270,7 @@ impl Default for AdminSettings {
 #[non_exhaustive]
 pub struct LogSettings {
     /// A level (`error`, `warn`, `info`, `debug`, `trace`), or several per module:
-    /// `info,pelton=debug`. Default `info`.
+    /// `info,pelton=debug`. Default `info`. Reloadable.
     pub filter: String,
     /// `text` (default) or `json`. Both go to stderr.
     pub format: LogFormat,

@@ -17,8 +17,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
+use crate::kafka::credentials::{Attached, Credentials};
 use crate::kafka::errors::{commit_status, port_error};
-use crate::kafka::ffi::{CommitQueue, create_partition_object, generation};
+use crate::kafka::ffi::{CommitQueue, create_partition_object, generation, set_credentials};
 use crate::ports::{
     CommitEntry, Committed, CommittedOffsets, Member, MemberEvent, PortError, Waker,
 };
@@ -32,6 +33,8 @@ const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 pub(crate) struct KafkaMember {
+    /// First, so that it goes before the client.
+    _credentials: Attached,
     commits: CommitQueue<MemberContext>,
     /// The commit that is being answered, topic by topic.
     answering: Option<Answering>,
@@ -123,6 +126,7 @@ impl KafkaMember {
     pub(crate) fn join(
         config: &ClientConfig,
         membership: Membership,
+        credentials: &Arc<Credentials>,
         waker: Waker,
     ) -> Result<Self, PortError> {
         let context = MemberContext {
@@ -137,7 +141,11 @@ impl KafkaMember {
         let wake = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wake());
         let consumer = Arc::new(consumer);
+        let told = Arc::clone(&consumer);
+        let credentials = credentials
+            .attach(move |user, password| set_credentials(told.client(), user, password));
         let member = Self {
+            _credentials: credentials,
             commits: CommitQueue::new(Arc::clone(&consumer), waker),
             answering: None,
             consumer,

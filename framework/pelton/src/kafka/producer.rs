@@ -3,14 +3,17 @@
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{
     BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
-use rdkafka::{ClientConfig, ClientContext};
 
+use crate::kafka::credentials::Attached;
 use crate::kafka::errors::port_error;
+use crate::kafka::ffi::set_credentials;
+use crate::kafka::settings::ClientSettings;
 use crate::ports::{OutRecord, PortError, Producer, Reports, SendError};
 
 /// Writes records over librdkafka; a thread of its own serves the delivery reports.
@@ -18,9 +21,15 @@ use crate::ports::{OutRecord, PortError, Producer, Reports, SendError};
 /// A client with a fatal error (an idempotent producer that lost its place) refuses everything
 /// for ever; it is replaced, and the outboxes send again what it did not deliver.
 pub(crate) struct KafkaProducer {
-    config: ClientConfig,
+    settings: ClientSettings,
     /// `None` once closed.
-    client: Mutex<Option<Client>>,
+    client: Mutex<Option<Current>>,
+}
+
+/// The client in use, and its place among those that hear of new credentials; that goes first.
+struct Current {
+    credentials: Attached,
+    client: Client,
 }
 
 type Client = ThreadedProducer<ReportContext>;
@@ -52,9 +61,9 @@ impl ProducerContext for ReportContext {
 }
 
 impl KafkaProducer {
-    pub(crate) fn new(config: ClientConfig) -> Result<Self, PortError> {
-        let client = make(&config)?;
-        Ok(Self { config, client: Mutex::new(Some(client)) })
+    pub(crate) fn new(settings: ClientSettings) -> Result<Self, PortError> {
+        let client = make(&settings)?;
+        Ok(Self { settings, client: Mutex::new(Some(client)) })
     }
 
     /// Puts a new client in the place of one that can't go on. The old one's undelivered records
@@ -63,11 +72,11 @@ impl KafkaProducer {
         let mut current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let is_current = current
             .as_ref()
-            .is_some_and(|client| client.client().native_ptr() == broken.client().native_ptr());
+            .is_some_and(|now| now.client.client().native_ptr() == broken.client().native_ptr());
         if !is_current {
             return; // another partition's task was faster, or the worker ends
         }
-        match make(&self.config) {
+        match make(&self.settings) {
             Ok(client) => {
                 tracing::warn!("the producer had a fatal error and was replaced");
                 *current = Some(client);
@@ -78,14 +87,19 @@ impl KafkaProducer {
 
     /// A client of its own for the caller: clones share the native one.
     fn client(&self) -> Option<Client> {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let current = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        current.as_ref().map(|current| current.client.clone())
     }
 }
 
-fn make(config: &ClientConfig) -> Result<Client, PortError> {
-    config
+fn make(settings: &ClientSettings) -> Result<Current, PortError> {
+    let client: Client = settings
+        .producer()
         .create_with_context(ReportContext)
-        .map_err(|error| port_error("the producer's client", &error))
+        .map_err(|error| port_error("the producer's client", &error))?;
+    let told = client.clone();
+    let tell = move |user: &str, password: &str| set_credentials(told.client(), user, password);
+    Ok(Current { credentials: settings.credentials.attach(tell), client })
 }
 
 impl Producer for KafkaProducer {
@@ -122,7 +136,11 @@ impl Producer for KafkaProducer {
     }
 
     fn close(&self, graceful: bool) {
-        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let current = self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let client = current.map(|Current { credentials, client }| {
+            drop(credentials);
+            client
+        });
         if !graceful {
             if let Some(client) = &client {
                 // Left alone, but not with work: what arrives late would overwrite newer values.

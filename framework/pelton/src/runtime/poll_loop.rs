@@ -7,6 +7,7 @@
 
 mod act;
 mod ask;
+mod change;
 mod end;
 mod hear;
 mod show;
@@ -24,6 +25,7 @@ use crate::error::WorkerError;
 use crate::ports::{Fetch, FetchEvent, Member};
 use crate::record::Run;
 use crate::runtime::desk::{Command, Lease};
+use crate::runtime::live::Live;
 use crate::runtime::names::Names;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent, TopicMark};
 use crate::runtime::status::StatusBoard;
@@ -44,6 +46,7 @@ pub(crate) struct PollLoop {
     shared: Arc<Shared>,
     runtime: tokio::runtime::Handle,
     engine: Engine,
+    live: Live,
     inbox: mpsc::Receiver<TaskEvent>,
     events: EventSender,
     names: Names,
@@ -128,6 +131,7 @@ pub(crate) struct LoopParts {
     pub(crate) shared: Arc<Shared>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) engine: Engine,
+    pub(crate) live: Live,
     pub(crate) inbox: mpsc::Receiver<TaskEvent>,
     pub(crate) events: EventSender,
     pub(crate) incarnation: String,
@@ -151,6 +155,7 @@ impl PollLoop {
             shared: parts.shared,
             runtime: parts.runtime,
             engine: parts.engine,
+            live: parts.live,
             inbox: parts.inbox,
             events: parts.events,
             names: Names::default(),

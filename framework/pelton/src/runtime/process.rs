@@ -6,7 +6,6 @@
 
 use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -19,6 +18,7 @@ use crate::kafka::{ClientSettings, Membership};
 use crate::kafka::{KafkaAdmin, KafkaFetch, KafkaMember, KafkaProducer, KafkaRestores};
 use crate::output::SendGate;
 use crate::ports::{Host, Member, PortError, Ports, Waker};
+use crate::runtime::live::{Control, Live, Pacer};
 use crate::runtime::poll_loop::{LoopParts, PollLoop, Turn};
 use crate::runtime::shared::{EventSender, Plan, RESTORES, Shared};
 use crate::runtime::start_up;
@@ -31,49 +31,10 @@ pub(crate) struct WorkerParts {
     pub(crate) plan: Plan,
     pub(crate) clients: ClientSettings,
     pub(crate) limits: EngineLimits,
+    pub(crate) live: Live,
     /// A silence of the poll loop above it is taken for a frozen process.
     pub(crate) thaw_limit: Duration,
     pub(crate) observer: Option<Arc<dyn Observer>>,
-}
-
-/// Tells a running worker to end, from anywhere.
-///
-/// ```
-/// # fn doc(handle: pelton::WorkerHandle) {
-/// handle.shut_down(); // drain, commit, leave; Worker::run returns when it is done
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct WorkerHandle(Arc<Stop>);
-
-#[derive(Default)]
-struct Stop {
-    wanted: AtomicBool,
-    thread: std::sync::OnceLock<std::thread::Thread>,
-}
-
-impl std::fmt::Debug for Stop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stop").field("wanted", &self.wanted).finish_non_exhaustive()
-    }
-}
-
-impl WorkerHandle {
-    pub(crate) fn new() -> Self {
-        Self(Arc::default())
-    }
-
-    /// Begins a graceful shutdown; calling it again changes nothing.
-    pub fn shut_down(&self) {
-        self.0.wanted.store(true, Ordering::Release);
-        if let Some(thread) = self.0.thread.get() {
-            thread.unpark();
-        }
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.0.wanted.load(Ordering::Acquire)
-    }
 }
 
 /// A worker at work.
@@ -119,10 +80,16 @@ pub struct SteppedWorker {
     host: Arc<dyn Host>,
     ended: Option<Result<(), WorkerError>>,
     status: Arc<StatusBoard>,
+    control: Arc<Control>,
 }
 
 impl SteppedWorker {
-    pub(crate) fn new(parts: WorkerParts, status: Arc<StatusBoard>, ports: Ports) -> Self {
+    pub(crate) fn new(
+        parts: WorkerParts,
+        status: Arc<StatusBoard>,
+        control: Arc<Control>,
+        ports: Ports,
+    ) -> Self {
         let (queue, inbox) = mpsc::channel();
         let metrics = WorkerMetrics::new(&parts.clients.group_id);
         let shared = Arc::new(Shared {
@@ -136,6 +103,7 @@ impl SteppedWorker {
             observer: parts.observer,
             metrics: metrics.clone(),
             restoring: Semaphore::new(RESTORES),
+            pacer: Pacer::new(parts.live.max_records_per_second, ports.host.now()),
         });
         let poll_loop = PollLoop::new(LoopParts {
             member: ports.member,
@@ -143,6 +111,7 @@ impl SteppedWorker {
             shared,
             runtime: tokio::runtime::Handle::current(),
             engine: Engine::new(parts.limits),
+            live: parts.live,
             inbox,
             events: EventSender::new(queue, ports.waker),
             incarnation: "stepped".to_owned(),
@@ -150,14 +119,18 @@ impl SteppedWorker {
             status: Arc::clone(&status),
             metrics,
         });
-        Self { poll_loop: Some(poll_loop), host: ports.host, ended: None, status }
+        Self { poll_loop: Some(poll_loop), host: ports.host, ended: None, status, control }
     }
 
     /// One round of the poll loop. Returns when to call again at the latest; `None` once the
     /// worker has ended.
     pub fn step(&mut self) -> Option<Time> {
         let mut poll_loop = self.poll_loop.take()?;
-        match poll_loop.step(self.host.now()) {
+        let now = self.host.now();
+        if let Some(live) = self.control.take_change() {
+            poll_loop.change(now, live);
+        }
+        match poll_loop.step(now) {
             Turn::Again(at) => {
                 self.poll_loop = Some(poll_loop);
                 Some(at)
@@ -198,22 +171,21 @@ impl SteppedWorker {
 pub(crate) async fn start(
     parts: WorkerParts,
     status: Arc<StatusBoard>,
-    handle: &WorkerHandle,
+    control: &Arc<Control>,
 ) -> Result<Running, WorkerError> {
     let host: Arc<dyn Host> = Arc::new(Machine::new());
     let lasting = |error: PortError| WorkerError::Kafka(error.reason);
-    let admin =
-        KafkaAdmin::new(&parts.clients.asking(), &parts.clients.changing()).map_err(lasting)?;
+    let admin = KafkaAdmin::new(&parts.clients).map_err(lasting)?;
     start_up::check(&parts.plan, &admin, &*host).await?;
     let cluster = crate::ports::Admin::cluster_id(&admin).await;
-    let producer = KafkaProducer::new(parts.clients.producer()).map_err(lasting)?;
+    let producer = KafkaProducer::new(parts.clients.clone()).map_err(lasting)?;
     let runtime = tokio::runtime::Handle::current();
     let (ended, receiver) = oneshot::channel();
     let incarnation = format!("{:x}", host.seed());
-    let handle = handle.clone();
+    let control = Arc::clone(control);
     let body = move || {
         let thread = std::thread::current();
-        let _first = handle.0.thread.set(thread.clone());
+        control.adopt(thread.clone());
         let waker: Waker = Arc::new(move || thread.unpark());
         let made = connect(&parts, Arc::clone(&waker));
         let result = made.and_then(|(member, fetch)| {
@@ -230,6 +202,7 @@ pub(crate) async fn start(
                 observer: parts.observer,
                 metrics: metrics.clone(),
                 restoring: Semaphore::new(RESTORES),
+                pacer: Pacer::new(parts.live.max_records_per_second, host.now()),
             });
             let poll_loop = PollLoop::new(LoopParts {
                 member: Box::new(member),
@@ -237,6 +210,7 @@ pub(crate) async fn start(
                 shared,
                 runtime,
                 engine: Engine::new(parts.limits),
+                live: parts.live,
                 inbox,
                 events: EventSender::new(queue, waker),
                 incarnation,
@@ -244,7 +218,7 @@ pub(crate) async fn start(
                 status,
                 metrics,
             });
-            let driving = AssertUnwindSafe(|| drive(poll_loop, &*host, &handle));
+            let driving = AssertUnwindSafe(|| drive(poll_loop, &*host, &control));
             std::panic::catch_unwind(driving).unwrap_or_else(|_| {
                 Err(WorkerError::System(
                     "the poll loop panicked; this is a bug in Pelton".to_owned(),
@@ -262,7 +236,9 @@ pub(crate) async fn start(
 
 fn connect(parts: &WorkerParts, waker: Waker) -> Result<(KafkaMember, KafkaFetch), WorkerError> {
     let lasting = |error: PortError| WorkerError::Kafka(error.reason);
-    let fetch = KafkaFetch::new(&parts.clients.fetcher(), Arc::clone(&waker)).map_err(lasting)?;
+    let credentials = &parts.clients.credentials;
+    let fetch = KafkaFetch::new(&parts.clients.fetcher(), credentials, Arc::clone(&waker))
+        .map_err(lasting)?;
     let membership = Membership {
         subscription: parts
             .plan
@@ -273,19 +249,23 @@ fn connect(parts: &WorkerParts, waker: Waker) -> Result<(KafkaMember, KafkaFetch
         incremental: parts.clients.protocol.is_incremental(),
         is_static: parts.clients.group_instance_id.is_some(),
     };
-    let member = KafkaMember::join(&parts.clients.member(), membership, waker).map_err(lasting)?;
+    let member = KafkaMember::join(&parts.clients.member(), membership, credentials, waker)
+        .map_err(lasting)?;
     Ok((member, fetch))
 }
 
 /// Calls the loop until it is over.
 ///
 /// A panic leaves the loop and its clients as they are: closing a client can hang.
-fn drive(poll_loop: PollLoop, host: &dyn Host, handle: &WorkerHandle) -> Result<(), WorkerError> {
+fn drive(poll_loop: PollLoop, host: &dyn Host, control: &Control) -> Result<(), WorkerError> {
     let status = Arc::clone(&poll_loop.status);
     let mut poll_loop = ManuallyDrop::new(poll_loop);
     loop {
         let now = host.now();
-        if handle.is_wanted() {
+        if let Some(live) = control.take_change() {
+            poll_loop.change(now, live);
+        }
+        if control.is_end_wanted() {
             poll_loop.shut_down(now);
         }
         match poll_loop.step(now) {

@@ -10,6 +10,7 @@ use crate::error::WorkerError;
 use crate::output::{OutputSpec, SendGate};
 use crate::ports::{Admin, CommittedOffsets, Host, Producer, RestoreFetches, TopicIdentity, Waker};
 use crate::runtime::input::Input;
+use crate::runtime::live::Pacer;
 use crate::state::StoreSpec;
 use crate::telemetry::{Observation, Observer, WorkerMetrics};
 
@@ -43,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: WorkerMetrics,
     /// So many restores run at once at most: each has a client of its own.
     pub(crate) restoring: Semaphore,
+    pub(crate) pacer: Pacer,
 }
 
 /// Restores that run at the same time.

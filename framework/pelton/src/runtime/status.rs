@@ -99,6 +99,7 @@ pub(crate) fn partition_status(
     };
     let (committed, end) = (view.committed.map(|o| o.0), view.end.map(|o| o.0));
     let mut line = PartitionStatus::new(name.topic(), name.partition(), state);
+    line.paused = view.paused;
     line.position = view.position.map(|o| o.0);
     line.committed = committed;
     line.end_offset = end;

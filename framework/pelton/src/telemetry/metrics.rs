@@ -109,6 +109,7 @@ pub struct PartitionMetrics {
     pub fetch_stops: Counter,
     pub buffered_records: Gauge,
     pub buffered_bytes: Gauge,
+    pub paused: Gauge,
     pub output_blocked: Gauge,
     pub restore_records: Counter,
     pub restore_seconds: Histogram,
@@ -148,6 +149,7 @@ impl PartitionMetrics {
             fetch_stops: counter!(names::FETCH_STOPS_TOTAL, labels()),
             buffered_records: gauge!(names::BUFFERED_RECORDS, labels()),
             buffered_bytes: gauge!(names::BUFFERED_BYTES, labels()),
+            paused: gauge!(names::PAUSED, labels()),
             output_blocked: gauge!(names::OUTPUT_BLOCKED, labels()),
             restore_records: counter!(names::RESTORE_RECORDS_TOTAL, labels()),
             restore_seconds: histogram!(names::RESTORE_SECONDS, labels()),
@@ -183,6 +185,7 @@ impl PartitionMetrics {
             &self.lag_seconds,
             &self.buffered_records,
             &self.buffered_bytes,
+            &self.paused,
             &self.output_blocked,
         ] {
             gauge.set(0.0);

@@ -89,6 +89,8 @@ metrics! {
         "Records read and not yet done.";
     BUFFERED_BYTES = "pelton_buffered_bytes", Gauge, Bytes, ["topic", "partition"],
         "Bytes of the records read and not yet done.";
+    PAUSED = "pelton_paused", Gauge, Count, ["topic", "partition"],
+        "1 while the setting paused_topics holds the partition back.";
     OUTPUT_BLOCKED = "pelton_output_blocked", Gauge, Count, ["topic", "partition"],
         "1 while a delivery that fails for good holds back the partition's commits.";
     RESTORE_RECORDS_TOTAL = "pelton_restore_records_total", Counter, Count, ["topic", "partition"],

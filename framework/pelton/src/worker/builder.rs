@@ -8,14 +8,13 @@ use regex::Regex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::handle::WorkerHandle;
 use super::input::InputBuilder;
 use super::{Worker, plan};
 use crate::config::{Flags, GroupProtocol, Settings};
 use crate::error::{Exit, WorkerError};
 use crate::output::{Output, OutputSpec};
-use crate::runtime::{
-    Input, InputSpec, Plan, SlotFactory, StatusBoard, Subscription, WorkerHandle, WorkerParts,
-};
+use crate::runtime::{Input, InputSpec, Plan, SlotFactory, StatusBoard, Subscription, WorkerParts};
 use crate::state::{Store, StoreSpec};
 use crate::telemetry::{self, Observer};
 
@@ -255,14 +254,19 @@ impl WorkerBuilder {
             broker_assigns: settings.group_protocol == GroupProtocol::Consumer,
             bug: self.bug,
         };
-        let handle = WorkerHandle::new();
         let clients = plan::client_settings(&settings, &group, &self.name);
         let status = Arc::new(StatusBoard::new(clients.client_id.clone(), group));
+        let handle = WorkerHandle::new(
+            settings.clone(),
+            Arc::clone(&plan.inputs),
+            Arc::clone(&clients.credentials),
+        );
         let parts = WorkerParts {
-            plan,
             limits: plan::limits(&settings, self.bug),
+            live: plan::live(&settings, &plan.inputs)?,
             thaw_limit: plan::thaw_limit(&settings),
             clients,
+            plan,
             observer: self.observer,
         };
         Ok((Worker { parts, settings, status, handle: handle.clone() }, handle))

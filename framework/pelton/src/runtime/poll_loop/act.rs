@@ -35,6 +35,14 @@ impl PollLoop {
                     self.out_of_range(&name, offset.0);
                 }
             }
+            Action::Pause { partition } => {
+                tracing::info!(partition = %self.show(partition), "paused: nothing of it is fetched or started");
+                self.command(partition, Command::Pause);
+            }
+            Action::Resume { partition } => {
+                tracing::info!(partition = %self.show(partition), "resumed");
+                self.command(partition, Command::Resume);
+            }
             Action::Seal { partition } => self.command(partition, Command::Seal),
             Action::Drain { partition, send_until } => {
                 if let Some(task) = self.tasks.get_mut(&partition) {

@@ -23,6 +23,7 @@ impl PollLoop {
                 self.status.joined();
                 self.metrics.assigned.increment(1);
                 self.assignments += 1;
+                self.pause_assigned(now, &partitions);
                 let ids = self.names.ids(&partitions);
                 self.tell(now, Event::Assigned { partitions: ids });
             }

@@ -21,6 +21,8 @@ impl PollLoop {
         let ends: Vec<_> = self
             .engine
             .partitions()
+            // Nothing is fetched of a paused one: what the client knows of its end is old.
+            .filter(|view| !view.paused)
             .filter_map(|view| {
                 let name = self.names.name(view.partition)?;
                 self.fetch.end_offset(name).map(|end| (view.partition, end))
@@ -110,6 +112,7 @@ fn measure(metrics: &PartitionMetrics, view: &PartitionView, line: &PartitionSta
         }
     }
     metrics.lag_seconds.set(line.time_lag_seconds.unwrap_or(0.0));
+    metrics.paused.set(if view.paused { 1.0 } else { 0.0 });
     metrics.buffered_records.set(view.buffered_records as f64);
     metrics.buffered_bytes.set(view.buffered_bytes as f64);
 }
