@@ -2,9 +2,10 @@
 //! embedded cluster where it can show the same.
 //!
 //! Each module is one question: a real log counted through a change of workers, spare workers,
-//! growing topics, Kafka's own tools, records that are gone, what is refused, the endpoint.
+//! growing topics, Kafka's own tools, records that are gone, what is refused, the endpoint, last words.
 
 mod endpoint;
+mod farewells;
 mod gone;
 mod growth;
 mod operators;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         operators::trials(),
         gone::trials(),
         endpoint::trials(),
+        farewells::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
