@@ -6,6 +6,7 @@
 //! *itself* as a worker ([`run_if_asked`]), so no other binary has to be built or found.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,18 @@ use pelton::{
 use pelton_testkit::ledger::LedgerWriter;
 
 /// The first argument of a process that is to be a worker.
-pub(crate) const ROLE: &str = "observed-worker";
+const ROLE: &str = "observed-worker";
+
+/// Starts this program as a worker; its settings are to be added.
+///
+/// # Errors
+///
+/// If this program does not know where it is.
+pub fn command() -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(ROLE);
+    Ok(command)
+}
 
 /// Turns this process into a worker if it was started as one; then it never returns.
 ///

@@ -7,6 +7,7 @@ use std::process::{ExitCode, Termination};
 use std::time::Duration;
 
 use crate::config::ConfigError;
+use crate::farewell;
 use crate::topic_partition::TopicPartition;
 
 /// Why a handler did not finish a record.
@@ -271,8 +272,8 @@ impl WorkerError {
 
 /// How a worker's process ends: return it from `main`.
 ///
-/// 0 after a clean shutdown; otherwise the reason is written to stderr and the exit code is
-/// [`WorkerError::exit_code`].
+/// 0 after a clean shutdown; otherwise the reason is [explained](Self::explain) and the exit code
+/// is [`WorkerError::exit_code`].
 ///
 /// ```
 /// use pelton::Exit;
@@ -291,11 +292,11 @@ impl Exit {
         self.0.as_ref().err().map_or(0, WorkerError::exit_code)
     }
 
-    /// Writes the reason to stderr, if there is one.
-    #[expect(clippy::print_stderr, reason = "the last word of a process, whatever logging does")]
+    /// Writes the reason, if there is one, to stderr and, on Kubernetes, to the container's
+    /// termination log. Never panics, and takes a second at most where stderr is stuck.
     pub fn explain(&self) {
         if let Err(error) = &self.0 {
-            eprintln!("error: {error}");
+            farewell::say(&format!("error: {error}"));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton::admin::Status;
+use pelton::admin::{Health, Status};
 use pelton::config::{AutoOffsetReset, ConfigError, Settings};
 use pelton::ports::{MemberEvent, Ports};
 use pelton::{SteppedWorker, TopicPartition, WorkerBuilder, WorkerError, WorkerHandle};
@@ -434,6 +434,20 @@ impl TestDriver {
     pub fn failure(&self) -> Option<&WorkerError> {
         let mut workers = self.workers.iter().flatten();
         workers.find_map(|hosted| hosted.worker.ended().and_then(|ended| ended.as_ref().err()))
+    }
+
+    /// What a worker says of itself: the answers of `/livez`, `/readyz` and `/startupz`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such worker.
+    #[must_use]
+    #[expect(clippy::panic, reason = "a test's assertion")]
+    pub fn health(&self, worker: usize) -> Health {
+        match self.workers.get(worker) {
+            Some(Some(hosted)) => hosted.worker.status().health(),
+            _ => panic!("there is no worker {worker}"),
+        }
     }
 
     /// Lets everything happen that can happen without time passing.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,9 @@ const END: Duration = Duration::from_secs(30);
 
 /// A worker may take so long to join.
 const JOIN: Duration = Duration::from_secs(60);
+
+/// The file a worker leaves its reason in, beside its log.
+const TERMINATION_LOG: &str = "end";
 
 /// A slow record comes within so long.
 const CATCH: Duration = Duration::from_secs(30);
@@ -64,6 +67,8 @@ pub struct Ended {
     pub status: ExitStatus,
     /// All it has logged.
     pub log: String,
+    /// What Kubernetes would show as its reason; empty where it left none.
+    pub termination_log: String,
 }
 
 impl Ended {
@@ -130,10 +135,8 @@ impl Fleet {
         let io = || ClusterError::io(format!("starting {name}"));
         let number = self.random();
         let log = self.folder.join(format!("{name}-{number:x}.log"));
-        let program = std::env::current_exe().map_err(io())?;
-        let mut command = Command::new(program);
+        let mut command = worker::command().map_err(io())?;
         command
-            .arg(worker::ROLE)
             .args(&self.arguments)
             .args(["--name", name])
             .arg("--ledger")
@@ -141,6 +144,7 @@ impl Fleet {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("PELTON__CLIENT_ID", name)
             .envs(settings.iter().map(|(name, value)| (format!("PELTON__{name}"), value)))
+            .env("PELTON_TERMINATION_LOG", log.with_extension(TERMINATION_LOG))
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -254,12 +258,7 @@ impl Fleet {
             for (since, mut worker) in asked {
                 let after = since.elapsed();
                 match worker.child.try_wait().map_err(ClusterError::io(&worker.name))? {
-                    Some(status) => ended.push(Ended {
-                        name: worker.name.clone(),
-                        after,
-                        status,
-                        log: worker.log(),
-                    }),
+                    Some(status) => ended.push(worker.ended(after, status)),
                     None if after > within => {
                         let (what, last) = (format!("the end of {}", worker.name), worker.log());
                         return Err(ClusterError::Late { what, within, last: tail(&last) });
@@ -315,7 +314,7 @@ impl Fleet {
         let status = worker.wait(within)?;
         let worker = self.take(at)?;
         let after = watch.elapsed();
-        Ok(Ended { name: worker.name.clone(), after, status, log: worker.log() })
+        Ok(worker.ended(after, status))
     }
 
     /// Freezes a random worker (SIGSTOP); its place.
@@ -451,6 +450,12 @@ impl WorkerProcess {
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn ended(&self, after: Duration, status: ExitStatus) -> Ended {
+        let termination_log = self.log.with_extension(TERMINATION_LOG);
+        let termination_log = std::fs::read_to_string(termination_log).unwrap_or_default();
+        Ended { name: self.name.clone(), after, status, log: self.log(), termination_log }
     }
 
     /// Is it in its group, with or without partitions?

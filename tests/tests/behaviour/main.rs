@@ -3,9 +3,11 @@
 //!
 //! Each module is one question: a real log counted through a change of workers, spare workers,
 //! growing topics, where a group begins, Kafka's own tools, records that are gone, what is
-//! refused, the endpoint.
+//! refused, the endpoint,
+//! last words.
 
 mod endpoint;
+mod farewells;
 mod gone;
 mod growth;
 mod operators;
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         gone::trials(),
         endpoint::trials(),
         security::trials(),
+        farewells::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

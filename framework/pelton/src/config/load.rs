@@ -13,6 +13,7 @@ use super::reload::Source;
 use super::settings::Settings;
 use super::tree::Tree;
 use super::{effective, environment, file, flags, read, refused, secret_file};
+use crate::admin::ask;
 
 /// A worker's settings and its application's own.
 ///
@@ -64,18 +65,35 @@ impl<A: Serialize> Loaded<A> {
 /// An application without settings takes `()`.
 ///
 /// With `--print-config` it prints [`Loaded::effective`] to stdout and ends the process, as
-/// `--help` does.
+/// `--help` does; with `--health` it asks the worker that runs with these settings how it is and
+/// ends the process with 0 if it is well, with 1 otherwise.
 ///
 /// # Errors
 ///
 /// When a source can't be read, a key is unknown, or a value is of the wrong type. Whether the
 /// values hold together is for [`Settings::check`] to say.
-#[expect(clippy::print_stdout, clippy::exit, reason = "what --print-config asks for")]
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::exit,
+    reason = "what --print-config and --health ask for"
+)]
 pub fn load<A>(application: &str, flags: &Flags) -> Result<Loaded<A>, ConfigError>
 where
     A: DeserializeOwned + Default + Serialize,
 {
-    let loaded = load_from(application, flags, &environment::of_process()?)?;
+    let loaded = environment::of_process().and_then(|own| load_from(application, flags, &own));
+    if let Some(probe) = &flags.health {
+        match loaded.map_err(|e| e.to_string()).and_then(|l| ask(&l.settings.admin, probe)) {
+            Ok(answer) => println!("{answer}"),
+            Err(problem) => {
+                eprintln!("{problem}");
+                std::process::exit(1);
+            }
+        }
+        std::process::exit(0);
+    }
+    let loaded: Loaded<A> = loaded?;
     if flags.print_config {
         print!("{}", loaded.effective());
         std::process::exit(0);

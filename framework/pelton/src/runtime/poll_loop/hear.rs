@@ -20,7 +20,6 @@ impl PollLoop {
         match event {
             MemberEvent::Assigned(partitions) => {
                 tracing::info!(partitions = %list(&partitions), "assigned");
-                self.status.joined();
                 self.metrics.assigned.increment(1);
                 self.assignments += 1;
                 self.pause_assigned(now, &partitions);

@@ -31,9 +31,6 @@ impl PollLoop {
         for (partition, end) in ends {
             self.tell(now, Event::End { partition, end: Offset(end) });
         }
-        if !self.status.has_joined() && self.member.has_joined() {
-            self.status.joined(); // a spare member hears of no assignment
-        }
         let wall = self.shared.host.wall_clock_ms();
         let lines = self.engine.partitions().filter_map(|view| {
             let name = self.names.name(view.partition)?;
@@ -47,6 +44,11 @@ impl PollLoop {
             Some(line)
         });
         self.status.show(now, lines.collect(), self.missing.iter().cloned().collect());
+        // After its partitions are shown, or it would be ready before they are restored. A spare
+        // member hears of no assignment.
+        if self.assignments > 0 || self.member.has_joined() {
+            self.status.joined();
+        }
         self.measure_memory();
         self.find_blocked(now);
     }
