@@ -21,9 +21,9 @@ mod waiting;
 pub mod worker;
 
 pub use cluster::{Cluster, ClusterError, Committed, Isolation, NewRecord, StoredRecord};
-pub use kafka::{Distribution, KafkaCluster, TOOLS, tool_class};
+pub use kafka::{Distribution, GroupLog, KafkaCluster, TOOLS, tool_class};
 pub use rig::{
-    Answer, Ended, Fleet, InFlight, Load, LoadPlan, Names, Outcome, Protocol, Rig, RigPlan, Steps,
-    WorkerProcess, orders,
+    Answer, Ended, Fleet, Footprint, InFlight, Load, LoadPlan, Moment, Names, Outcome, Pace,
+    Protocol, Rig, RigPlan, Steps, WorkerProcess, orders,
 };
 pub use waiting::{Deadline, Stopwatch, wait_for};
