@@ -12,6 +12,7 @@ pub mod leader;
 pub mod membership;
 pub mod patterns;
 pub mod roll;
+pub mod soak;
 pub mod storm;
 
 use std::collections::BTreeMap;
@@ -227,6 +228,20 @@ pub const ALL: &[Suite] = &[
         nodes: 3,
         rounds: 2,
         round: |kafka| roll::round(kafka, Protocol::Kip848),
+    },
+    Suite {
+        name: "soak",
+        about: "half an hour of joins, leaves and restarts of brokers: open files and threads of those who stay are constant",
+        nodes: 3,
+        rounds: 1,
+        round: |kafka| soak::round(kafka, Protocol::CooperativeSticky),
+    },
+    Suite {
+        name: "soak-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 3,
+        rounds: 1,
+        round: |kafka| soak::round(kafka, Protocol::Kip848),
     },
     Suite {
         name: "storm",

@@ -64,6 +64,25 @@ impl Footprint {
         })
     }
 
+    /// The most of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            sockets: self.sockets.max(other.sockets),
+            files: self.files.max(other.files),
+            threads: self.threads.max(other.threads),
+            clients: self.clients.max(other.clients),
+            resident_bytes: self.resident_bytes.max(other.resident_bytes),
+        }
+    }
+
+    /// As many files, threads and clients? Memory is not compared.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let counts = |this: &Self| (this.sockets, this.files, this.threads, this.clients);
+        counts(self) == counts(other)
+    }
+
     /// All open file descriptors.
     #[must_use]
     pub fn descriptors(&self) -> usize {
