@@ -169,7 +169,7 @@ mod tests {
     fn a_rate_is_reached_at_the_end_of_the_first_window_that_holds_it() {
         let (from, second) = (Moment(4 * SECOND + 1), Duration::from_secs(1));
         let reached = pace().reaches(10.0, from, second);
-        assert_eq!(reached, Some(Duration::from_millis(3_000)));
+        assert_eq!(reached, Some(Duration::from_millis(2_800)));
         assert_eq!(pace().reaches(12.0, from, second), None);
     }
 
