@@ -10,11 +10,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use pelton::admin::{PartitionState, PartitionStatus};
+use pelton::telemetry::names::REBALANCES_TOTAL;
 use pelton_testkit::ledger::{FaultKind, FaultLog};
 
 use crate::rig::endpoint::{self, Answer};
 use crate::rig::steps::Steps;
-use crate::rig::{Protocol, RigPlan};
+use crate::rig::{Footprint, Protocol, RigPlan};
 use crate::waiting::{Deadline, Stopwatch, patiently, wait_for};
 use crate::{ClusterError, worker};
 
@@ -37,6 +38,8 @@ const WELL_UNDER_WAY: Duration = Duration::from_millis(15);
 #[derive(Debug)]
 pub struct Fleet {
     workers: Vec<WorkerProcess>,
+    /// Asked to end, and not yet waited for.
+    leaving: Vec<WorkerProcess>,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     folder: PathBuf,
@@ -89,6 +92,7 @@ impl Fleet {
     ) -> Self {
         Self {
             workers: Vec::new(),
+            leaving: Vec::new(),
             environment,
             arguments,
             folder: folder.to_owned(),
@@ -198,6 +202,34 @@ impl Fleet {
         worker.signal(Signal::SIGTERM)?;
         let status = worker.wait(END)?;
         Ok((worker.name.clone(), status))
+    }
+
+    /// Asks a random worker to end (SIGTERM) and does not wait; its name. It may not have joined.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn dismiss_any(&mut self) -> Result<String, ClusterError> {
+        let at = self.pick();
+        let worker = self.take(at)?;
+        self.tell(FaultKind::Terminate, &worker)?;
+        worker.signal(Signal::SIGTERM)?;
+        let name = worker.name.clone();
+        self.leaving.push(worker);
+        Ok(name)
+    }
+
+    /// Waits for all that were dismissed, and insists on clean exits.
+    ///
+    /// # Errors
+    ///
+    /// If one does not end, or not with exit code 0.
+    pub fn wait_for_the_dismissed(&mut self) -> Result<(), ClusterError> {
+        for mut worker in self.leaving.drain(..) {
+            let status = worker.wait(END)?;
+            clean(&worker.name, status, &worker.log)?;
+        }
+        Ok(())
     }
 
     /// Asks a random worker to end (SIGTERM), waits, and insists on a clean exit.
@@ -380,6 +412,16 @@ impl Fleet {
         worker.signal(Signal::SIGCONT)
     }
 
+    /// Rebalance events that the workers have counted since each began: `assigned`, `revoked` and
+    /// `lost`, with and without partitions in them.
+    ///
+    /// # Errors
+    ///
+    /// If a worker does not answer.
+    pub fn rebalance_events(&self) -> Result<u64, ClusterError> {
+        self.workers.iter().map(WorkerProcess::rebalance_events).sum()
+    }
+
     /// Insists that every worker still runs.
     ///
     /// # Errors
@@ -483,6 +525,32 @@ impl WorkerProcess {
             address.ok_or_else(|| tail(&log))
         })?;
         endpoint::ask(address, path)
+    }
+
+    /// The rebalance events that it has counted.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    pub fn rebalance_events(&self) -> Result<u64, ClusterError> {
+        let answer = self.ask("/metrics")?;
+        let refused = |why: String| ClusterError::refused(format!("{}'s metrics", self.name), why);
+        let count = |event| {
+            let found = answer.metric(REBALANCES_TOTAL, &[("event", event)]);
+            let found =
+                found.ok_or_else(|| refused(format!("no {REBALANCES_TOTAL} of {event}")))?;
+            found.to_string().parse::<u64>().map_err(|error| refused(error.to_string()))
+        };
+        ["assigned", "revoked", "lost"].into_iter().map(count).sum()
+    }
+
+    /// What it holds of the system: open files, threads, memory.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended.
+    pub fn footprint(&self) -> Result<Footprint, ClusterError> {
+        Footprint::of(self.pid())
     }
 
     /// The partitions it says it owns, by number, with their states.
