@@ -21,4 +21,4 @@ mod tests;
 
 pub use error::AdminError;
 pub use server::AdminServer;
-pub use status::{Health, PartitionState, PartitionStatus, Status};
+pub use status::{Health, JumpStatus, PartitionState, PartitionStatus, Status};

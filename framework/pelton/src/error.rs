@@ -123,8 +123,8 @@ pub enum WorkerError {
     /// The offset to read is not in the log: records were deleted or the topic was recreated.
     #[error(
         "PLT-0304: offset {offset} of {partition} is out of range: the log holds {low} to {high}; \
-         records were deleted before they were read, or the topic was truncated or recreated; \
-         decide with kafka-consumer-groups --reset-offsets where to go on"
+         {reason}; set on_out_of_range to \"earliest\" or \"latest\" to let the worker go on by \
+         itself, or decide with kafka-consumer-groups --reset-offsets where to go on"
     )]
     OutOfRange {
         /// Which partition.
@@ -135,12 +135,15 @@ pub enum WorkerError {
         low: i64,
         /// The log's end.
         high: i64,
+        /// What had happened, and how large the gap is.
+        reason: String,
     },
     /// The topic was deleted and made anew: its offsets mean other records.
     #[error(
         "PLT-0306: the topic of {partition} was deleted and created again; the position {offset} \
-         belongs to the old one, and going on there would skip records of the new; decide with \
-         kafka-consumer-groups --reset-offsets where to go on, then start the worker again"
+         belongs to the old one, and going on there would skip records of the new; set \
+         on_out_of_range to \"earliest\" to read the new one from its beginning (\"latest\": from \
+         its end), or decide with kafka-consumer-groups --reset-offsets where to go on"
     )]
     TopicRecreated {
         /// Which partition.

@@ -8,6 +8,7 @@ mod endpoint;
 mod gone;
 mod growth;
 mod operators;
+mod overtaken;
 mod real_log;
 mod refusal;
 mod refusals;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         growth::trials(),
         operators::trials(),
         gone::trials(),
+        overtaken::trials(),
         endpoint::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()

@@ -29,10 +29,12 @@ impl Engine {
         };
         let expected = active.expected;
         if active.fetch.is_some_and(|fetch| run.first < fetch.from) {
-            out.push(Action::Backwards { partition, offset: run.first, expected });
+            // The topic was truncated or recreated: going on would swallow records.
+            self.out_of_range(partition, out);
             return;
         }
         active.heard = now;
+        active.outside = false;
         if let Some(fetch) = &mut active.fetch {
             fetch.again_at = None;
         }
@@ -58,6 +60,9 @@ impl Engine {
             let (partition, Phase::Running(active)) = (*partition, &mut assignment.phase) else {
                 continue;
             };
+            if active.out_of_range {
+                continue; // there is nothing to fetch
+            }
             let room = active.buffered.leaves_half_of(share) && !held.fills(budget);
             if active.fetch.is_some() {
                 if active.buffered.fills(share) {

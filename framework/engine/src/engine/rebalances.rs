@@ -26,7 +26,8 @@ impl Engine {
             let phase = if self.ending != Ending::No {
                 Phase::Released
             } else {
-                out.push(Action::Restore { partition: *partition, epoch });
+                let out_of_range = None;
+                out.push(Action::Restore { partition: *partition, epoch, out_of_range });
                 Phase::Restoring { since: now }
             };
             self.assignments.insert(*partition, Assignment { epoch, phase });
@@ -143,6 +144,8 @@ impl Engine {
             asked: now,
             fetched_anew_for: None,
             end: None,
+            outside: false,
+            out_of_range: false,
         });
         out.push(Action::StartFetch { partition, from: position });
     }
@@ -152,6 +155,7 @@ impl Engine {
         now: Time,
         partition: PartitionId,
         epoch: Epoch,
+        out_of_range: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
         let Some(assignment) = self.current(partition, epoch) else {
@@ -167,6 +171,6 @@ impl Engine {
         let epoch = self.next_epoch(partition);
         self.assignments
             .insert(partition, Assignment { epoch, phase: Phase::Restoring { since: now } });
-        out.push(Action::Restore { partition, epoch });
+        out.push(Action::Restore { partition, epoch, out_of_range });
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat};
+use super::choices::{
+    AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat, OnOutOfRange,
+};
 use super::origin::Origins;
 use super::pass_through::KafkaSettings;
 use super::units::{self, ByteCount};
@@ -53,6 +55,11 @@ pub struct Settings {
     /// Where a partition without a committed offset starts: `earliest`, `latest` or `error`.
     /// No default: `latest` loses what arrives before the first commit, `earliest` may read years.
     pub auto_offset_reset: Option<AutoOffsetReset>,
+
+    /// What becomes of a position that is not in its log (records were deleted before they were
+    /// read, the log was truncated, the topic recreated): `fail` (default: the worker ends and
+    /// says how large the gap is), `earliest` or `latest` (it goes on there, and says so).
+    pub on_out_of_range: OnOutOfRange,
 
     /// Milliseconds without a heartbeat after which the broker takes a member for dead. Default
     /// 15,000: a crash is noticed soon, a long pause is survived. In a KIP-848 group the broker
@@ -151,6 +158,7 @@ impl Default for Settings {
             group_protocol: GroupProtocol::default(),
             assignment_strategy: AssignmentStrategy::default(),
             auto_offset_reset: None,
+            on_out_of_range: OnOutOfRange::default(),
             session_timeout_ms: 15_000,
             heartbeat_interval_ms: 1_000,
             max_poll_interval_ms: 300_000,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use pelton_engine::{Bug, EngineLimits};
+use pelton_engine::{Bug, EngineLimits, OutOfRangePolicy};
 
-use crate::config::{AutoOffsetReset, GroupProtocol, Settings};
+use crate::config::{AutoOffsetReset, GroupProtocol, OnOutOfRange, Settings};
 use crate::kafka::{ClientSettings, Protocol};
 
 pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
@@ -12,6 +12,14 @@ pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
         Some(AutoOffsetReset::Earliest) => pelton_engine::OffsetReset::Earliest,
         Some(AutoOffsetReset::Latest) => pelton_engine::OffsetReset::Latest,
         Some(AutoOffsetReset::Error) | None => pelton_engine::OffsetReset::Error,
+    }
+}
+
+pub(super) fn out_of_range(settings: &Settings) -> OutOfRangePolicy {
+    match settings.on_out_of_range {
+        OnOutOfRange::Fail => OutOfRangePolicy::Fail,
+        OnOutOfRange::Earliest => OutOfRangePolicy::Earliest,
+        OnOutOfRange::Latest => OutOfRangePolicy::Latest,
     }
 }
 
