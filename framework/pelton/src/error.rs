@@ -3,6 +3,8 @@
 //! Codes (`PLT-…`) and exit codes are public: `docs/errors.md` lists them all.
 
 use std::fmt;
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{ExitCode, Termination};
 use std::time::Duration;
 
@@ -233,6 +235,18 @@ pub enum WorkerError {
     /// Logs or metrics can't be set up.
     #[error(transparent)]
     Telemetry(#[from] crate::telemetry::TelemetryError),
+    /// Files can't be kept where `state_dir` says.
+    #[error(
+        "PLT-0602: the state directory {} can't be used: {reason}; give state_dir a directory \
+         that this process may write to, with room on its disk, or leave it out",
+        path.display()
+    )]
+    StateDirectory {
+        /// `state_dir`.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
     /// The operating system refused something.
     #[error("PLT-0601: {0}")]
     System(String),
@@ -267,7 +281,7 @@ impl WorkerError {
             | Self::TopicRecreated { .. } => 9,
             Self::PartitionsGrew { .. } => 10,
             Self::Store { .. } => 11,
-            Self::Admin(_) | Self::System(_) => 1,
+            Self::Admin(_) | Self::System(_) | Self::StateDirectory { .. } => 1,
         }
     }
 }
@@ -295,10 +309,10 @@ impl Exit {
     }
 
     /// Writes the reason to stderr, if there is one.
-    #[expect(clippy::print_stderr, reason = "the last word of a process, whatever logging does")]
     pub fn explain(&self) {
         if let Err(error) = &self.0 {
-            eprintln!("error: {error}");
+            // Where nobody listens (a full disk, a closed pipe) the exit code has to do.
+            let _unheard = writeln!(std::io::stderr(), "error: {error}").is_err();
         }
     }
 }

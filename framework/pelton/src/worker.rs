@@ -16,6 +16,7 @@ use crate::config::Settings;
 use crate::error::WorkerError;
 use crate::ports::Ports;
 use crate::runtime::{self, StatusBoard, SteppedWorker, Subscription, WorkerHandle, WorkerParts};
+use crate::state;
 use crate::telemetry;
 
 /// Starts building a worker: [`Worker::builder`].
@@ -58,6 +59,9 @@ impl Worker {
     ///
     /// If the worker can't start, can't go on, or does not end within `shutdown_timeout`.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
+        if let Some(directory) = &self.settings.state_dir {
+            state::check_directory(directory)?;
+        }
         let recorder = telemetry::install_recorder()
             .inspect_err(|error| tracing::warn!(%error, "metrics go elsewhere"))
             .ok();

@@ -1,6 +1,7 @@
 //! How do file, environment and flags become settings?
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -69,15 +70,16 @@ impl<A: Serialize> Loaded<A> {
 ///
 /// When a source can't be read, a key is unknown, or a value is of the wrong type. Whether the
 /// values hold together is for [`Settings::check`] to say.
-#[expect(clippy::print_stdout, clippy::exit, reason = "what --print-config asks for")]
+#[expect(clippy::exit, reason = "what --print-config asks for")]
 pub fn load<A>(application: &str, flags: &Flags) -> Result<Loaded<A>, ConfigError>
 where
     A: DeserializeOwned + Default + Serialize,
 {
     let loaded = load_from(application, flags, &environment::of_process()?)?;
     if flags.print_config {
-        print!("{}", loaded.effective());
-        std::process::exit(0);
+        let mut stdout = std::io::stdout();
+        let printed = write!(stdout, "{}", loaded.effective()).and_then(|()| stdout.flush());
+        std::process::exit(i32::from(printed.is_err()));
     }
     Ok(loaded)
 }

@@ -104,7 +104,8 @@ pub struct Settings {
     #[serde(with = "units::duration")]
     pub partition_discovery_interval: Duration,
 
-    /// Where a worker may keep files over a restart. Default: nowhere, stores live in memory.
+    /// Where a worker may keep files over a restart; made if it is not there, and tried before the
+    /// worker joins. Default: nowhere, stores live in memory.
     pub state_dir: Option<PathBuf>,
 
     /// The endpoint for health, metrics and state: `[admin]`.
