@@ -1,6 +1,9 @@
 //! What holds inside a whole worker, whatever its handlers do: `docs/invariants.md`, held against
 //! the real runtime in virtual time.
 
+#[path = "invariants/out_of_range.rs"]
+mod out_of_range;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -26,4 +26,4 @@ mod tests;
 pub(crate) use ask::ask;
 pub use error::AdminError;
 pub use server::AdminServer;
-pub use status::{Health, PartitionState, PartitionStatus, Status};
+pub use status::{Health, JumpStatus, PartitionState, PartitionStatus, Status};

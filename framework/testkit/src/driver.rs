@@ -237,6 +237,19 @@ impl TestDriver {
         at
     }
 
+    /// Records of a partition below `below` are gone, as if retention had taken them; the worker
+    /// goes on as `on_out_of_range` says.
+    pub fn delete_records(&mut self, topic: &str, partition: i32, below: i64) {
+        self.cluster.delete_records(&TopicPartition::new(topic, partition), below);
+        self.settle();
+    }
+
+    /// A partition's log ends at `end` from now on, as after an unclean election.
+    pub fn truncate(&mut self, topic: &str, partition: i32, end: i64) {
+        self.cluster.truncate(&TopicPartition::new(topic, partition), end);
+        self.settle();
+    }
+
     /// What was written to a topic so far, partition by partition, in order.
     #[must_use]
     pub fn emitted(&self, topic: &str) -> Vec<Emitted> {
@@ -285,7 +298,8 @@ impl TestDriver {
         let mut truth = Truth::new();
         for partition in self.inputs.iter().flat_map(|topic| self.cluster.partitions(topic)) {
             let log = self.cluster.log(&partition);
-            for (offset, record) in (0..).zip(&log) {
+            let low = self.cluster.low(&partition);
+            for (offset, record) in (0..).zip(&log).filter(|(offset, _)| *offset >= low) {
                 truth.record(&partition, offset, record.key.as_deref(), record.timestamp_ms);
             }
             let end = i64::try_from(log.len()).unwrap_or(i64::MAX);

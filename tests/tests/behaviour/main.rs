@@ -11,6 +11,7 @@ mod farewells;
 mod gone;
 mod growth;
 mod operators;
+mod overtaken;
 mod real_log;
 mod refusal;
 mod refusals;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         starts::trials(),
         operators::trials(),
         gone::trials(),
+        overtaken::trials(),
         endpoint::trials(),
         security::trials(),
         farewells::trials(),

@@ -1,6 +1,7 @@
 //! How do file, environment and flags become settings?
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -72,12 +73,6 @@ impl<A: Serialize> Loaded<A> {
 ///
 /// When a source can't be read, a key is unknown, or a value is of the wrong type. Whether the
 /// values hold together is for [`Settings::check`] to say.
-#[expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::exit,
-    reason = "what --print-config and --health ask for"
-)]
 pub fn load<A>(application: &str, flags: &Flags) -> Result<Loaded<A>, ConfigError>
 where
     A: DeserializeOwned + Default + Serialize,
@@ -85,20 +80,22 @@ where
     let loaded = environment::of_process().and_then(|own| load_from(application, flags, &own));
     if let Some(probe) = &flags.health {
         match loaded.map_err(|e| e.to_string()).and_then(|l| ask(&l.settings.admin, probe)) {
-            Ok(answer) => println!("{answer}"),
-            Err(problem) => {
-                eprintln!("{problem}");
-                std::process::exit(1);
-            }
+            Ok(answer) => end(&mut std::io::stdout(), &format!("{answer}\n"), 0),
+            Err(problem) => end(&mut std::io::stderr(), &format!("{problem}\n"), 1),
         }
-        std::process::exit(0);
     }
     let loaded: Loaded<A> = loaded?;
     if flags.print_config {
-        print!("{}", loaded.effective());
-        std::process::exit(0);
+        end(&mut std::io::stdout(), &loaded.effective(), 0);
     }
     Ok(loaded)
+}
+
+/// Says `text` and ends the process with `code`, or with 1 where nobody takes it.
+#[expect(clippy::exit, reason = "what --print-config and --health ask for")]
+fn end(to: &mut dyn Write, text: &str, code: i32) -> ! {
+    let said = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+    std::process::exit(if said.is_err() { 1 } else { code })
 }
 
 /// [`load`] with `environment` for this process's environment.

@@ -37,7 +37,8 @@ impl PollLoop {
             let task = self.tasks.get(&view.partition);
             let oldest = task.map_or(-1, |task| task.lease.oldest.load(Ordering::Relaxed));
             let behind = u64::try_from(wall - oldest).ok().filter(|_| oldest >= 0);
-            let line = partition_status(name, &view, behind.map(Duration::from_millis))?;
+            let mut line = partition_status(name, &view, behind.map(Duration::from_millis))?;
+            line.last_jump = self.jumps.get(&view.partition).cloned();
             if let Some(task) = task {
                 measure(&task.metrics, &view, &line);
             }
