@@ -1,6 +1,9 @@
 //! What holds inside a whole worker, whatever its handlers do: `docs/invariants.md`, held against
 //! the real runtime in virtual time.
 
+#[path = "invariants/out_of_range.rs"]
+mod out_of_range;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -362,4 +365,38 @@ fn a_new_pace_counts_at_once() {
     assert!((19..=24).contains(&faster), "{faster}");
     driver.reload(|settings| settings.max_records_per_second = None).expect("no rate");
     assert_eq!(seen(&witness).len(), 100, "without a limit nothing waits");
+}
+
+/// What `/readyz` says: a rolling update waits for it.
+#[test]
+fn a_worker_is_ready_while_nothing_of_its_own_waits_to_be_restored() {
+    struct Slow;
+    impl Handler for Slow {
+        async fn handle(
+            &mut self,
+            _record: &Record<'_>,
+            _ctx: &mut Context<'_>,
+        ) -> Result<(), HandlerError> {
+            Ok(())
+        }
+        /// Part of the restore: nothing runs before it has ended.
+        async fn assigned(&mut self, _ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+            tokio::time::sleep(5 * SECOND).await;
+            Ok(())
+        }
+    }
+    let mut app = Worker::builder("slow");
+    app.input("in").handler(|_slot| Slow);
+    let mut driver = TestDriver::new(app);
+    let health = driver.health(0);
+    assert!(health.live && health.started && !health.ready, "{health:?}");
+    assert_eq!(health.reasons, ["1 partitions are restoring"]);
+    driver.advance(4 * SECOND);
+    assert!(!driver.health(0).ready);
+    driver.advance(2 * SECOND);
+    assert!(driver.health(0).ready, "{:?}", driver.health(0));
+    driver.revoke("in", 0);
+    assert!(driver.health(0).ready, "a spare is ready: {:?}", driver.health(0));
+    driver.assign("in", 0);
+    assert!(!driver.health(0).ready, "it restores again");
 }

@@ -11,6 +11,7 @@
 mod commits;
 mod drains;
 mod fetches;
+mod out_of_range;
 mod pauses;
 mod rebalances;
 mod watchdogs;
@@ -161,8 +162,12 @@ impl Engine {
                     active.progress.want_proof();
                 }
             }
-            Event::ResetWanted { partition, epoch } => self.reset(now, partition, epoch, out),
+            Event::ResetWanted { partition, epoch } => self.reset(now, partition, epoch, None, out),
             Event::FetchFailed { partition } => self.fetch_failed(now, partition),
+            Event::OutOfRange { partition } => self.out_of_range(partition, out),
+            Event::LogSeen { partition, epoch, log } => {
+                self.log_seen(partition, epoch, log, out);
+            }
             Event::End { partition, end } => {
                 if let Some(active) =
                     self.assignments.get_mut(&partition).and_then(Assignment::active_mut)
@@ -182,6 +187,7 @@ impl Engine {
     /// Does what time and the events since the last call make due. Returns when it must be
     /// called again at the latest.
     pub fn tick(&mut self, now: Time, out: &mut Vec<Action>) -> Option<Time> {
+        self.leave_lost_positions(now, out);
         self.regulate_fetches(now, out);
         self.seal_if_due(now, out);
         self.watch(now, out);

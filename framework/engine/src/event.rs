@@ -2,6 +2,7 @@
 
 use crate::commit::CommitStatus;
 use crate::ids::{Epoch, Offset, PartitionId};
+use crate::log_range::LogRange;
 use crate::time::Time;
 
 /// A run as the engine sees it: records of one partition that arrived together.
@@ -137,6 +138,21 @@ pub enum Event {
     FetchFailed {
         /// Which partition.
         partition: PartitionId,
+    },
+    /// The partition's position is not in its log, or its log is another one: nothing more can
+    /// be read there.
+    OutOfRange {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// The answer to [`Action::AskEnd`](crate::Action::AskEnd).
+    LogSeen {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment it was asked.
+        epoch: Epoch,
+        /// What its log holds.
+        log: LogRange,
     },
     /// The end of the partition's log is known.
     End {

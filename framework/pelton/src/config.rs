@@ -38,7 +38,9 @@ mod settings;
 mod tree;
 mod units;
 
-pub use choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat};
+pub use choices::{
+    AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat, OnOutOfRange,
+};
 pub use error::ConfigError;
 pub use flags::Flags;
 pub use load::{Loaded, load, load_from};

@@ -55,6 +55,7 @@ pub mod admin;
 pub mod config;
 mod context;
 mod error;
+mod farewell;
 mod handler;
 pub mod host;
 mod kafka;
@@ -68,6 +69,7 @@ mod signals;
 mod state;
 pub mod telemetry;
 mod topic_partition;
+mod unwind;
 mod worker;
 
 pub use context::{Cancellation, Context};

@@ -12,7 +12,7 @@ use crate::rotation::{Rotated, Rotation};
 use crate::worker::WorkerHandle;
 
 /// Between two looks at the files of secrets.
-const ROTATION: Duration = Duration::from_secs(30);
+const ROTATION: Duration = Duration::from_secs(10);
 
 /// Asks for a reload.
 pub(crate) struct Bell(SyncSender<()>);

@@ -2,6 +2,7 @@
 
 mod desk;
 mod input;
+mod jump;
 mod live;
 mod names;
 mod partition_task;

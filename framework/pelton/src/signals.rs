@@ -2,7 +2,8 @@
 //! SIGHUP: read the settings again.
 //!
 //! Threads of the operating system listen, not tasks: user code may block every thread of the
-//! tokio runtime, and a process must end all the same.
+//! tokio runtime, and a process must end all the same. So nothing that ends it comes after a log
+//! line: whoever reads the log may have stopped.
 
 use std::io::IsTerminal;
 use std::thread;
@@ -13,16 +14,12 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level;
 use tokio::sync::oneshot;
 
-use crate::reload;
+use crate::error::{Exit, WorkerError};
 use crate::worker::WorkerHandle;
+use crate::{farewell, reload};
 
 /// After the shutdown should be over, the process waits so long before it is ended by force.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// The exit code of a shutdown that was ended by force ([`WorkerError::ShutdownTimeout`]).
-///
-/// [`WorkerError::ShutdownTimeout`]: crate::WorkerError::ShutdownTimeout
-const FORCED: i32 = 5;
 
 /// Takes the signals over from the system's default. The returned future ends with the first
 /// signal to end; from then on a second one, or a shutdown that overruns `limit`, ends the
@@ -36,8 +33,7 @@ pub(crate) fn listen(
     let terminals = terminals();
     let (first, heard) = oneshot::channel();
     thread::Builder::new().name("pelton-signals".to_owned()).spawn(move || {
-        let mut coming = signals.forever();
-        let ending = coming.by_ref().find(|signal| {
+        let ending = signals.forever().find(|signal| {
             let reload = *signal == SIGHUP && !has_hung_up(terminals, self::terminals());
             if reload {
                 bell.ring();
@@ -46,15 +42,11 @@ pub(crate) fn listen(
         });
         let Some(signal) = ending else { return };
         drop(bell);
-        tracing::info!(signal = name(signal), "ending gracefully; a second signal ends at once");
         worker.shut_down();
         let _nobody_listens = first.send(()).is_err();
-        end_by_force_after(limit + GRACE);
-        if let Some(signal) = coming.find(|signal| *signal != SIGHUP) {
-            tracing::warn!(signal = name(signal), "second signal: ending at once");
-            // exit() would run C destructors under live client threads.
-            low_level::exit(128 + signal);
-        }
+        end_by_force_after(limit);
+        end_at_once_on_the_next(signals);
+        tracing::info!(signal = name(signal), "ending gracefully; a second signal ends at once");
     })?;
     Ok(async move {
         if heard.await.is_err() {
@@ -78,13 +70,31 @@ fn has_hung_up(before: [bool; 3], now: [bool; 3]) -> bool {
     before.into_iter().zip(now).any(|(was, is)| was && !is)
 }
 
-fn end_by_force_after(wait: Duration) {
-    let end = move || {
-        thread::sleep(wait);
-        tracing::error!("the shutdown did not end in time; ending by force");
-        low_level::exit(FORCED);
-    };
-    if let Err(error) = thread::Builder::new().name("pelton-end".to_owned()).spawn(end) {
+fn end_by_force_after(limit: Duration) {
+    watch("pelton-end", move || {
+        thread::sleep(limit + GRACE);
+        let reason = "something of it does not end; it is ended by force".to_owned();
+        let exit = Exit::from(Err(WorkerError::ShutdownTimeout { limit, reason }));
+        exit.explain();
+        low_level::exit(i32::from(exit.code()));
+    });
+}
+
+fn end_at_once_on_the_next(mut signals: Signals) {
+    watch("pelton-second", move || {
+        if let Some(signal) = signals.forever().find(|signal| *signal != SIGHUP) {
+            let name = name(signal);
+            farewell::say(&format!(
+                "ended at once by a second {name}; what was not committed runs again"
+            ));
+            // exit() would run C destructors under live client threads.
+            low_level::exit(128 + signal);
+        }
+    });
+}
+
+fn watch(name: &str, body: impl FnOnce() + Send + 'static) {
+    if let Err(error) = thread::Builder::new().name(name.to_owned()).spawn(body) {
         tracing::error!(%error, "no thread to watch over the shutdown");
     }
 }

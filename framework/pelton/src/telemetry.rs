@@ -15,3 +15,4 @@ pub use self::recorder::install as install_recorder;
 pub use observer::{CommitOutcome, Observation, Observer, RecordOutcome};
 
 pub(crate) use self::logging::check_filter;
+pub(crate) use self::recorder::measure_process;

@@ -18,6 +18,7 @@ use crate::config::{Settings, is_open_to_all};
 use crate::error::WorkerError;
 use crate::ports::Ports;
 use crate::runtime::{self, StatusBoard, SteppedWorker, Subscription, WorkerParts};
+use crate::state;
 use crate::telemetry;
 
 /// Starts building a worker: [`Worker::builder`].
@@ -62,6 +63,9 @@ impl Worker {
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
         for (key, path) in self.settings.secret_files().filter(|(_, path)| is_open_to_all(path)) {
             tracing::warn!(key, path = %path.display(), "every user of this machine may read this secret; take that right from its file (chmod o-r, on Kubernetes defaultMode 0440)");
+        }
+        if let Some(directory) = &self.settings.state_dir {
+            state::check_directory(directory)?;
         }
         let recorder = telemetry::install_recorder()
             .inspect_err(|error| tracing::warn!(%error, "metrics go elsewhere"))

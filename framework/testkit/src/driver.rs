@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton::admin::Status;
+use pelton::admin::{Health, Status};
 use pelton::config::{AutoOffsetReset, ConfigError, Settings};
 use pelton::ports::{MemberEvent, Ports};
 use pelton::{SteppedWorker, TopicPartition, WorkerBuilder, WorkerError, WorkerHandle};
@@ -237,6 +237,19 @@ impl TestDriver {
         at
     }
 
+    /// Records of a partition below `below` are gone, as if retention had taken them; the worker
+    /// goes on as `on_out_of_range` says.
+    pub fn delete_records(&mut self, topic: &str, partition: i32, below: i64) {
+        self.cluster.delete_records(&TopicPartition::new(topic, partition), below);
+        self.settle();
+    }
+
+    /// A partition's log ends at `end` from now on, as after an unclean election.
+    pub fn truncate(&mut self, topic: &str, partition: i32, end: i64) {
+        self.cluster.truncate(&TopicPartition::new(topic, partition), end);
+        self.settle();
+    }
+
     /// What was written to a topic so far, partition by partition, in order.
     #[must_use]
     pub fn emitted(&self, topic: &str) -> Vec<Emitted> {
@@ -285,7 +298,8 @@ impl TestDriver {
         let mut truth = Truth::new();
         for partition in self.inputs.iter().flat_map(|topic| self.cluster.partitions(topic)) {
             let log = self.cluster.log(&partition);
-            for (offset, record) in (0..).zip(&log) {
+            let low = self.cluster.low(&partition);
+            for (offset, record) in (0..).zip(&log).filter(|(offset, _)| *offset >= low) {
                 truth.record(&partition, offset, record.key.as_deref(), record.timestamp_ms);
             }
             let end = i64::try_from(log.len()).unwrap_or(i64::MAX);
@@ -434,6 +448,20 @@ impl TestDriver {
     pub fn failure(&self) -> Option<&WorkerError> {
         let mut workers = self.workers.iter().flatten();
         workers.find_map(|hosted| hosted.worker.ended().and_then(|ended| ended.as_ref().err()))
+    }
+
+    /// What a worker says of itself: the answers of `/livez`, `/readyz` and `/startupz`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such worker.
+    #[must_use]
+    #[expect(clippy::panic, reason = "a test's assertion")]
+    pub fn health(&self, worker: usize) -> Health {
+        match self.workers.get(worker) {
+            Some(Some(hosted)) => hosted.worker.status().health(),
+            _ => panic!("there is no worker {worker}"),
+        }
     }
 
     /// Lets everything happen that can happen without time passing.

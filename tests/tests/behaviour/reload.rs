@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::Signal;
-use pelton_tests::{Fleet, LoadPlan, Rig, RigPlan, Stopwatch, WorkerProcess, wait_for};
+use pelton_tests::{
+    Fleet, LoadPlan, Login, Rig, RigPlan, Right, SecureKafka, Stopwatch, WorkerProcess, trials,
+    wait_for,
+};
 
 use crate::{embedded, embedded_plan, insist, insist_on_exact};
 
@@ -24,6 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::test("settings_that_can_not_be_used_change_nothing", refuses),
         Trial::test("settings_are_read_again_before_a_worker_has_joined", before_joining),
         Trial::test("sighup_during_a_shutdown_is_no_second_signal_to_end", while_ending),
+        trials::on_our_own_nodes("a_rotated_password_is_used_without_a_restart", rotates),
     ]
 }
 
@@ -303,4 +307,50 @@ fn while_ending() -> Result<(), Failed> {
     let ended = fleet.wait_for_end(0, PATIENCE)?;
     insist(ended.status.success(), || format!("{}\n{}", ended.status, ended.log))?;
     insist(ended.log.contains("left in good order"), || ended.log.clone())
+}
+
+/// A new password is written into its file, and nobody is told: every client uses it for its next
+/// connection, those that live and those made later. That the broker is restarted shows it: the
+/// old password lets nobody in any more.
+fn rotates() -> Result<(), Failed> {
+    const PASSWORD: &str = "canary-new-0b61d4";
+    let secure = SecureKafka::start()?;
+    let file = secure.folder().join("password");
+    fs::write(&file, SecureKafka::PASSWORD)?;
+    let mut plan = secure.plan(RigPlan::default(), Login::Scram)?;
+    plan.settings.retain(|(name, _)| name != "KAFKA__SASL_PASSWORD");
+    let plan = plan.with("KAFKA__SASL_PASSWORD__FILE", &file.display().to_string());
+    let rig = Rig::new(secure.kafka(), plan)?;
+    secure.grant(&Right::of_a_counter(rig.names()))?;
+    let mut fleet = rig.fleet();
+    fleet.start(1)?;
+    let load = rig.load(LoadPlan::at_rate(300))?;
+    rig.wait_until_begun(PATIENCE)?;
+    load.stop()?;
+    rig.wait_until_handled(PATIENCE)?;
+
+    secure.set_scram_password(PASSWORD)?;
+    fs::write(&file, PASSWORD)?;
+    let worker = &fleet.workers()[0];
+    wait_for("the new password", PATIENCE, || {
+        worker.log().contains("kafka.sasl.password (hidden) → (hidden)").then_some(())
+    })?;
+    secure.kafka().stop(1)?;
+    secure.kafka().start_node(1)?;
+    secure.kafka().wait_until_ready()?;
+
+    // A second worker takes partitions over and gives them back: what it and the first one restore
+    // from is read by new clients.
+    let load = rig.load(LoadPlan::at_rate(300))?;
+    rig.wait_until_caught_up(PATIENCE)?;
+    fleet.start(1)?;
+    rig.wait_until_caught_up(PATIENCE)?;
+    fleet.terminate(1)?;
+    rig.wait_until_caught_up(PATIENCE)?;
+    load.stop()?;
+    rig.wait_until_handled(PATIENCE)?;
+    let log = fleet.workers()[0].log();
+    insist(!log.contains("canary"), || "a password is in the log".to_owned())?;
+    insist(!log.to_lowercase().contains("authentication fail"), || log.clone())?;
+    insist_on_exact(&rig.finish(fleet)?)
 }

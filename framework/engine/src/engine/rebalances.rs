@@ -26,7 +26,8 @@ impl Engine {
             let phase = if self.ending != Ending::No {
                 Phase::Released
             } else {
-                out.push(Action::Restore { partition: *partition, epoch });
+                let out_of_range = None;
+                out.push(Action::Restore { partition: *partition, epoch, out_of_range });
                 Phase::Restoring { since: now }
             };
             self.assignments.insert(*partition, Assignment { epoch, phase });
@@ -144,6 +145,8 @@ impl Engine {
             asked: now,
             fetched_anew_for: None,
             end: None,
+            outside: false,
+            out_of_range: false,
         });
         out.push(if paused {
             Action::Pause { partition }
@@ -157,6 +160,7 @@ impl Engine {
         now: Time,
         partition: PartitionId,
         epoch: Epoch,
+        out_of_range: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
         let Some(assignment) = self.current(partition, epoch) else {
@@ -172,6 +176,6 @@ impl Engine {
         let epoch = self.next_epoch(partition);
         self.assignments
             .insert(partition, Assignment { epoch, phase: Phase::Restoring { since: now } });
-        out.push(Action::Restore { partition, epoch });
+        out.push(Action::Restore { partition, epoch, out_of_range });
     }
 }

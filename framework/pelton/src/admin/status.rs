@@ -120,6 +120,38 @@ pub struct PartitionStatus {
     pub lag: Option<i64>,
     /// Age of the oldest unfinished record, in seconds.
     pub time_lag_seconds: Option<f64>,
+    /// Where it went on when its position was not in its log, if that has happened since it was
+    /// assigned to this worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_jump: Option<JumpStatus>,
+}
+
+/// Where a partition went on whose position was not in its log.
+///
+/// ```
+/// use pelton::admin::JumpStatus;
+///
+/// let text = r#"{"cause":"records were deleted before they were read","position":100,
+///     "log_start":120,"log_end":150,"gap_records":20,"went_on_at":150,"skipped_records":50}"#;
+/// let jump: JumpStatus = serde_json::from_str(text).unwrap();
+/// assert_eq!(jump.skipped_records, 50); // 20 were gone, 30 were passed over
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JumpStatus {
+    /// What had happened, in words.
+    pub cause: String,
+    /// The offset that was to be read.
+    pub position: i64,
+    /// The first offset of the log.
+    pub log_start: i64,
+    /// The log's end.
+    pub log_end: i64,
+    /// By how many records the position missed the log.
+    pub gap_records: u64,
+    /// The offset at which reading went on.
+    pub went_on_at: i64,
+    /// How many offsets at least are never read.
+    pub skipped_records: u64,
 }
 
 impl PartitionStatus {
@@ -136,6 +168,7 @@ impl PartitionStatus {
             end_offset: None,
             lag: None,
             time_lag_seconds: None,
+            last_jump: None,
         }
     }
 }

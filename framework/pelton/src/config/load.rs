@@ -1,6 +1,7 @@
 //! How do file, environment and flags become settings?
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,6 +14,7 @@ use super::reload::Source;
 use super::settings::Settings;
 use super::tree::Tree;
 use super::{effective, environment, file, flags, read, refused, secret_file};
+use crate::admin::ask;
 
 /// A worker's settings and its application's own.
 ///
@@ -64,23 +66,36 @@ impl<A: Serialize> Loaded<A> {
 /// An application without settings takes `()`.
 ///
 /// With `--print-config` it prints [`Loaded::effective`] to stdout and ends the process, as
-/// `--help` does.
+/// `--help` does; with `--health` it asks the worker that runs with these settings how it is and
+/// ends the process with 0 if it is well, with 1 otherwise.
 ///
 /// # Errors
 ///
 /// When a source can't be read, a key is unknown, or a value is of the wrong type. Whether the
 /// values hold together is for [`Settings::check`] to say.
-#[expect(clippy::print_stdout, clippy::exit, reason = "what --print-config asks for")]
 pub fn load<A>(application: &str, flags: &Flags) -> Result<Loaded<A>, ConfigError>
 where
     A: DeserializeOwned + Default + Serialize,
 {
-    let loaded = load_from(application, flags, &environment::of_process()?)?;
+    let loaded = environment::of_process().and_then(|own| load_from(application, flags, &own));
+    if let Some(probe) = &flags.health {
+        match loaded.map_err(|e| e.to_string()).and_then(|l| ask(&l.settings.admin, probe)) {
+            Ok(answer) => end(&mut std::io::stdout(), &format!("{answer}\n"), 0),
+            Err(problem) => end(&mut std::io::stderr(), &format!("{problem}\n"), 1),
+        }
+    }
+    let loaded: Loaded<A> = loaded?;
     if flags.print_config {
-        print!("{}", loaded.effective());
-        std::process::exit(0);
+        end(&mut std::io::stdout(), &loaded.effective(), 0);
     }
     Ok(loaded)
+}
+
+/// Says `text` and ends the process with `code`, or with 1 where nobody takes it.
+#[expect(clippy::exit, reason = "what --print-config and --health ask for")]
+fn end(to: &mut dyn Write, text: &str, code: i32) -> ! {
+    let said = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+    std::process::exit(if said.is_err() { 1 } else { code })
 }
 
 /// [`load`] with `environment` for this process's environment.

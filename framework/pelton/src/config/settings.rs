@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat};
+use super::choices::{
+    AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat, OnOutOfRange,
+};
 use super::error::ConfigError;
 use super::origin::{Origin, Origins};
 use super::pass_through::KafkaSettings;
@@ -58,6 +60,11 @@ pub struct Settings {
     /// time (`@2026-11-24T00:00:00Z`, or `@` and milliseconds since 1970). No default: `latest`
     /// loses what arrives before the first commit, `earliest` may read years.
     pub auto_offset_reset: Option<AutoOffsetReset>,
+
+    /// What becomes of a position that is not in its log (records were deleted before they were
+    /// read, the log was truncated, the topic recreated): `fail` (default: the worker ends and
+    /// says how large the gap is), `earliest` or `latest` (it goes on there, and says so).
+    pub on_out_of_range: OnOutOfRange,
 
     /// Milliseconds without a heartbeat after which the broker takes a member for dead. Default
     /// 15,000: a crash is noticed soon, a long pause is survived. In a KIP-848 group the broker
@@ -110,7 +117,8 @@ pub struct Settings {
     #[serde(with = "units::duration")]
     pub partition_discovery_interval: Duration,
 
-    /// Where a worker may keep files over a restart. Default: nowhere, stores live in memory.
+    /// Where a worker may keep files over a restart; made if it is not there, and tried before the
+    /// worker joins. Default: nowhere, stores live in memory.
     pub state_dir: Option<PathBuf>,
 
     /// The endpoint for health, metrics and state: `[admin]`.
@@ -208,6 +216,7 @@ impl Default for Settings {
             group_protocol: GroupProtocol::default(),
             assignment_strategy: AssignmentStrategy::default(),
             auto_offset_reset: None,
+            on_out_of_range: OnOutOfRange::default(),
             session_timeout_ms: 15_000,
             heartbeat_interval_ms: 1_000,
             max_poll_interval_ms: 300_000,

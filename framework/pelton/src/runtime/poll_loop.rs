@@ -21,6 +21,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::admin::JumpStatus;
 use crate::error::WorkerError;
 use crate::ports::{Fetch, FetchEvent, Member};
 use crate::record::Run;
@@ -69,6 +70,8 @@ pub(crate) struct PollLoop {
     assignments: u64,
     /// Input topics that are not there.
     missing: BTreeSet<String>,
+    /// The last jump of each partition of ours.
+    jumps: BTreeMap<PartitionId, JumpStatus>,
     failure: Option<WorkerError>,
     ending: Ending,
 }
@@ -83,6 +86,8 @@ struct Task {
     topic: TopicMark,
     /// Another id of its topic, seen once: a broker may lag behind.
     other_topic: Option<String>,
+    /// Its position is not in its log, and that has been said.
+    out_of_range: bool,
     draining_since: Option<Time>,
     metrics: PartitionMetrics,
 }
@@ -91,6 +96,7 @@ struct Task {
 struct EndingTask {
     body: JoinHandle<()>,
     since: Time,
+    topic: TopicMark,
     metrics: PartitionMetrics,
     /// It was found not to yield, and counted.
     blocked: bool,
@@ -173,6 +179,7 @@ impl PollLoop {
             next_topics: Time::ZERO,
             assignments: 0,
             missing: BTreeSet::new(),
+            jumps: BTreeMap::new(),
             failure: None,
             ending: Ending::No,
         }

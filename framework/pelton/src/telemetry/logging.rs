@@ -38,6 +38,8 @@ pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
+        // A line that can't be written is dropped: complaining of it on stderr would panic.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     // The only failure is a subscriber that is already there: then the program's own one stays.
     let (ours, change): (_, Box<dyn Fn(EnvFilter) -> bool + Send>) = match settings.format {

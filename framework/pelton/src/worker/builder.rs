@@ -248,6 +248,7 @@ impl WorkerBuilder {
             outputs: self.outputs.into(),
             stores: stores.into(),
             offset_reset: plan::offset_reset(&settings),
+            out_of_range: plan::out_of_range(&settings),
             max_poll_records: usize::try_from(settings.max_poll_records).unwrap_or(500),
             shutdown_timeout: settings.shutdown_timeout,
             discovery: settings.partition_discovery_interval,

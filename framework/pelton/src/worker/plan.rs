@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton_engine::{Bug, EngineLimits};
+use pelton_engine::{Bug, EngineLimits, OutOfRangePolicy};
 
-use crate::config::{AutoOffsetReset, ConfigError, GroupProtocol, Settings, nearest};
+use crate::config::{AutoOffsetReset, ConfigError, GroupProtocol, OnOutOfRange, Settings, nearest};
 use crate::kafka::{ClientSettings, Protocol};
 use crate::runtime::{Input, Live};
 
@@ -15,6 +15,14 @@ pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
         Some(AutoOffsetReset::Latest) => pelton_engine::OffsetReset::Latest,
         Some(AutoOffsetReset::AtTime(ms)) => pelton_engine::OffsetReset::AtTime(ms),
         Some(AutoOffsetReset::Error) | None => pelton_engine::OffsetReset::Error,
+    }
+}
+
+pub(super) fn out_of_range(settings: &Settings) -> OutOfRangePolicy {
+    match settings.on_out_of_range {
+        OnOutOfRange::Fail => OutOfRangePolicy::Fail,
+        OnOutOfRange::Earliest => OutOfRangePolicy::Earliest,
+        OnOutOfRange::Latest => OutOfRangePolicy::Latest,
     }
 }
 

@@ -14,7 +14,7 @@ use crate::error::WorkerError;
 use crate::ports::CommitEntry;
 use crate::runtime::desk::{Command, Lease};
 use crate::runtime::partition_task::TaskParts;
-use crate::runtime::shared::{TaskEvent, Then, TopicMark};
+use crate::runtime::shared::{LostPosition, TaskEvent, Then, TopicMark};
 use crate::telemetry::Observation;
 
 impl PollLoop {
@@ -26,15 +26,12 @@ impl PollLoop {
                     self.fail(now, WorkerError::Client { reason });
                 }
             }
-            Action::Restore { partition, epoch } => self.restore(now, partition, epoch),
+            Action::Restore { partition, epoch, out_of_range } => {
+                self.restore(now, partition, epoch, out_of_range);
+            }
             Action::StartFetch { partition, from } => self.start_fetch(now, partition, from),
             Action::StopFetch { partition } => self.stop_fetch(partition),
             Action::Deliver { partition, skip_below } => self.deliver(partition, skip_below),
-            Action::Backwards { partition, offset, .. } => {
-                if let Some(name) = self.names.name(partition).cloned() {
-                    self.out_of_range(&name, offset.0);
-                }
-            }
             Action::Pause { partition } => {
                 tracing::info!(partition = %self.show(partition), "paused: nothing of it is fetched or started");
                 self.command(partition, Command::Pause);
@@ -64,7 +61,7 @@ impl PollLoop {
             Action::Committed { partition, offset, proof } => {
                 self.command(partition, Command::Committed { offset, proof });
             }
-            Action::AskEnd { partition } => self.ask_end(partition),
+            Action::AskEnd { partition } => self.ask_log(partition),
             Action::Silent { partition, what: SilentAction::FetchedAnew } => {
                 tracing::warn!(partition = %self.show(partition), "nothing came although there is lag; the fetch was started anew");
             }
@@ -79,7 +76,13 @@ impl PollLoop {
         }
     }
 
-    pub(super) fn restore(&mut self, now: Time, partition: PartitionId, epoch: Epoch) {
+    pub(super) fn restore(
+        &mut self,
+        now: Time,
+        partition: PartitionId,
+        epoch: Epoch,
+        out_of_range: Option<Offset>,
+    ) {
         let Some(name) = self.names.name(partition).cloned() else {
             return;
         };
@@ -95,6 +98,11 @@ impl PollLoop {
         let lease = Arc::new(Lease::new());
         let metrics = self.metrics.partition(name.topic(), name.partition());
         let (cancel, cancelled) = watch::channel(false);
+        let predecessor = self.ending_tasks.remove(&partition);
+        let lost_position = out_of_range.map(|position| LostPosition {
+            position,
+            topic: predecessor.as_ref().map(|ending| ending.topic.clone()).unwrap_or_default(),
+        });
         let parts = TaskParts {
             id: partition,
             epoch,
@@ -108,7 +116,8 @@ impl PollLoop {
             metrics: metrics.clone(),
             cancelled,
             thaws: self.shared.gate.thaws(),
-            predecessor: self.ending_tasks.remove(&partition).map(|ending| ending.body),
+            predecessor: predecessor.map(|ending| ending.body),
+            lost_position,
         };
         let body = self.runtime.spawn(input.slots.task(parts));
         self.tasks.insert(
@@ -121,6 +130,7 @@ impl PollLoop {
                 body,
                 topic: TopicMark::default(),
                 other_topic: None,
+                out_of_range: false,
                 draining_since: None,
                 metrics,
             },
@@ -212,8 +222,11 @@ impl PollLoop {
         task.lease.alive.store(false, Ordering::Release);
         task.cancel.send_replace(true);
         let _ended = task.commands.send(Command::Close(closing)).is_err();
-        let ending =
-            EndingTask { body: task.body, since: now, metrics: task.metrics, blocked: false };
+        if closing != Closing::Reset {
+            self.jumps.remove(&partition);
+        }
+        let Task { body, topic, metrics, .. } = task;
+        let ending = EndingTask { body, since: now, topic, metrics, blocked: false };
         self.ending_tasks.insert(partition, ending);
         if let Some(name) = self.names.name(partition) {
             let (partition, epoch) = (name, epoch.0);

@@ -31,22 +31,25 @@ impl PollLoop {
         for (partition, end) in ends {
             self.tell(now, Event::End { partition, end: Offset(end) });
         }
-        if !self.status.has_joined() && self.member.has_joined() {
-            self.status.joined(); // a spare member hears of no assignment
-        }
         let wall = self.shared.host.wall_clock_ms();
         let lines = self.engine.partitions().filter_map(|view| {
             let name = self.names.name(view.partition)?;
             let task = self.tasks.get(&view.partition);
             let oldest = task.map_or(-1, |task| task.lease.oldest.load(Ordering::Relaxed));
             let behind = u64::try_from(wall - oldest).ok().filter(|_| oldest >= 0);
-            let line = partition_status(name, &view, behind.map(Duration::from_millis))?;
+            let mut line = partition_status(name, &view, behind.map(Duration::from_millis))?;
+            line.last_jump = self.jumps.get(&view.partition).cloned();
             if let Some(task) = task {
                 measure(&task.metrics, &view, &line);
             }
             Some(line)
         });
         self.status.show(now, lines.collect(), self.missing.iter().cloned().collect());
+        // After its partitions are shown, or it would be ready before they are restored. A spare
+        // member hears of no assignment.
+        if self.assignments > 0 || self.member.has_joined() {
+            self.status.joined();
+        }
         self.measure_memory();
         self.find_blocked(now);
     }
