@@ -1,7 +1,7 @@
 //! How do file, environment and flags become settings?
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::Write;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
