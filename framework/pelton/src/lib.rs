@@ -76,6 +76,8 @@ pub use output::{Emit, Output};
 pub use pelton_engine::Bug;
 pub use pelton_engine::{Ordering, RetryPolicy};
 pub use record::{Record, Run};
+#[doc(hidden)]
+pub use runtime::Fault;
 pub use runtime::{OnInvalid, SteppedWorker, WorkerHandle};
 pub use state::{Store, StoreKey};
 pub use topic_partition::TopicPartition;

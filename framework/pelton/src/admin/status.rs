@@ -117,6 +117,10 @@ pub struct PartitionStatus {
     pub lag: Option<i64>,
     /// Age of the oldest unfinished record, in seconds.
     pub time_lag_seconds: Option<f64>,
+    /// For how long its handler has held a thread without yielding, where that is a second or
+    /// more.
+    #[serde(default)]
+    pub blocking_seconds: Option<f64>,
 }
 
 impl PartitionStatus {
@@ -132,6 +136,7 @@ impl PartitionStatus {
             end_offset: None,
             lag: None,
             time_lag_seconds: None,
+            blocking_seconds: None,
         }
     }
 }

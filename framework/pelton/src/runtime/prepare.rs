@@ -11,6 +11,7 @@ use crate::error::WorkerError;
 use crate::ports::{Committed, PortError, TopicIdentity};
 use crate::runtime::input::InputSpec;
 use crate::runtime::shared::{Shared, TopicMark};
+use crate::runtime::start::{SignsOfLife, Stage};
 use crate::state::{RestoreRequest, StoreLayers, restore};
 use crate::telemetry::PartitionMetrics;
 use crate::topic_partition::TopicPartition;
@@ -37,14 +38,16 @@ pub(crate) async fn prepare(
     spec: &InputSpec,
     partition: &TopicPartition,
     metrics: &PartitionMetrics,
+    signs: &SignsOfLife,
 ) -> Result<Prepared, WorkerError> {
     let mut attempt = 0;
     loop {
-        match try_prepare(shared, spec, partition, metrics).await {
+        match try_prepare(shared, spec, partition, metrics, signs).await {
             Ok(prepared) => return Ok(prepared),
             Err(Trouble::Lasting(error)) => return Err(error),
             Err(Trouble::Passing(error)) => {
                 attempt += 1;
+                signs.at(Stage::Reading); // an answer, if not the one wanted
                 let wait = RETRY.backoff(attempt, shared.host.seed());
                 tracing::warn!(%partition, %error, attempt, wait_ms = wait.as_millis(), "the partition can't start yet");
                 shared.host.sleep(wait).await;
@@ -75,6 +78,7 @@ async fn try_prepare(
     spec: &InputSpec,
     partition: &TopicPartition,
     metrics: &PartitionMetrics,
+    signs: &SignsOfLife,
 ) -> Result<Prepared, Trouble> {
     let partitions = shared.admin.partitions(partition.topic()).await?.ok_or_else(|| {
         PortError::passing(format!("the topic {} is not there", partition.topic()))
@@ -112,9 +116,12 @@ async fn try_prepare(
             admin: &*shared.admin,
             host: &*shared.host,
             metrics,
+            signs,
         };
+        signs.at(Stage::Turn);
         // Never closed: an error can't happen, and would only mean that nobody is limited.
         let _turn = shared.restoring.acquire().await.ok();
+        signs.at(Stage::Restoring);
         stores.push(
             restore(&request)
                 .await

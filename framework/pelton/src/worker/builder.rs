@@ -48,6 +48,7 @@ pub struct WorkerBuilder {
     observer: Option<Arc<dyn Observer>>,
     bug: Option<Bug>,
     problems: Vec<String>,
+    handle: WorkerHandle,
 }
 
 #[derive(Debug)]
@@ -74,6 +75,7 @@ impl WorkerBuilder {
             observer: None,
             bug: None,
             problems: Vec::new(),
+            handle: WorkerHandle::new(),
         }
     }
 
@@ -165,6 +167,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// The handle of the worker that will be built: to end it from elsewhere while
+    /// [`run`](Self::run) has it.
+    #[must_use]
+    pub fn handle(&self) -> WorkerHandle {
+        self.handle.clone()
+    }
+
     /// Plants a known bug: for tests of the ledger.
     #[doc(hidden)]
     pub fn plant(&mut self, bug: Option<Bug>) -> &mut Self {
@@ -220,6 +229,7 @@ impl WorkerBuilder {
 
     async fn run_with_signals(self) -> Result<(), WorkerError> {
         let (worker, handle) = self.build()?;
+        handle.own_process();
         let limit = worker.parts.plan.shutdown_timeout;
         let stop = crate::signals::listen(handle, limit)
             .map_err(|error| WorkerError::System(format!("signals: {error}")))?;
@@ -255,13 +265,14 @@ impl WorkerBuilder {
             broker_assigns: settings.group_protocol == GroupProtocol::Consumer,
             bug: self.bug,
         };
-        let handle = WorkerHandle::new();
+        let handle = self.handle;
         let clients = plan::client_settings(&settings, &group, &self.name);
         let status = Arc::new(StatusBoard::new(clients.client_id.clone(), group));
         let parts = WorkerParts {
             plan,
             limits: plan::limits(&settings, self.bug),
             thaw_limit: plan::thaw_limit(&settings),
+            max_poll_interval: settings.max_poll_interval(),
             clients,
             observer: self.observer,
         };

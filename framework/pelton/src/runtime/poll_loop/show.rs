@@ -38,13 +38,16 @@ impl PollLoop {
             let task = self.tasks.get(&view.partition);
             let oldest = task.map_or(-1, |task| task.lease.oldest.load(Ordering::Relaxed));
             let behind = u64::try_from(wall - oldest).ok().filter(|_| oldest >= 0);
-            let line = partition_status(name, &view, behind.map(Duration::from_millis))?;
+            let mut line = partition_status(name, &view, behind.map(Duration::from_millis))?;
+            let blocking = task.map_or(0, |task| task.lease.user_code.blocking_ms());
+            line.blocking_seconds =
+                (blocking > 0).then(|| Duration::from_millis(blocking).as_secs_f64());
             if let Some(task) = task {
                 measure(&task.metrics, &view, &line);
             }
             Some(line)
         });
-        self.status.show(now, lines.collect(), self.missing.iter().cloned().collect());
+        self.status.show(lines.collect(), self.missing.iter().cloned().collect());
         self.measure_memory();
         self.find_blocked(now);
     }
