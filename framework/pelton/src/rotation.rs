@@ -44,7 +44,7 @@ impl Rotation {
         for key in keys {
             let held = key.strip_prefix("kafka.").and_then(|key| settings.kafka.value(key));
             if let Some(held) = held {
-                self.seen.entry(key.clone()).or_insert(Seen::Content(fingerprint(held.as_bytes())));
+                self.seen.entry(key.clone()).or_insert_with(|| Seen::Content(fingerprint(held.as_bytes())));
             }
             match settings.secret_again(&key) {
                 Some(Ok(text))
