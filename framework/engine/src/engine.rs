@@ -91,6 +91,14 @@ pub struct Engine {
     commits_before_assignment: u64,
     next_commit: Time,
     ending: Ending,
+    renewal: Renewal,
+}
+
+/// When the client that fetches may be replaced because a partition is silent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Renewal {
+    not_before: Time,
+    renewals: u32,
 }
 
 #[derive(Debug)]
@@ -122,6 +130,7 @@ impl Engine {
             commits_before_assignment: 0,
             next_commit: Time::ZERO,
             ending: Ending::No,
+            renewal: Renewal::default(),
         }
     }
 
@@ -142,6 +151,9 @@ impl Engine {
             }
             Event::Restored { partition, epoch, position, committed } => {
                 self.restored(now, partition, epoch, position, committed, out);
+            }
+            Event::Preparing { partition, epoch, waits } => {
+                self.preparing(now, partition, epoch, waits);
             }
             Event::Fetched { partition, run } => self.fetched(now, partition, run, out),
             Event::Progressed { partition, epoch, records, bytes, dirty } => {
@@ -168,6 +180,8 @@ impl Engine {
             Event::LogSeen { partition, epoch, log } => {
                 self.log_seen(partition, epoch, log, out);
             }
+            Event::FetcherReplaced => self.fetcher_replaced(now, out),
+            Event::MemberGone => self.member_gone(now, out),
             Event::End { partition, end } => {
                 if let Some(active) =
                     self.assignments.get_mut(&partition).and_then(Assignment::active_mut)
@@ -236,7 +250,7 @@ impl Engine {
                     let deadline = if over { drain.release_at } else { drain.cancel_at };
                     earlier(self.retry_at(active), Some(deadline))
                 }
-                Phase::Restoring { .. } | Phase::Released | Phase::Lost { .. } => None,
+                Phase::Restoring(_) | Phase::Released | Phase::Lost { .. } => None,
             };
             wake = earlier(wake, due);
         }

@@ -69,6 +69,8 @@ struct World {
     left_behind: Option<i64>,
     left: bool,
     ending: bool,
+    /// The client that fetches is to be replaced.
+    renewing: bool,
 }
 
 impl World {
@@ -88,6 +90,7 @@ impl World {
             left_behind: None,
             left: false,
             ending: false,
+            renewing: false,
         }
     }
 
@@ -104,6 +107,9 @@ impl World {
         let idle = actions.is_empty();
         assert!(!idle || wake.is_none_or(|at| at > self.now), "nothing to do, and it won't wait");
         self.act(actions);
+        if std::mem::take(&mut self.renewing) {
+            self.fetcher_replaced();
+        }
         self.check_budget();
         self.check_pauses();
     }
@@ -217,6 +223,7 @@ impl World {
             | Action::AskEnd { .. }
             | Action::Silent { .. }
             | Action::Rejoin => {}
+            Action::RenewFetcher => self.renewing = true,
         }
     }
 
@@ -297,13 +304,27 @@ impl World {
                 let (cancel_at, release_at) = (self.now, self.now + Duration::from_secs(5));
                 self.tell(Event::Shutdown { cancel_at, release_at });
             }
-            25 => {
+            29 => {
                 let partitions = vec![partition];
                 if self.paused.insert(partition) {
                     self.tell(Event::Paused { partitions });
                 }
             }
-            26 | 27 => self.resume(partition),
+            30 | 31 => self.resume(partition),
+            25 if size % 8 == 0 => self.member_gone(),
+            26 => {
+                if let Some(task) = self.tasks.get(&partition) {
+                    let epoch = task.epoch;
+                    self.tell(Event::Preparing { partition, epoch, waits: size % 2 == 0 });
+                }
+            }
+            27 => self.fetcher_replaced(),
+            28 => {
+                if let Some(task) = self.tasks.get(&partition).filter(|task| task.running) {
+                    let end = Offset(task.position + size);
+                    self.tell(Event::End { partition, end });
+                }
+            }
             _ => {}
         }
         self.tick();
@@ -313,6 +334,22 @@ impl World {
         if self.paused.remove(&partition) {
             self.tell(Event::Resumed { partitions: vec![partition] });
         }
+    }
+
+    /// The member's client is gone, with all it had and all it was asked.
+    fn member_gone(&mut self) {
+        (self.waiting, self.in_flight) = (None, None);
+        self.owned.clear();
+        self.tell(Event::MemberGone);
+        assert!(self.tasks.is_empty(), "INV-5: a task outlives the membership");
+    }
+
+    /// The new client has nothing started.
+    fn fetcher_replaced(&mut self) {
+        for task in self.tasks.values_mut() {
+            task.fetching = false;
+        }
+        self.tell(Event::FetcherReplaced);
     }
 
     fn restored(&mut self, partition: PartitionId) {
@@ -519,7 +556,7 @@ proptest! {
     /// goes on where it stood.
     #[test]
     fn inv_4_5_6_7_and_15_hold_whatever_happens(
-        history in proptest::collection::vec((0u8..28, any::<u32>(), any::<u8>()), 0..300),
+        history in proptest::collection::vec((0u8..32, any::<u32>(), any::<u8>()), 0..300),
     ) {
         live(None, history);
     }
@@ -564,7 +601,7 @@ fn each_bug_planted_into_the_engine_is_found() {
                 .map(|_| {
                     let bytes = next();
                     let pick = u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
-                    (bytes[0] % 28, pick, bytes[5])
+                    (bytes[0] % 32, pick, bytes[5])
                 })
                 .collect();
             std::panic::catch_unwind(|| live(Some(bug), history)).is_err()

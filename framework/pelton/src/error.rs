@@ -229,6 +229,17 @@ pub enum WorkerError {
         /// What was missing.
         reason: String,
     },
+    /// The poll loop hung for so long that the group has given the partitions away.
+    #[error(
+        "PLT-0504: the poll loop has hung for {silence:?} while {doing}; the group has given its \
+         partitions away by now, and only a restart helps"
+    )]
+    Hangs {
+        /// For how long; at least `max_poll_interval_ms`.
+        silence: Duration,
+        /// What it was doing.
+        doing: String,
+    },
     /// The admin endpoint can't be opened.
     #[error(transparent)]
     Admin(#[from] crate::admin::AdminError),
@@ -281,6 +292,7 @@ impl WorkerError {
             | Self::TopicRecreated { .. } => 9,
             Self::PartitionsGrew { .. } => 10,
             Self::Store { .. } => 11,
+            Self::Hangs { .. } => 12,
             Self::Admin(_) | Self::System(_) | Self::StateDirectory { .. } => 1,
         }
     }

@@ -80,6 +80,8 @@ pub use output::{Emit, Output};
 pub use pelton_engine::Bug;
 pub use pelton_engine::{Ordering, RetryPolicy};
 pub use record::{Record, Run};
+#[doc(hidden)]
+pub use runtime::{Fault, FaultHandle};
 pub use runtime::{OnInvalid, SteppedWorker};
 pub use state::{Store, StoreKey};
 pub use topic_partition::TopicPartition;

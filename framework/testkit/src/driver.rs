@@ -4,20 +4,24 @@
 //! ports are a cluster in memory, and time stands still until the test lets it pass. The same
 //! calls give the same run. Further workers may join the same cluster.
 
+#[cfg(test)]
+mod broken_clients;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pelton::admin::{Health, Status};
 use pelton::config::{AutoOffsetReset, ConfigError, Settings};
-use pelton::ports::{MemberEvent, Ports};
+use pelton::ports::{ClientKind, MemberEvent, Ports};
 use pelton::{SteppedWorker, TopicPartition, WorkerBuilder, WorkerError, WorkerHandle};
 use pelton_engine::CommitStatus;
 use serde::de::DeserializeOwned;
 
 use crate::ledger::Truth;
 use crate::memory::{
-    MemoryCluster, MemoryFetch, MemoryMember, Positions, Stored, VirtualHost, WALL_CLOCK_BEGIN_MS,
+    MemoryClients, MemoryCluster, MemoryFetch, MemoryMember, Positions, Stored, VirtualHost,
+    WALL_CLOCK_BEGIN_MS,
 };
 
 /// A record that a worker has emitted.
@@ -201,6 +205,7 @@ impl TestDriver {
                 cluster: cluster.clone(),
                 positions: Positions::Member(number),
             }),
+            clients: Arc::new(MemoryClients { cluster: cluster.clone(), number }),
             producer: Arc::new(cluster.clone()),
             admin: Arc::new(cluster.clone()),
             restores: Arc::new(cluster.clone()),
@@ -378,6 +383,21 @@ impl TestDriver {
     /// The next `count` deliveries fail.
     pub fn fail_deliveries(&mut self, count: usize) {
         self.cluster.fail_deliveries(count);
+    }
+
+    /// One of a worker's Kafka clients has a fatal error: it can't go on, and another takes its
+    /// place after a while. The member that takes the place of a broken one is given what that
+    /// one had, unless it was [assigned](Self::assign_to) to another worker meanwhile. All workers
+    /// of a driver share one producer.
+    pub fn break_client(&mut self, worker: usize, client: ClientKind) {
+        self.cluster.break_client(worker, client);
+        self.settle();
+    }
+
+    /// How many members have taken the place of a broken one of this worker.
+    #[must_use]
+    pub fn rebuilt_members(&self, worker: usize) -> usize {
+        self.cluster.rebuilt_members(worker)
     }
 
     /// The next commits are answered like this instead of being accepted.

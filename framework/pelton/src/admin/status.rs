@@ -120,6 +120,10 @@ pub struct PartitionStatus {
     pub lag: Option<i64>,
     /// Age of the oldest unfinished record, in seconds.
     pub time_lag_seconds: Option<f64>,
+    /// For how long its handler has held a thread without yielding, where that is a second or
+    /// more.
+    #[serde(default)]
+    pub blocking_seconds: Option<f64>,
     /// Where it went on when its position was not in its log, if that has happened since it was
     /// assigned to this worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,6 +172,7 @@ impl PartitionStatus {
             end_offset: None,
             lag: None,
             time_lag_seconds: None,
+            blocking_seconds: None,
             last_jump: None,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -25,11 +26,24 @@ pub(crate) struct KafkaFetch {
     running: HashSet<TopicPartition>,
 }
 
-pub(crate) struct FetchContext;
+/// What the callbacks leave for the poll loop.
+#[derive(Default)]
+pub(crate) struct FetchContext {
+    broken: AtomicBool,
+}
 
 impl ClientContext for FetchContext {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(client = "fetcher", %error, reason, "kafka client");
+        self.heard(&error);
+    }
+}
+
+impl FetchContext {
+    fn heard(&self, error: &KafkaError) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.broken.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -42,7 +56,7 @@ impl KafkaFetch {
         waker: Waker,
     ) -> Result<Self, PortError> {
         let mut consumer: BaseConsumer<FetchContext> = config
-            .create_with_context(FetchContext)
+            .create_with_context(FetchContext::default())
             .map_err(|error| port_error("the fetcher's client", &error))?;
         let wake = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wake());
@@ -77,6 +91,12 @@ impl Fetch for KafkaFetch {
         // Errors and logs of the client itself; records never come this way.
         while let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
             tracing::warn!(client = "fetcher", %error, "kafka client");
+            self.consumer.context().heard(&error);
+        }
+        if self.consumer.context().broken.swap(false, Ordering::AcqRel) {
+            let fatal = self.consumer.client().fatal_error();
+            let reason = fatal.map_or_else(|| "a fatal error".to_owned(), |(_, reason)| reason);
+            return out.push(FetchEvent::Broken(reason));
         }
         let mut run: Option<Run> = None;
         self.queue.batch(max_records, |fetched| {
@@ -120,6 +140,11 @@ impl Fetch for KafkaFetch {
 
     fn close(self: Box<Self>) {
         // Dropping stops everything: 0.3 to 5 ms, with partitions running or a broker down.
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn break_for_test(&self) {
+        crate::kafka::ffi::raise_fatal(self.consumer.client());
     }
 }
 

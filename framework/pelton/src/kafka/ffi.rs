@@ -166,6 +166,16 @@ pub(crate) fn generation<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> i32 
     }
 }
 
+/// Lets a client have a fatal error, as a broker would.
+#[cfg(feature = "planted-bugs")]
+pub(crate) fn raise_fatal<C: ClientContext>(client: &Client<C>) {
+    let code = native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN;
+    // SAFETY: the client lives, the reason is a NUL-terminated string that librdkafka copies.
+    unsafe {
+        native::rd_kafka_test_fatal_error(client.native_ptr(), code, c"raised by a test".as_ptr());
+    }
+}
+
 /// Reads partitions at explicit offsets into one queue (`rd_kafka_consume_start_queue`).
 pub(crate) struct FetchQueue<C: ConsumerContext + 'static> {
     queue: Queue,

@@ -9,7 +9,7 @@ mod steps;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pelton_engine::{
@@ -21,8 +21,10 @@ use crate::error::WorkerError;
 use crate::output::Outbox;
 use crate::ports::Reports;
 use crate::record::Run;
+use crate::runtime::in_poll::InPoll;
 use crate::runtime::input::InputSpec;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent};
+use crate::runtime::start::Stage;
 use crate::telemetry::{Observation, OutputMetrics, PartitionMetrics, RecordOutcome};
 
 /// What the poll loop and the producer tell a partition's task.
@@ -119,6 +121,10 @@ pub(crate) struct Lease {
     pub(crate) oldest: AtomicI64,
     /// Bytes of effects that Kafka does not have yet.
     pub(crate) effects_bytes: AtomicUsize,
+    /// Whether user code holds its thread.
+    pub(crate) user_code: InPoll,
+    /// How far its start has come.
+    stage: AtomicU8,
 }
 
 impl Lease {
@@ -127,7 +133,18 @@ impl Lease {
             alive: AtomicBool::new(true),
             oldest: AtomicI64::new(-1),
             effects_bytes: AtomicUsize::new(0),
+            user_code: InPoll::new(),
+            stage: AtomicU8::new(0),
         }
+    }
+
+    pub(crate) fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// How far the partition's start has come, in words.
+    pub(crate) fn stage(&self) -> &'static str {
+        Stage::name(self.stage.load(Ordering::Relaxed))
     }
 }
 
@@ -339,6 +356,7 @@ impl Desk {
 
     pub(crate) fn observe_start(&self, offset: Offset, attempt: u32, timestamp_ms: Option<i64>) {
         self.lease.oldest.store(timestamp_ms.unwrap_or(-1), Ordering::Relaxed);
+        self.lease.user_code.at(offset.0);
         let (partition, epoch) = (&self.place.partition, self.epoch.0);
         self.shared.observe(&Observation::Start { partition, epoch, offset: offset.0, attempt });
     }

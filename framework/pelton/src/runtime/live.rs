@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::Thread;
 
 use pelton_engine::{Pace, Time};
+
+use crate::ports::ClientKind;
 
 /// The part of the settings that a running worker takes over at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,7 +24,50 @@ pub(crate) struct Live {
 pub(crate) struct Control {
     end_wanted: AtomicBool,
     live: Mutex<Option<Live>>,
+    /// The process is there for this worker alone, and may be ended with it.
+    owns_process: AtomicBool,
+    faults: Mutex<Vec<Fault>>,
     thread: OnceLock<Thread>,
+}
+
+/// What a test does to a running worker.
+///
+/// ```
+/// use pelton::{Fault, Worker, ports::ClientKind};
+///
+/// let faults = Worker::builder("login-counter").fault_handle();
+/// faults.inject(Fault::Break(ClientKind::Producer)); // once it runs, in builds for tests
+/// ```
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// One of its clients has a fatal error.
+    Break(ClientKind),
+    /// The poll loop hangs for ever.
+    Hang,
+}
+
+/// The way of a [`Fault`] to its worker; it has one only where the feature `planted-bugs` is.
+///
+/// ```
+/// use pelton::{FaultHandle, Worker};
+///
+/// let _faults: FaultHandle = Worker::builder("login-counter").fault_handle();
+/// ```
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub struct FaultHandle(Arc<Control>);
+
+impl FaultHandle {
+    pub(crate) fn new(control: Arc<Control>) -> Self {
+        Self(control)
+    }
+
+    /// Does this to the running worker.
+    pub fn inject(&self, fault: Fault) {
+        lock(&self.0.faults).push(fault);
+        self.0.wake();
+    }
 }
 
 impl Control {
@@ -48,6 +93,18 @@ impl Control {
 
     pub(crate) fn take_change(&self) -> Option<Live> {
         lock(&self.live).take()
+    }
+
+    pub(crate) fn own_process(&self) {
+        self.owns_process.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn owns_process(&self) -> bool {
+        self.owns_process.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take_fault(&self) -> Option<Fault> {
+        if cfg!(feature = "planted-bugs") { lock(&self.faults).pop() } else { None }
     }
 
     fn wake(&self) {

@@ -14,7 +14,10 @@ use super::{Worker, plan};
 use crate::config::{Flags, GroupProtocol, Settings};
 use crate::error::{Exit, WorkerError};
 use crate::output::{Output, OutputSpec};
-use crate::runtime::{Input, InputSpec, Plan, SlotFactory, StatusBoard, Subscription, WorkerParts};
+use crate::runtime::{
+    Control, FaultHandle, Input, InputSpec, Plan, SlotFactory, StatusBoard, Subscription,
+    WorkerParts,
+};
 use crate::state::{Store, StoreSpec};
 use crate::telemetry::{self, Observer};
 
@@ -47,6 +50,7 @@ pub struct WorkerBuilder {
     observer: Option<Arc<dyn Observer>>,
     bug: Option<Bug>,
     problems: Vec<String>,
+    control: Arc<Control>,
 }
 
 #[derive(Debug)]
@@ -73,6 +77,7 @@ impl WorkerBuilder {
             observer: None,
             bug: None,
             problems: Vec::new(),
+            control: Arc::default(),
         }
     }
 
@@ -164,6 +169,13 @@ impl WorkerBuilder {
         self
     }
 
+    /// Does things to the worker while it runs: for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn fault_handle(&self) -> FaultHandle {
+        FaultHandle::new(Arc::clone(&self.control))
+    }
+
     /// Plants a known bug: for tests of the ledger.
     #[doc(hidden)]
     pub fn plant(&mut self, bug: Option<Bug>) -> &mut Self {
@@ -219,6 +231,7 @@ impl WorkerBuilder {
 
     async fn run_with_signals(self) -> Result<(), WorkerError> {
         let (worker, handle) = self.build()?;
+        handle.control().own_process();
         let limit = worker.parts.plan.shutdown_timeout;
         let stop = crate::signals::listen(handle, limit)
             .map_err(|error| WorkerError::System(format!("signals: {error}")))?;
@@ -258,6 +271,7 @@ impl WorkerBuilder {
         let clients = plan::client_settings(&settings, &group, &self.name);
         let status = Arc::new(StatusBoard::new(clients.client_id.clone(), group));
         let handle = WorkerHandle::new(
+            self.control,
             settings.clone(),
             Arc::clone(&plan.inputs),
             Arc::clone(&clients.credentials),
@@ -266,6 +280,7 @@ impl WorkerBuilder {
             limits: plan::limits(&settings, self.bug),
             live: plan::live(&settings, &plan.inputs)?,
             thaw_limit: plan::thaw_limit(&settings),
+            max_poll_interval: settings.max_poll_interval(),
             clients,
             plan,
             observer: self.observer,

@@ -29,11 +29,12 @@ struct Reach {
 
 impl WorkerHandle {
     pub(super) fn new(
+        control: Arc<Control>,
         settings: Settings,
         inputs: Arc<[Input]>,
         credentials: Arc<Credentials>,
     ) -> Self {
-        let (control, in_force) = (Arc::default(), Mutex::new(settings));
+        let in_force = Mutex::new(settings);
         Self(Arc::new(Reach { control, inputs, credentials, in_force }))
     }
 

@@ -39,15 +39,17 @@ impl PollLoop {
             let behind = u64::try_from(wall - oldest).ok().filter(|_| oldest >= 0);
             let mut line = partition_status(name, &view, behind.map(Duration::from_millis))?;
             line.last_jump = self.jumps.get(&view.partition).cloned();
+            let blocking = task.map_or(0, |task| task.lease.user_code.blocking_ms());
+            line.blocking_seconds =
+                (blocking > 0).then(|| Duration::from_millis(blocking).as_secs_f64());
             if let Some(task) = task {
                 measure(&task.metrics, &view, &line);
             }
             Some(line)
         });
-        self.status.show(now, lines.collect(), self.missing.iter().cloned().collect());
-        // After its partitions are shown, or it would be ready before they are restored. A spare
-        // member hears of no assignment.
-        if self.assignments > 0 || self.member.has_joined() {
+        self.status.show(lines.collect(), self.missing.iter().cloned().collect());
+        // After its partitions are shown, or it would be ready before they are restored.
+        if self.member.has_joined() {
             self.status.joined();
         }
         self.measure_memory();
