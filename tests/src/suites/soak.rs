@@ -54,7 +54,16 @@ pub struct Shown {
     pub length: Duration,
 }
 
-/// Runs 3 processes over 6 partitions at 2,000 records/s, and then for at least `length`, and at
+/// Records/s: soaks are long, and machines shared.
+const RATE: u64 = 500;
+
+/// The workers of these runs, with the default session of 15 s.
+#[must_use]
+pub fn plan(protocol: Protocol) -> RigPlan {
+    RigPlan { protocol, ..RigPlan::default() }.with("SESSION_TIMEOUT_MS", "15000")
+}
+
+/// Runs 3 processes over 6 partitions at 500 records/s, and then for at least `length`, and at
 /// least twice: two more join, all partitions flow, the two leave, a broker is restarted, all is
 /// quiet. Each change of owners restores stores, each through a client of its own.
 ///
@@ -65,7 +74,7 @@ pub fn run(kafka: &KafkaCluster, plan: RigPlan, length: Duration) -> Result<Show
     let rig = Rig::new(kafka, plan)?;
     let mut fleet = rig.fleet();
     fleet.start(STAY)?;
-    let load = rig.load(LoadPlan::at_rate(2_000))?;
+    let load = rig.load(LoadPlan::at_rate(RATE))?;
     rig.wait_until_begun(RECOVERED)?;
     let stay = fleet.workers().iter().take(STAY);
     let watch = Watch::begin(stay.map(|w| (w.pid(), Watched::new(w.name()))).collect())?;
@@ -186,8 +195,7 @@ impl std::fmt::Display for Shown {
 
 /// A round of the long form: half an hour.
 pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
-    let plan = RigPlan { protocol, ..RigPlan::default() };
-    let shown = run(kafka, plan, Duration::from_secs(30 * 60))?;
+    let shown = run(kafka, plan(protocol), Duration::from_secs(30 * 60))?;
     let mut round = Round::of(&shown.outcome, shown.is_kept()).without_times();
     let cycles = shown.watched.iter().map(|watched| watched.quiet.len()).max().unwrap_or(0);
     round = round

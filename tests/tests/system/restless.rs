@@ -45,7 +45,8 @@ fn storm() -> Result<(), Failed> {
 
 fn soak() -> Result<(), Failed> {
     let kafka = KafkaCluster::start(3)?;
-    let shown = suites::soak::run(&kafka, RigPlan::default(), Duration::ZERO)?;
+    let shown =
+        suites::soak::run(&kafka, suites::soak::plan(Protocol::CooperativeSticky), Duration::ZERO)?;
     verdict("a short soak", &shown, shown.is_kept())
 }
 
