@@ -57,6 +57,7 @@ mod context;
 mod error;
 mod handler;
 pub mod host;
+mod json_problem;
 mod kafka;
 mod output;
 pub mod ports;

@@ -40,6 +40,7 @@ pub struct Fleet {
     faults: Arc<FaultLog>,
     is_static: bool,
     started: u32,
+    shell: Option<String>,
     random: u64,
 }
 
@@ -90,8 +91,17 @@ impl Fleet {
             faults: Arc::clone(faults),
             is_static: plan.protocol == Protocol::StaticMembership,
             started: 0,
+            shell: None,
             random: u64::from(std::process::id()) | 1,
         }
+    }
+
+    /// Workers that are started from now on are started by this shell script, which ends with
+    /// `exec "$@"`: for limits, and for what their output goes to.
+    #[must_use]
+    pub fn by_shell(mut self, script: &str) -> Self {
+        self.shell = Some(script.to_owned());
+        self
     }
 
     /// Starts `count` workers more and waits until each is in the group.
@@ -131,7 +141,14 @@ impl Fleet {
         let number = self.random();
         let log = self.folder.join(format!("{name}-{number:x}.log"));
         let program = std::env::current_exe().map_err(io())?;
-        let mut command = Command::new(program);
+        let mut command = match &self.shell {
+            Some(script) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", script, "sh"]).arg(program);
+                shell
+            }
+            None => Command::new(program),
+        };
         command
             .arg(worker::ROLE)
             .args(&self.arguments)

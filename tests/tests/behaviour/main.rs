@@ -2,17 +2,20 @@
 //! embedded cluster where it can show the same.
 //!
 //! Each module is one question: a real log counted through a change of workers, spare workers,
-//! growing topics, Kafka's own tools, records that are gone, what is refused, the endpoint.
+//! growing topics, Kafka's own tools, records that are gone, what is refused, hostile surroundings,
+//! garbage, the endpoint.
 
 mod endpoint;
 mod gone;
 mod growth;
 mod operators;
 mod overtaken;
+mod payloads;
 mod real_log;
 mod refusal;
 mod refusals;
 mod spares;
+mod surroundings;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -28,12 +31,14 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let trials = [
         refusals::trials(),
+        surroundings::trials(),
         real_log::trials(),
         spares::trials(),
         growth::trials(),
         operators::trials(),
         gone::trials(),
         overtaken::trials(),
+        payloads::trials(),
         endpoint::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
