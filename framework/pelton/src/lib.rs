@@ -58,6 +58,7 @@ mod error;
 mod farewell;
 mod handler;
 pub mod host;
+mod json_problem;
 mod kafka;
 mod output;
 pub mod ports;
