@@ -54,7 +54,12 @@
 pub mod admin;
 pub mod config;
 mod context;
+#[cfg(test)]
+#[path = "../../engine/src/damage.rs"]
+mod damage;
 mod error;
+#[cfg(test)]
+mod foreign_bytes;
 mod handler;
 pub mod host;
 mod json_problem;
