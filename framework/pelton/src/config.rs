@@ -17,6 +17,7 @@
 
 mod check;
 mod choices;
+mod contradictions;
 mod effective;
 mod environment;
 mod error;
@@ -36,6 +37,8 @@ mod secret_file;
 mod settings;
 mod tree;
 mod units;
+#[cfg(test)]
+mod wrong_tests;
 
 pub use choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat};
 pub use error::ConfigError;

@@ -16,4 +16,7 @@ pub(crate) use admin::KafkaAdmin;
 pub(crate) use fetcher::{KafkaFetch, KafkaRestores};
 pub(crate) use member::{KafkaMember, Membership};
 pub(crate) use producer::KafkaProducer;
-pub(crate) use settings::{ClientSettings, Protocol};
+pub(crate) use settings::{ClientSettings, Protocol, refusal};
+
+#[cfg(test)]
+pub(crate) use ffi::properties;

@@ -166,8 +166,11 @@ impl TryFrom<String> for AutoOffsetReset {
             ("end", "Kafka's word is \"latest\"; write that"),
             ("none", "Pelton's word is \"error\"; write that"),
         ];
-        let or_time = |problem| format!("{problem}; or a time: {TIME_HINT}");
-        choose(&word, &words, refused).map_err(or_time)
+        if time_ms(word.trim()).is_ok() {
+            return Err(format!("a time to begin at has an `@` before it; {TIME_HINT}"));
+        }
+        choose(&word, &words, refused)
+            .map_err(|problem| format!("{problem}; or, to begin at a time, {TIME_HINT}"))
     }
 }
 
@@ -307,7 +310,8 @@ mod tests {
             ("@99999999999999999999999", "it is no moment in time"),
             ("@-1", "Kafka knows no time before 1970"),
             ("@1969-12-31T23:59:59Z", "Kafka knows no time before 1970"),
-            ("2026-11-24T00:00:00Z", "no such choice; write one of"),
+            ("2026-11-24T00:00:00Z", "a time to begin at has an `@` before it"),
+            ("tomorrow", "no such choice; write one of"),
         ] {
             let error = reset(word).unwrap_err();
             assert!(error.starts_with(problem), "{word}: {error}");
