@@ -18,9 +18,12 @@
 mod check;
 mod choices;
 mod contradictions;
+#[cfg(test)]
+mod docs_tests;
 mod effective;
 mod environment;
 mod error;
+mod fields;
 mod file;
 mod flags;
 mod kafka_keys;
@@ -32,6 +35,8 @@ mod origin;
 mod pass_through;
 mod read;
 mod refused;
+#[cfg(test)]
+mod schema;
 mod secret;
 mod secret_file;
 mod settings;

@@ -12,6 +12,7 @@ use super::nearest::nearest;
 /// assert_eq!(GroupProtocol::try_from("classic".to_owned()), Ok(GroupProtocol::Classic));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GroupProtocol {
@@ -31,6 +32,7 @@ pub enum GroupProtocol {
 /// assert!(refused.contains("use \"cooperative-sticky\""));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum AssignmentStrategy {
@@ -95,6 +97,7 @@ pub enum AutoOffsetReset {
 /// assert_eq!(Guarantee::default(), Guarantee::AtLeastOnce);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Guarantee {
@@ -111,6 +114,7 @@ pub enum Guarantee {
 /// assert_eq!(LogFormat::try_from("json".to_owned()), Ok(LogFormat::Json));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LogFormat {

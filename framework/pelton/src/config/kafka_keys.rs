@@ -35,6 +35,15 @@ pub(super) fn allowed() -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter(|key| !matches!(key.exposure, Denied(_))).map(|key| key.name)
 }
 
+/// The settings that may not be given, each with the reason.
+#[cfg(test)]
+pub(super) fn denied() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KEYS.iter().filter_map(|key| match key.exposure {
+        Denied(reason) => Some((key.name, reason)),
+        Shown | Hidden => None,
+    })
+}
+
 const COMMIT: &str = "Pelton commits what is done, and only that; librdkafka would commit what \
     was merely read, and lose it in a crash. Remove it; `commit_interval` says how often";
 const STORE: &str = "Pelton owns the offsets it commits; stored by librdkafka they would pass \

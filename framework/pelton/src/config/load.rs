@@ -1,11 +1,13 @@
 //! How do file, environment and flags become settings?
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ConfigError;
+use super::fields::fields_of;
 use super::flags::Flags;
 use super::nearest::nearest;
 use super::origin::{Origin, Origins};
@@ -69,14 +71,15 @@ impl<A: Serialize> Loaded<A> {
 ///
 /// When a source can't be read, a key is unknown, or a value is of the wrong type. Whether the
 /// values hold together is for [`Settings::check`] to say.
-#[expect(clippy::print_stdout, clippy::exit, reason = "what --print-config asks for")]
+#[expect(clippy::exit, reason = "what --print-config asks for")]
 pub fn load<A>(application: &str, flags: &Flags) -> Result<Loaded<A>, ConfigError>
 where
     A: DeserializeOwned + Default + Serialize,
 {
     let loaded = load_from(application, flags, &environment::of_process()?)?;
     if flags.print_config {
-        print!("{}", loaded.effective());
+        let mut stdout = std::io::stdout();
+        let _has_read_enough = stdout.write_all(loaded.effective().as_bytes()).is_err();
         std::process::exit(0);
     }
     Ok(loaded)
@@ -156,7 +159,7 @@ fn section_of(application: &str) -> Result<String, ConfigError> {
     if section.is_empty() || !section.chars().all(legal) || section.contains("__") {
         return refuse("it takes letters, digits and single `-` or `_`");
     }
-    if effective::keys().contains(&section) {
+    if fields_of::<Settings>().contains(&section.as_str()) {
         return refuse("a setting of every worker has this name");
     }
     Ok(section)

@@ -7,7 +7,7 @@ use super::kafka_keys;
 use super::tree::Tree;
 
 /// Keys Pelton knows and refuses: the reason and the way out.
-const REFUSED: &[(&str, &str)] = &[
+pub(super) const REFUSED: &[(&str, &str)] = &[
     (
         "enable_auto_commit",
         "Pelton commits a record when it is done, and only then; committing on a timer loses what \
