@@ -19,4 +19,7 @@ pub(crate) use clients::KafkaClients;
 pub(crate) use credentials::Credentials;
 pub(crate) use fetcher::KafkaRestores;
 pub(crate) use producer::KafkaProducer;
-pub(crate) use settings::{ClientSettings, Protocol};
+pub(crate) use settings::{ClientSettings, Protocol, refusal};
+
+#[cfg(test)]
+pub(crate) use ffi::properties;
