@@ -8,9 +8,11 @@ mod admin;
 mod errors;
 mod fetcher;
 mod ffi;
+mod hearing;
 mod member;
 mod producer;
 mod settings;
+mod tls_check;
 
 pub(crate) use admin::KafkaAdmin;
 pub(crate) use fetcher::{KafkaFetch, KafkaRestores};

@@ -61,6 +61,8 @@ mod kafka;
 mod output;
 pub mod ports;
 mod record;
+mod refusal;
+mod refusals;
 mod runtime;
 mod signals;
 mod state;

@@ -4,38 +4,35 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{ClientConfig, ClientContext};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 
 use crate::kafka::errors::port_error;
 use crate::kafka::ffi::{FetchQueue, Fetched};
+use crate::kafka::hearing::Hearing;
 use crate::kafka::settings::ClientSettings;
 use crate::ports::{Fetch, FetchEvent, PortError, RestoreFetches, Waker};
 use crate::record::Run;
+use crate::refusal::{Operation, Refusal};
+use crate::refusals::Refusals;
 use crate::topic_partition::TopicPartition;
 
 /// Reads partitions from explicit offsets over librdkafka.
 pub(crate) struct KafkaFetch {
-    queue: FetchQueue<FetchContext>,
-    consumer: Arc<BaseConsumer<FetchContext>>,
+    queue: FetchQueue<Hearing>,
+    consumer: Arc<BaseConsumer<Hearing>>,
     running: HashSet<TopicPartition>,
 }
 
-pub(crate) struct FetchContext;
-
-impl ClientContext for FetchContext {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(client = "fetcher", %error, reason, "kafka client");
-    }
-}
-
-impl ConsumerContext for FetchContext {}
-
 impl KafkaFetch {
-    pub(crate) fn new(config: &ClientConfig, waker: Waker) -> Result<Self, PortError> {
-        let mut consumer: BaseConsumer<FetchContext> = config
-            .create_with_context(FetchContext)
+    pub(crate) fn new(
+        config: &ClientConfig,
+        refusals: &Arc<Refusals>,
+        waker: Waker,
+    ) -> Result<Self, PortError> {
+        let mut consumer: BaseConsumer<Hearing> = config
+            .create_with_context(Hearing::new("fetcher", refusals))
             .map_err(|error| port_error("the fetcher's client", &error))?;
         let wake = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wake());
@@ -64,10 +61,9 @@ impl Fetch for KafkaFetch {
     }
 
     fn poll(&mut self, max_records: usize, out: &mut Vec<FetchEvent>) {
-        // Errors and logs of the client itself; records never come this way.
-        while let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
-            tracing::warn!(client = "fetcher", %error, "kafka client");
-        }
+        // Errors and logs of the client itself, heard by its context; records never come this way.
+        while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {}
+        let refusals = self.consumer.context().refusals();
         let mut run: Option<Run> = None;
         self.queue.batch(max_records, |fetched| {
             let fits = |run: &Run| {
@@ -80,7 +76,12 @@ impl Fetch for KafkaFetch {
             let partition = || TopicPartition::new(Arc::clone(fetched.topic), fetched.partition);
             match fetched.error {
                 RDKafkaErrorCode::NoError => {
-                    let run = run.get_or_insert_with(|| Run::new(partition()));
+                    let run = run.get_or_insert_with(|| {
+                        if !refusals.are_none() {
+                            refusals.over(&Refusal::topic(Operation::Read, fetched.topic));
+                        }
+                        Run::new(partition())
+                    });
                     let Fetched { offset, timestamp, key, value, headers, .. } = fetched;
                     run.push(offset, timestamp, key, value, headers);
                 }
@@ -94,6 +95,10 @@ impl Fetch for KafkaFetch {
                     out.push(FetchEvent::End { partition: partition(), offset: fetched.offset });
                 }
                 error => {
+                    if error == RDKafkaErrorCode::TopicAuthorizationFailed {
+                        let read = Refusal::topic(Operation::Read, fetched.topic);
+                        refusals.tell(read, &error.to_string());
+                    }
                     out.push(FetchEvent::Trouble {
                         partition: partition(),
                         reason: error.to_string(),
@@ -120,6 +125,6 @@ pub(crate) struct KafkaRestores {
 
 impl RestoreFetches for KafkaRestores {
     fn open(&self, waker: Waker) -> Result<Box<dyn Fetch>, PortError> {
-        Ok(Box::new(KafkaFetch::new(&self.settings.restore(), waker)?))
+        Ok(Box::new(KafkaFetch::new(&self.settings.restore(), &self.settings.refusals, waker)?))
     }
 }

@@ -12,16 +12,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pelton_engine::CommitStatus;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
-use crate::kafka::errors::{commit_status, port_error};
+use crate::kafka::errors::{cause, commit_status, port_error, refusal};
 use crate::kafka::ffi::{CommitQueue, create_partition_object, generation};
+use crate::kafka::hearing::log;
 use crate::ports::{
     CommitEntry, Committed, CommittedOffsets, Member, MemberEvent, PortError, Waker,
 };
+use crate::refusal::{Operation, Refusal};
+use crate::refusals::Refusals;
 use crate::topic_partition::TopicPartition;
 
 /// A blocking read of committed offsets waits so long at most; with a transaction open on the
@@ -71,10 +75,48 @@ pub(crate) struct MemberContext {
     /// While closing nobody would acknowledge later: a deferred one would hang for ever.
     inline: AtomicBool,
     incremental: bool,
+    group: String,
+    refusals: Arc<Refusals>,
+}
+
+impl MemberContext {
+    /// What an error says the coordinator or a broker refuses.
+    fn refusal(&self, error: &KafkaError, reason: &str) -> Option<Refusal> {
+        match error.rdkafka_error_code()? {
+            RDKafkaErrorCode::GroupAuthorizationFailed => Some(Refusal::group(&self.group)),
+            code => refusal(code, reason),
+        }
+    }
+
+    /// What became of a partition's commit.
+    fn hear_commit(&self, topic: &str, partition: i32, code: RDKafkaErrorCode) {
+        match code {
+            RDKafkaErrorCode::NoError if self.refusals.are_none() => {}
+            RDKafkaErrorCode::NoError => self.refusals.over(&Refusal::group(&self.group)),
+            RDKafkaErrorCode::GroupAuthorizationFailed => {
+                self.refusals.tell(Refusal::group(&self.group), &code.to_string());
+            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                self.refusals.tell(Refusal::topic(Operation::Read, topic), &code.to_string());
+            }
+            code => tracing::warn!(topic, partition, %code, "a commit was not accepted"),
+        }
+    }
 }
 
 impl ClientContext for MemberContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(refusal) = self.refusal(&error, reason) {
+            let is_all = refusal.is_lasting();
+            self.refusals.tell(refusal, cause(reason));
+            if is_all {
+                return;
+            }
+        }
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         errors.push_back((error, reason.to_owned()));
     }
@@ -117,6 +159,8 @@ pub(crate) struct Membership {
     pub(crate) incremental: bool,
     /// It has a group instance id: a restart keeps its partitions, so closing must not leave.
     pub(crate) is_static: bool,
+    pub(crate) group: String,
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 impl KafkaMember {
@@ -130,6 +174,8 @@ impl KafkaMember {
             errors: Mutex::default(),
             inline: AtomicBool::new(false),
             incremental: membership.incremental,
+            group: membership.group,
+            refusals: membership.refusals,
         };
         let mut consumer: BaseConsumer<MemberContext> = config
             .create_with_context(context)
@@ -182,9 +228,7 @@ impl KafkaMember {
             for (topic, partition, own) in answer.partitions {
                 let code = if own == RDKafkaErrorCode::NoError { answer.error } else { own };
                 let status = commit_status(code);
-                if status != CommitStatus::Accepted {
-                    tracing::warn!(topic, partition, %code, "a commit was not accepted");
-                }
+                self.consumer.context().hear_commit(&topic, partition, code);
                 answering.statuses.push((TopicPartition::new(topic, partition), status));
             }
             if answering.requests == 0 {
@@ -210,6 +254,10 @@ impl KafkaMember {
             |(_, text)| text.clone(),
         );
         let decisive = fatal.as_ref().map(|(code, _)| *code).or(code);
+        if decisive == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            let context = self.consumer.context();
+            context.refusals.tell(Refusal::group(&context.group), &text);
+        }
         match decisive {
             Some(RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId) => {
                 MemberEvent::InstanceFenced(text)
@@ -250,7 +298,8 @@ impl Member for KafkaMember {
         // a callback and one that found nothing look the same.
         for _ in 0..4 {
             match self.consumer.poll(Duration::ZERO) {
-                Some(Err(error)) => return Some(self.describe(&error, "")),
+                // Its context has heard it, with the reason.
+                Some(Err(_)) => {}
                 Some(Ok(_record)) => {
                     return Some(MemberEvent::Trouble("a record came to the member".to_owned()));
                 }

@@ -3,15 +3,19 @@
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{
     BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
 use rdkafka::{ClientConfig, ClientContext};
 
 use crate::kafka::errors::port_error;
+use crate::kafka::hearing::{Hearing, log};
 use crate::ports::{OutRecord, PortError, Producer, Reports, SendError};
+use crate::refusal::{Operation, Refusal, Resource, Right};
+use crate::refusals::Refusals;
 
 /// Writes records over librdkafka; a thread of its own serves the delivery reports.
 ///
@@ -19,13 +23,14 @@ use crate::ports::{OutRecord, PortError, Producer, Reports, SendError};
 /// for ever; it is replaced, and the outboxes send again what it did not deliver.
 pub(crate) struct KafkaProducer {
     config: ClientConfig,
+    refusals: Arc<Refusals>,
     /// `None` once closed.
     client: Mutex<Option<Client>>,
 }
 
 type Client = ThreadedProducer<ReportContext>;
 
-pub(crate) struct ReportContext;
+pub(crate) struct ReportContext(Hearing);
 
 /// Whom to tell about a record.
 pub(crate) struct Ticket {
@@ -34,8 +39,12 @@ pub(crate) struct Ticket {
 }
 
 impl ClientContext for ReportContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(client = "producer", %error, reason, "kafka client");
+        self.0.hear(&error, reason);
     }
 }
 
@@ -43,18 +52,27 @@ impl ProducerContext for ReportContext {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        let refusals = self.0.refusals();
         let result = match result {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(port_error("delivering", error)),
+            Ok(message) => {
+                if !refusals.are_none() {
+                    refusals.over(&Refusal::topic(Operation::Write, message.topic()));
+                }
+                Ok(())
+            }
+            Err((error, message)) => {
+                hear_denial(refusals, message.topic(), error);
+                Err(port_error("delivering", error))
+            }
         };
         ticket.reports.report(ticket.number, result);
     }
 }
 
 impl KafkaProducer {
-    pub(crate) fn new(config: ClientConfig) -> Result<Self, PortError> {
-        let client = make(&config)?;
-        Ok(Self { config, client: Mutex::new(Some(client)) })
+    pub(crate) fn new(config: ClientConfig, refusals: Arc<Refusals>) -> Result<Self, PortError> {
+        let client = make(&config, &refusals)?;
+        Ok(Self { config, refusals, client: Mutex::new(Some(client)) })
     }
 
     /// Puts a new client in the place of one that can't go on. The old one's undelivered records
@@ -67,7 +85,13 @@ impl KafkaProducer {
         if !is_current {
             return; // another partition's task was faster, or the worker ends
         }
-        match make(&self.config) {
+        if let Some((RDKafkaErrorCode::ClusterAuthorizationFailed, reason)) =
+            broken.client().fatal_error()
+        {
+            let (operation, resource) = (Operation::IdempotentWrite, Resource::Cluster);
+            self.refusals.tell(Refusal::Right(Right { operation, resource }), &reason);
+        }
+        match make(&self.config, &self.refusals) {
             Ok(client) => {
                 tracing::warn!("the producer had a fatal error and was replaced");
                 *current = Some(client);
@@ -82,10 +106,17 @@ impl KafkaProducer {
     }
 }
 
-fn make(config: &ClientConfig) -> Result<Client, PortError> {
+fn make(config: &ClientConfig, refusals: &Arc<Refusals>) -> Result<Client, PortError> {
     config
-        .create_with_context(ReportContext)
+        .create_with_context(ReportContext(Hearing::new("producer", refusals)))
         .map_err(|error| port_error("the producer's client", &error))
+}
+
+/// Writes down that a topic may not be written to, if that is what the error says.
+fn hear_denial(refusals: &Refusals, topic: &str, error: &KafkaError) {
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+        refusals.tell(Refusal::topic(Operation::Write, topic), &error.to_string());
+    }
 }
 
 impl Producer for KafkaProducer {
@@ -113,6 +144,10 @@ impl Producer for KafkaProducer {
         }
         client.send(outgoing).map_err(|(error, _)| match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => SendError::Full,
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                hear_denial(&self.refusals, &record.topic, &error);
+                SendError::Refused(port_error("sending", &error))
+            }
             Some(RDKafkaErrorCode::Fatal) => {
                 self.replace(&client);
                 SendError::Refused(port_error("sending", &error))

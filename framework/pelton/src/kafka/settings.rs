@@ -3,9 +3,12 @@
 //! Order: our defaults, then what the user passes through (`[kafka]`; the dangerous ones were
 //! refused when the configuration was read), then what must hold for the guarantees.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+
+use crate::refusals::Refusals;
 
 /// What the clients of one worker are made from.
 #[derive(Clone, Debug)]
@@ -21,6 +24,8 @@ pub(crate) struct ClientSettings {
     pub(crate) message_timeout: Duration,
     /// What the user passes through.
     pub(crate) pass_through: Vec<(String, String)>,
+    /// Where all clients write down what Kafka refuses them.
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 /// How the group agrees on who owns what.
@@ -115,7 +120,11 @@ impl ClientSettings {
 
     /// Asks about topics.
     pub(crate) fn asking(&self) -> ClientConfig {
-        self.reader("admin", false)
+        let mut config = self.reader("admin", false);
+        // A broker that closes the connection at once speaks another protocol, and only this
+        // client is asked for the reason.
+        config.set("log.connection.close", "true");
+        config
     }
 
     fn reader(&self, role: &str, tell_ends: bool) -> ClientConfig {
@@ -210,6 +219,7 @@ mod tests {
                 ("linger.ms".into(), "50".into()),
                 ("fetch.wait.max.ms".into(), "10".into()),
             ],
+            refusals: Arc::default(),
         }
     }
 

@@ -136,6 +136,7 @@ impl SteppedWorker {
             observer: parts.observer,
             metrics: metrics.clone(),
             restoring: Semaphore::new(RESTORES),
+            refusals: parts.clients.refusals,
         });
         let poll_loop = PollLoop::new(LoopParts {
             member: ports.member,
@@ -201,12 +202,13 @@ pub(crate) async fn start(
     handle: &WorkerHandle,
 ) -> Result<Running, WorkerError> {
     let host: Arc<dyn Host> = Arc::new(Machine::new());
-    let lasting = |error: PortError| WorkerError::Kafka(error.reason);
-    let admin =
-        KafkaAdmin::new(&parts.clients.asking(), &parts.clients.changing()).map_err(lasting)?;
-    start_up::check(&parts.plan, &admin, &*host).await?;
-    let cluster = crate::ports::Admin::cluster_id(&admin).await;
-    let producer = KafkaProducer::new(parts.clients.producer()).map_err(lasting)?;
+    let lasting = |error: PortError| WorkerError::ClientSettings { reason: error.reason };
+    let refusals = Arc::clone(&parts.clients.refusals);
+    let admin = KafkaAdmin::new(&parts.clients).map_err(lasting)?;
+    let cluster = start_up::reach(&parts.plan, &admin, &*host, &refusals).await?;
+    start_up::check(&parts.plan, &admin, &*host, &refusals).await?;
+    let producer = KafkaProducer::new(parts.clients.producer(), Arc::clone(&refusals));
+    let producer = producer.map_err(lasting)?;
     let runtime = tokio::runtime::Handle::current();
     let (ended, receiver) = oneshot::channel();
     let incarnation = format!("{:x}", host.seed());
@@ -230,6 +232,7 @@ pub(crate) async fn start(
                 observer: parts.observer,
                 metrics: metrics.clone(),
                 restoring: Semaphore::new(RESTORES),
+                refusals,
             });
             let poll_loop = PollLoop::new(LoopParts {
                 member: Box::new(member),
@@ -261,8 +264,10 @@ pub(crate) async fn start(
 }
 
 fn connect(parts: &WorkerParts, waker: Waker) -> Result<(KafkaMember, KafkaFetch), WorkerError> {
-    let lasting = |error: PortError| WorkerError::Kafka(error.reason);
-    let fetch = KafkaFetch::new(&parts.clients.fetcher(), Arc::clone(&waker)).map_err(lasting)?;
+    let lasting = |error: PortError| WorkerError::ClientSettings { reason: error.reason };
+    let fetch =
+        KafkaFetch::new(&parts.clients.fetcher(), &parts.clients.refusals, Arc::clone(&waker))
+            .map_err(lasting)?;
     let membership = Membership {
         subscription: parts
             .plan
@@ -272,6 +277,8 @@ fn connect(parts: &WorkerParts, waker: Waker) -> Result<(KafkaMember, KafkaFetch
             .collect(),
         incremental: parts.clients.protocol.is_incremental(),
         is_static: parts.clients.group_instance_id.is_some(),
+        group: parts.clients.group_id.clone(),
+        refusals: Arc::clone(&parts.clients.refusals),
     };
     let member = KafkaMember::join(&parts.clients.member(), membership, waker).map_err(lasting)?;
     Ok((member, fetch))

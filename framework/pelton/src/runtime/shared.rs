@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use crate::error::WorkerError;
 use crate::output::{OutputSpec, SendGate};
 use crate::ports::{Admin, CommittedOffsets, Host, Producer, RestoreFetches, TopicIdentity, Waker};
+use crate::refusals::Refusals;
 use crate::runtime::input::Input;
 use crate::state::StoreSpec;
 use crate::telemetry::{Observation, Observer, WorkerMetrics};
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: WorkerMetrics,
     /// So many restores run at once at most: each has a client of its own.
     pub(crate) restoring: Semaphore,
+    /// What Kafka refuses at the moment.
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 /// Restores that run at the same time.

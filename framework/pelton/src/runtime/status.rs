@@ -33,6 +33,8 @@ struct Board {
     partitions: Vec<PartitionStatus>,
     /// Input topics that are not there.
     missing: Vec<String>,
+    /// What Kafka refuses.
+    refused: Vec<String>,
 }
 
 impl StatusBoard {
@@ -76,6 +78,10 @@ impl StatusBoard {
         board.shown = Some(now);
         board.partitions = partitions;
         board.missing = missing;
+    }
+
+    pub(crate) fn refused(&self, refused: Vec<String>) {
+        self.board().refused = refused;
     }
 
     /// How long the poll loop has not shown itself.
@@ -128,6 +134,7 @@ impl Status for StatusBoard {
         }
         let missing = board.missing.iter();
         reasons.extend(missing.map(|topic| format!("the input topic {topic} does not exist")));
+        reasons.extend(board.refused.iter().cloned());
         reasons.extend(board.failure.clone());
         Health {
             live: !board.ended && !hangs,

@@ -107,6 +107,8 @@ metrics! {
         "Time from sending a commit to its answer.";
     REBALANCES_TOTAL = "pelton_rebalances_total", Counter, Count, ["event"],
         "Rebalance events: assigned, revoked, lost.";
+    REFUSALS = "pelton_refusals", Gauge, Count, [],
+        "Things the worker needs and Kafka refuses at the moment: TLS, the login, rights; the log and `/readyz` name them.";
     MEMORY_BUDGET_BYTES = "pelton_memory_budget_bytes", Gauge, Bytes, [],
         "Bytes of records and effects the worker may hold.";
     MEMORY_USED_BYTES = "pelton_memory_used_bytes", Gauge, Bytes, [],

@@ -1,5 +1,6 @@
 //! What do the settings mean for the engine and for each client?
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pelton_engine::{Bug, EngineLimits};
@@ -67,6 +68,7 @@ pub(super) fn client_settings(settings: &Settings, group: &str, name: &str) -> C
         discovery: settings.partition_discovery_interval,
         message_timeout: message_timeout(settings),
         pass_through: settings.kafka.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        refusals: Arc::default(),
     }
 }
 
