@@ -13,9 +13,11 @@ mod member;
 mod producer;
 mod settings;
 mod tls_check;
+mod tokens;
 
 pub(crate) use admin::KafkaAdmin;
 pub(crate) use fetcher::{KafkaFetch, KafkaRestores};
 pub(crate) use member::{KafkaMember, Membership};
 pub(crate) use producer::KafkaProducer;
 pub(crate) use settings::{ClientSettings, Protocol};
+pub(crate) use tokens::Tokens;

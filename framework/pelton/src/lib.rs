@@ -58,6 +58,7 @@ mod error;
 mod handler;
 pub mod host;
 mod kafka;
+mod oauth;
 mod output;
 pub mod ports;
 mod record;
@@ -73,6 +74,7 @@ mod worker;
 pub use context::{Cancellation, Context};
 pub use error::{Exit, HandlerError, WorkerError};
 pub use handler::{Handler, SlotId};
+pub use oauth::OauthToken;
 pub use output::{Emit, Output};
 #[doc(hidden)]
 pub use pelton_engine::Bug;

@@ -589,6 +589,8 @@ pub struct TopicRights {
     pub read: bool,
     /// Append records.
     pub write: bool,
+    /// Read its settings.
+    pub describe_configs: bool,
 }
 
 /// Opens a second fetch for restores: own client, alive only while restoring; it tells the ends.

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
-use pelton_tests::{Cluster, Deadline, LoadPlan, Login, Rig, RigPlan, Right, SecureKafka, trials};
+use pelton_tests::{
+    Cluster, Deadline, LoadPlan, Login, Names, Operation, Resource, Rig, RigPlan, Right,
+    SecureKafka, Stopwatch, trials, wait_for,
+};
 
 use crate::refusal::Refusal;
 use crate::{insist, insist_on_exact, say};
@@ -29,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for login in [Login::Scram, Login::Plain, Login::Certificate] {
+    for login in Login::ALL {
         let name = format!("security::workers_count_and_hand_over::{login:?}");
         trials.push(trials::on_our_own_nodes(&name, move || counts(login)));
     }
@@ -89,6 +92,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         trials::on_our_own_nodes("security::refused_at_start::what_may_pass_by_itself", passing),
     ]);
+    trials.extend([
+        trials::on_our_own_nodes("security::each_right_that_is_missing_is_named", each_missing),
+        trials::on_our_own_nodes("security::rights_taken_and_given_back", taken_and_given_back),
+    ]);
     trials
 }
 
@@ -109,14 +116,14 @@ fn passing() -> Result<(), Failed> {
         (
             ("KAFKA__SECURITY_PROTOCOL", "PLAINTEXT"),
             protocol,
-            ["security.protocol", "SSL listener"],
+            ["security.protocol", "Disconnected"],
         ),
         (
             ("BOOTSTRAP_SERVERS", plain),
             protocol,
             ["security.protocol", "PLAINTEXT broker listener"],
         ),
-        (("KAFKA__SECURITY_PROTOCOL", "SSL"), protocol, ["security.protocol", "require SASL"]),
+        (("KAFKA__SECURITY_PROTOCOL", "SSL"), protocol, ["security.protocol", "Disconnected"]),
         (("BOOTSTRAP_SERVERS", "no.such.invalid:93"), nowhere, ["resolve", "no.such.invalid"]),
         (("BOOTSTRAP_SERVERS", "localhost:1"), nowhere, ["refused", "is bootstrap_servers right"]),
     ];
@@ -130,6 +137,85 @@ fn passing() -> Result<(), Failed> {
     }
     say(&format!("all within {:.1?}", SOON - deadline.left()));
     Ok(())
+}
+
+/// Each right in turn is missing when a worker starts; it says which one, and how to grant it.
+/// When it has been granted, the worker starts.
+fn each_missing() -> Result<(), Failed> {
+    let secure = secure()?;
+    for at in 0..Right::of_a_counter(&Names::default()).len() {
+        let rig = Rig::new(secure.kafka(), secure.plan(one_partition(), Login::Scram)?)?;
+        let mut rights = Right::of_a_counter(rig.names());
+        let missing = rights.remove(at);
+        secure.grant(&rights)?;
+        let mut fleet = rig.fleet();
+        fleet.launch(&[])?;
+        if missing.operation() == Operation::DescribeConfigs {
+            // It does without: it can't see whether its changelog is compacted, and says so.
+            let says = |log: &str| log.contains(" WARN ") && log.contains("DescribeConfigs");
+            let log = || fleet.workers()[0].log();
+            wait_for("a word on the settings", SOON, || says(&log()).then_some(()))?;
+            fleet.terminate_all()?;
+            continue;
+        }
+        let ended = fleet.wait_for_end(0, SOON)?;
+        let command = format!("--add --allow-principal User:NAME {}", missing.as_arguments());
+        let says = &[missing.to_string(), command];
+        let says: Vec<_> = says.iter().map(String::as_str).collect();
+        Refusal { code: "PLT-0312", exit: 13, says: &says }.hold(&ended)?;
+        say(&format!("after {:.1?}", ended.after));
+        secure.grant(&[missing])?;
+        fleet.start(1)?;
+        fleet.terminate_all()?;
+    }
+    Ok(())
+}
+
+/// A right goes missing while a worker counts: it says so, lives on, and goes on when the right is
+/// back. Nothing is lost; repeated is only what follows from a session that could not be kept.
+fn taken_and_given_back() -> Result<(), Failed> {
+    let secure = secure()?;
+    let rig = Rig::new(secure.kafka(), secure.plan(one_partition(), Login::Scram)?)?;
+    let rights = Right::of_a_counter(rig.names());
+    secure.grant(&rights)?;
+    let mut fleet = rig.fleet();
+    fleet.start(1)?;
+    let load = rig.load(LoadPlan::at_rate(100))?;
+    rig.wait_until_begun(PATIENCE)?;
+    let worker = &fleet.workers()[0];
+    let needed = |right: &&Right| matches!(right.operation(), Operation::Read | Operation::Write);
+    let changelog_read = Right::new(Operation::Read, Resource::Topic, &rig.names().changelog());
+    // That of the changelog is needed only for a restore.
+    for taken in rights.iter().filter(needed).filter(|right| **right != changelog_read) {
+        secure.revoke(std::slice::from_ref(taken))?;
+        let name = taken.to_string();
+        wait_for("a word on the right that is gone", SOON, || {
+            let ready = worker.ask("/readyz").ok()?;
+            let metrics = worker.ask("/metrics").ok()?;
+            let counted = metrics.metric("pelton_refusals", &[]) == Some(1.0);
+            (ready.status == 200 && ready.body.contains(&name) && counted).then_some(())
+        })?;
+        let log = worker.log();
+        let is_error = |line: &&str| line.contains("ERROR") && line.contains(&name);
+        let command = |line: &str| line.contains(&taken.as_arguments());
+        insist(log.lines().filter(is_error).filter(|line| command(line)).count() == 1, || {
+            log.clone()
+        })?;
+        let watch = Stopwatch::start();
+        secure.grant(std::slice::from_ref(taken))?;
+        rig.wait_until_caught_up(PATIENCE)?;
+        say(&format!("{name}: caught up {:.1?} after it was granted again", watch.elapsed()));
+        wait_for("nothing that is refused", PATIENCE, || {
+            (!worker.ask("/readyz").ok()?.body.contains(&name)).then_some(())
+        })?;
+    }
+    load.stop()?;
+    let outcome = rig.finish(fleet)?;
+    insist(outcome.is_clean(), || outcome.to_string())
+}
+
+fn one_partition() -> RigPlan {
+    RigPlan { partitions: 1, slow_one_in: 0, ..RigPlan::default() }
 }
 
 /// A worker with these settings says why it can't start, soon, and gives no secret away.

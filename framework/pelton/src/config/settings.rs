@@ -100,6 +100,11 @@ pub struct Settings {
     /// Where a worker may keep files over a restart. Default: nowhere, stores live in memory.
     pub state_dir: Option<PathBuf>,
 
+    /// A file with the JSON web token to log in with (`sasl.mechanism` is `OAUTHBEARER`), read
+    /// anew when four fifths of the token's life are over: somebody must keep it fresh, as
+    /// Kubernetes does with projected service account tokens. Default: none.
+    pub oauth_token_file: Option<PathBuf>,
+
     /// The endpoint for health, metrics and state: `[admin]`.
     pub admin: AdminSettings,
 
@@ -163,6 +168,7 @@ impl Default for Settings {
             memory_budget_records: 100_000,
             partition_discovery_interval: Duration::from_secs(30),
             state_dir: None,
+            oauth_token_file: None,
             admin: AdminSettings::default(),
             log: LogSettings::default(),
             kafka: KafkaSettings::default(),

@@ -1,6 +1,6 @@
 //! Questions about topics, asked on blocking threads.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use crate::kafka::ffi::{topic_id, topic_rights};
 use crate::kafka::hearing::{Hearing, listen};
 use crate::kafka::settings::ClientSettings;
 use crate::kafka::tls_check::Trust;
+use crate::kafka::tokens::{give, introduce};
 use crate::ports::{Admin, Created, PortError, TopicIdentity, TopicRights, TopicSpec};
 use crate::refusal::{Operation, Refusal};
 use crate::refusals::Refusals;
@@ -27,7 +28,7 @@ const REACH: Duration = Duration::from_secs(1);
 /// Topics over librdkafka: a client without a group for questions, an admin client for changes.
 pub(crate) struct KafkaAdmin {
     asking: Arc<BaseConsumer<Hearing>>,
-    changing: AdminClient<Hearing>,
+    changing: Arc<AdminClient<Hearing>>,
     refusals: Arc<Refusals>,
     trust: Trust,
 }
@@ -37,10 +38,21 @@ impl KafkaAdmin {
         let error = |error: KafkaError| port_error("the admin client", &error);
         let refusals = Arc::clone(&settings.refusals);
         let hearing = || Hearing::new("admin", &refusals);
-        let asking = settings.asking().create_with_context(hearing()).map_err(error)?;
-        let changing = settings.changing().create_with_context(hearing()).map_err(error)?;
+        let asking: BaseConsumer<_> =
+            settings.asking().create_with_context(hearing()).map_err(error)?;
+        let changing: AdminClient<_> =
+            settings.changing().create_with_context(hearing()).map_err(error)?;
         let trust = Trust::of(&settings.pass_through);
-        Ok(Self { asking: Arc::new(asking), changing, refusals, trust })
+        let (asking, changing) = (Arc::new(asking), Arc::new(changing));
+        if let Some(tokens) = &settings.tokens {
+            introduce(tokens, &asking);
+            let client: Weak<AdminClient<Hearing>> = Arc::downgrade(&changing);
+            tokens.introduce(move |token| {
+                let client = client.upgrade();
+                client.inspect(|client| give(client.inner(), token)).is_some()
+            });
+        }
+        Ok(Self { asking, changing, refusals, trust })
     }
 
     /// librdkafka's embedded cluster answers no admin call, and its client waits for one in vain;
@@ -169,6 +181,12 @@ impl Admin for KafkaAdmin {
     async fn settings(&self, topic: &str) -> Result<Option<Vec<(String, String)>>, PortError> {
         if self.is_embedded().await {
             return Ok(None);
+        }
+        if self.rights(topic).await.is_ok_and(|rights| rights.is_some_and(|r| !r.describe_configs))
+        {
+            // Kafka would answer with no settings.
+            let why = "DescribeConfigs is not allowed";
+            return Err(PortError::lasting(format!("the settings of {topic}: {why}")));
         }
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let asked = [ResourceSpecifier::Topic(topic)];

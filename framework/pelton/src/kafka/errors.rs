@@ -43,12 +43,26 @@ pub(crate) fn refusal(code: Code, reason: &str) -> Option<Refusal> {
         | Code::IllegalSASLState => Some(Refusal::Login),
         // TLS 1.3: the broker says what it thinks of our certificate after the handshake.
         Code::BrokerTransportFailure if reason.contains("SSL alert number") => Some(Refusal::Tls),
-        Code::BrokerTransportFailure if guess.iter().any(|words| reason.contains(words)) => {
+        Code::BrokerTransportFailure
+            if guess.iter().any(|words| reason.contains(words)) || is_closed_at_once(reason) =>
+        {
             Some(Refusal::Protocol)
         }
         Code::BrokerTransportFailure | Code::Resolve => Some(Refusal::Unreachable),
         _ => None,
     }
+}
+
+/// Did the broker close the connection at the first words? "… (after 3ms in state UP)".
+fn is_closed_at_once(reason: &str) -> bool {
+    let Some((what, when)) = reason.rsplit_once(" (after ") else {
+        return false;
+    };
+    let age = when.split_once("ms ").and_then(|(age, _)| age.parse().ok()).unwrap_or(u64::MAX);
+    let early = ["APIVERSION_QUERY", "SSL_HANDSHAKE", "UP"];
+    what.contains("Disconnected")
+        && age < 2_000
+        && early.iter().any(|state| when.contains(&format!("in state {state}")))
 }
 
 /// Without how long the connection had been in which state: that changes from one to the next.

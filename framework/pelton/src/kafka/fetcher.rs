@@ -12,10 +12,10 @@ use crate::kafka::errors::port_error;
 use crate::kafka::ffi::{FetchQueue, Fetched};
 use crate::kafka::hearing::Hearing;
 use crate::kafka::settings::ClientSettings;
+use crate::kafka::tokens::introduce;
 use crate::ports::{Fetch, FetchEvent, PortError, RestoreFetches, Waker};
 use crate::record::Run;
 use crate::refusal::{Operation, Refusal};
-use crate::refusals::Refusals;
 use crate::topic_partition::TopicPartition;
 
 /// Reads partitions from explicit offsets over librdkafka.
@@ -28,15 +28,18 @@ pub(crate) struct KafkaFetch {
 impl KafkaFetch {
     pub(crate) fn new(
         config: &ClientConfig,
-        refusals: &Arc<Refusals>,
+        settings: &ClientSettings,
         waker: Waker,
     ) -> Result<Self, PortError> {
         let mut consumer: BaseConsumer<Hearing> = config
-            .create_with_context(Hearing::new("fetcher", refusals))
+            .create_with_context(Hearing::new("fetcher", &settings.refusals))
             .map_err(|error| port_error("the fetcher's client", &error))?;
         let wake = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wake());
         let consumer = Arc::new(consumer);
+        if let Some(tokens) = &settings.tokens {
+            introduce(tokens, &consumer);
+        }
         let queue = FetchQueue::new(Arc::clone(&consumer), waker);
         Ok(Self { queue, consumer, running: HashSet::new() })
     }
@@ -125,6 +128,6 @@ pub(crate) struct KafkaRestores {
 
 impl RestoreFetches for KafkaRestores {
     fn open(&self, waker: Waker) -> Result<Box<dyn Fetch>, PortError> {
-        Ok(Box::new(KafkaFetch::new(&self.settings.restore(), &self.settings.refusals, waker)?))
+        Ok(Box::new(KafkaFetch::new(&self.settings.restore(), &self.settings, waker)?))
     }
 }

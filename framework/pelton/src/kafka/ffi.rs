@@ -18,6 +18,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{ClientContext, TopicPartitionList};
 
+use crate::oauth::OauthToken;
 use crate::ports::{PortError, TopicRights, Waker};
 
 /// A queue of a client, with a wake-up on its way from empty to not empty.
@@ -361,6 +362,34 @@ unsafe fn bytes<'a>(start: *const c_void, len: usize) -> Option<&'a [u8]> {
     (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast(), len) })
 }
 
+/// Gives a client its token for OAUTHBEARER. Returns at once.
+pub(crate) fn set_token<C: ClientContext>(
+    client: &Client<C>,
+    token: &OauthToken,
+) -> Result<(), String> {
+    let text = |text: &str| CString::new(text).map_err(|_| "it holds a NUL".to_owned());
+    let (value, principal) = (text(&token.token)?, text(&token.principal)?);
+    let mut reason = [0; 512];
+    // SAFETY: the client lives; librdkafka copies the texts, and writes a NUL-terminated one
+    // within the length it is given.
+    unsafe {
+        let code = native::rd_kafka_oauthbearer_set_token(
+            client.native_ptr(),
+            value.as_ptr(),
+            token.expires_at_ms(),
+            principal.as_ptr(),
+            ptr::null_mut(),
+            0,
+            reason.as_mut_ptr(),
+            reason.len(),
+        );
+        if RDKafkaErrorCode::from(code) == RDKafkaErrorCode::NoError {
+            return Ok(());
+        }
+        Err(CStr::from_ptr(reason.as_ptr()).to_string_lossy().into_owned())
+    }
+}
+
 fn last_error(failed: i32, what: &str) -> Result<(), PortError> {
     if failed == 0 {
         return Ok(());
@@ -520,5 +549,6 @@ unsafe fn read_rights(
     Some(TopicRights {
         read: may.contains(&Operation::RD_KAFKA_ACL_OPERATION_READ),
         write: may.contains(&Operation::RD_KAFKA_ACL_OPERATION_WRITE),
+        describe_configs: may.contains(&Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS),
     })
 }

@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::kafka::errors::{cause, refusal};
+use crate::refusal::Refusal;
 use crate::refusals::Refusals;
 
 /// The ear of a client that has nothing else to hear.
@@ -47,6 +48,14 @@ impl Hearing {
 
 impl ClientContext for Hearing {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL"
+            && let Some(protocol) = refusal(Code::BrokerTransportFailure, message)
+                .filter(|refusal| *refusal == Refusal::Protocol)
+        {
+            // "[thrd:…]: " and then what an error would say.
+            let reason = message.split_once("]: ").map_or(message, |(_, reason)| reason);
+            self.refusals.tell(protocol, cause(reason));
+        }
         log(level, facility, message);
     }
 
@@ -69,10 +78,9 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
         | RDKafkaLogLevel::Critical
         | RDKafkaLogLevel::Error => tracing::error!(facility, message, "librdkafka"),
         RDKafkaLogLevel::Warning => tracing::warn!(facility, message, "librdkafka"),
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-            tracing::info!(facility, message, "librdkafka");
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+            tracing::debug!(facility, message, "librdkafka");
         }
-        RDKafkaLogLevel::Debug => tracing::debug!(facility, message, "librdkafka"),
     }
 }
 

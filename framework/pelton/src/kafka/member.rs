@@ -21,6 +21,7 @@ use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use crate::kafka::errors::{cause, commit_status, port_error, refusal};
 use crate::kafka::ffi::{CommitQueue, create_partition_object, generation};
 use crate::kafka::hearing::log;
+use crate::kafka::tokens::{Tokens, introduce};
 use crate::ports::{
     CommitEntry, Committed, CommittedOffsets, Member, MemberEvent, PortError, Waker,
 };
@@ -161,6 +162,7 @@ pub(crate) struct Membership {
     pub(crate) is_static: bool,
     pub(crate) group: String,
     pub(crate) refusals: Arc<Refusals>,
+    pub(crate) tokens: Option<Arc<Tokens>>,
 }
 
 impl KafkaMember {
@@ -183,6 +185,9 @@ impl KafkaMember {
         let wake = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wake());
         let consumer = Arc::new(consumer);
+        if let Some(tokens) = &membership.tokens {
+            introduce(tokens, &consumer);
+        }
         let member = Self {
             commits: CommitQueue::new(Arc::clone(&consumer), waker),
             answering: None,

@@ -13,6 +13,8 @@ use rdkafka::{ClientConfig, ClientContext};
 
 use crate::kafka::errors::port_error;
 use crate::kafka::hearing::{Hearing, log};
+use crate::kafka::settings::ClientSettings;
+use crate::kafka::tokens::{Tokens, give};
 use crate::ports::{OutRecord, PortError, Producer, Reports, SendError};
 use crate::refusal::{Operation, Refusal, Resource, Right};
 use crate::refusals::Refusals;
@@ -24,8 +26,9 @@ use crate::refusals::Refusals;
 pub(crate) struct KafkaProducer {
     config: ClientConfig,
     refusals: Arc<Refusals>,
+    tokens: Option<Arc<Tokens>>,
     /// `None` once closed.
-    client: Mutex<Option<Client>>,
+    client: Arc<Mutex<Option<Client>>>,
 }
 
 type Client = ThreadedProducer<ReportContext>;
@@ -70,9 +73,21 @@ impl ProducerContext for ReportContext {
 }
 
 impl KafkaProducer {
-    pub(crate) fn new(config: ClientConfig, refusals: Arc<Refusals>) -> Result<Self, PortError> {
-        let client = make(&config, &refusals)?;
-        Ok(Self { config, refusals, client: Mutex::new(Some(client)) })
+    pub(crate) fn new(settings: &ClientSettings) -> Result<Self, PortError> {
+        let (config, refusals) = (settings.producer(), Arc::clone(&settings.refusals));
+        let client = Arc::new(Mutex::new(Some(make(&config, &refusals)?)));
+        let tokens = settings.tokens.clone();
+        if let Some(tokens) = &tokens {
+            let client = Arc::downgrade(&client);
+            tokens.introduce(move |token| {
+                let Some(client) = client.upgrade() else {
+                    return false;
+                };
+                let client = client.lock().unwrap_or_else(PoisonError::into_inner);
+                client.as_ref().inspect(|client| give(client.client(), token)).is_some()
+            });
+        }
+        Ok(Self { config, refusals, tokens, client })
     }
 
     /// Puts a new client in the place of one that can't go on. The old one's undelivered records
@@ -94,6 +109,9 @@ impl KafkaProducer {
         match make(&self.config, &self.refusals) {
             Ok(client) => {
                 tracing::warn!("the producer had a fatal error and was replaced");
+                if let Some(token) = self.tokens.as_ref().and_then(|tokens| tokens.current()) {
+                    give(client.client(), &token);
+                }
                 *current = Some(client);
             }
             Err(error) => tracing::error!(%error, "the producer has a fatal error"),
@@ -115,7 +133,8 @@ fn make(config: &ClientConfig, refusals: &Arc<Refusals>) -> Result<Client, PortE
 /// Writes down that a topic may not be written to, if that is what the error says.
 fn hear_denial(refusals: &Refusals, topic: &str, error: &KafkaError) {
     if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
-        refusals.tell(Refusal::topic(Operation::Write, topic), &error.to_string());
+        let denied = RDKafkaErrorCode::TopicAuthorizationFailed;
+        refusals.tell(Refusal::topic(Operation::Write, topic), &denied.to_string());
     }
 }
 

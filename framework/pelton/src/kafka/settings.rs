@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 
+use crate::kafka::tokens::Tokens;
 use crate::refusals::Refusals;
 
 /// What the clients of one worker are made from.
@@ -26,6 +28,8 @@ pub(crate) struct ClientSettings {
     pub(crate) pass_through: Vec<(String, String)>,
     /// Where all clients write down what Kafka refuses them.
     pub(crate) refusals: Arc<Refusals>,
+    /// Where all clients get their tokens, if they log in with them.
+    pub(crate) tokens: Option<Arc<Tokens>>,
 }
 
 /// How the group agrees on who owns what.
@@ -122,8 +126,8 @@ impl ClientSettings {
     pub(crate) fn asking(&self) -> ClientConfig {
         let mut config = self.reader("admin", false);
         // A broker that closes the connection at once speaks another protocol, and only this
-        // client is asked for the reason.
-        config.set("log.connection.close", "true");
+        // client is asked for the reason. librdkafka only logs it, as information.
+        config.set("log.connection.close", "true").set_log_level(RDKafkaLogLevel::Info);
         config
     }
 
@@ -220,6 +224,7 @@ mod tests {
                 ("fetch.wait.max.ms".into(), "10".into()),
             ],
             refusals: Arc::default(),
+            tokens: None,
         }
     }
 

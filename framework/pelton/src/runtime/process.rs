@@ -204,10 +204,13 @@ pub(crate) async fn start(
     let host: Arc<dyn Host> = Arc::new(Machine::new());
     let lasting = |error: PortError| WorkerError::ClientSettings { reason: error.reason };
     let refusals = Arc::clone(&parts.clients.refusals);
+    if let Some(tokens) = &parts.clients.tokens {
+        tokens.start(&host, &refusals, &parts.plan.bootstrap_servers).await?;
+    }
     let admin = KafkaAdmin::new(&parts.clients).map_err(lasting)?;
     let cluster = start_up::reach(&parts.plan, &admin, &*host, &refusals).await?;
     start_up::check(&parts.plan, &admin, &*host, &refusals).await?;
-    let producer = KafkaProducer::new(parts.clients.producer(), Arc::clone(&refusals));
+    let producer = KafkaProducer::new(&parts.clients);
     let producer = producer.map_err(lasting)?;
     let runtime = tokio::runtime::Handle::current();
     let (ended, receiver) = oneshot::channel();
@@ -265,9 +268,8 @@ pub(crate) async fn start(
 
 fn connect(parts: &WorkerParts, waker: Waker) -> Result<(KafkaMember, KafkaFetch), WorkerError> {
     let lasting = |error: PortError| WorkerError::ClientSettings { reason: error.reason };
-    let fetch =
-        KafkaFetch::new(&parts.clients.fetcher(), &parts.clients.refusals, Arc::clone(&waker))
-            .map_err(lasting)?;
+    let fetch = KafkaFetch::new(&parts.clients.fetcher(), &parts.clients, Arc::clone(&waker))
+        .map_err(lasting)?;
     let membership = Membership {
         subscription: parts
             .plan
@@ -279,6 +281,7 @@ fn connect(parts: &WorkerParts, waker: Waker) -> Result<(KafkaMember, KafkaFetch
         is_static: parts.clients.group_instance_id.is_some(),
         group: parts.clients.group_id.clone(),
         refusals: Arc::clone(&parts.clients.refusals),
+        tokens: parts.clients.tokens.clone(),
     };
     let member = KafkaMember::join(&parts.clients.member(), membership, waker).map_err(lasting)?;
     Ok((member, fetch))

@@ -69,6 +69,7 @@ pub(super) fn client_settings(settings: &Settings, group: &str, name: &str) -> C
         message_timeout: message_timeout(settings),
         pass_through: settings.kafka.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         refusals: Arc::default(),
+        tokens: None,
     }
 }
 

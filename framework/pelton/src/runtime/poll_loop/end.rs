@@ -57,8 +57,15 @@ impl PollLoop {
     pub(super) fn fail(&mut self, now: Time, error: WorkerError) {
         tracing::error!(%error, "the worker can't go on");
         self.status.failed(&error);
-        let fenced =
-            matches!(error, WorkerError::InstanceFenced { .. } | WorkerError::Client { .. });
+        // Or Kafka does not let us in: there never was anything.
+        let fenced = matches!(
+            error,
+            WorkerError::InstanceFenced { .. }
+                | WorkerError::Client { .. }
+                | WorkerError::Login { .. }
+                | WorkerError::Tls { .. }
+                | WorkerError::Rights { .. }
+        );
         self.failure.get_or_insert(error);
         self.shut_down(now);
         if fenced {

@@ -50,7 +50,11 @@ impl PollLoop {
             MemberEvent::InstanceFenced(reason) => {
                 self.fail(now, WorkerError::InstanceFenced { reason })
             }
-            MemberEvent::Fatal(reason) => self.fail(now, WorkerError::Client { reason }),
+            MemberEvent::Fatal(reason) => {
+                // What Kafka refuses explains it: a KIP-848 member takes it for fatal.
+                let refused = self.shared.refusals.lasting(&self.shared.plan.bootstrap_servers);
+                self.fail(now, refused.unwrap_or(WorkerError::Client { reason }));
+            }
         }
     }
 

@@ -61,7 +61,7 @@ impl PollLoop {
             && let Some(error) = refusals.lasting(&self.shared.plan.bootstrap_servers)
             && self.failure.is_none()
         {
-            self.fail(now, error);
+            return self.fail(now, error);
         }
         for change in refusals.review(now) {
             match change {
