@@ -23,10 +23,11 @@ pub mod worker;
 
 pub use cluster::{Cluster, ClusterError, Committed, Isolation, NewRecord, StoredRecord};
 pub use kafka::{
-    Distribution, KafkaCluster, Login, Operation, Resource, Right, SecureKafka, TOOLS, tool_class,
+    Distribution, GroupLog, KafkaCluster, Login, Operation, Resource, Right, SecureKafka, TOOLS,
+    tool_class,
 };
 pub use rig::{
-    Answer, Ended, Fleet, InFlight, Load, LoadPlan, Names, Outcome, Protocol, Rig, RigPlan, Steps,
-    WorkerProcess, orders,
+    Answer, Ended, Fleet, Footprint, InFlight, Load, LoadPlan, Moment, Names, Outcome, Pace,
+    Protocol, Rig, RigPlan, Steps, WorkerProcess, orders,
 };
 pub use waiting::{Deadline, Stopwatch, wait_for};

@@ -2,6 +2,7 @@
 
 mod explain;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -27,22 +28,13 @@ fn main() -> ExitCode {
     let Question::Explain { code } = CommandLine::parse().question;
     match explain::explain(code.as_deref()) {
         Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
+            let printed = writeln!(std::io::stdout(), "{text}");
+            if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(problem) => {
-            complain(&problem);
+            // Where nobody listens, the exit code has to do.
+            let _unheard = writeln!(std::io::stderr(), "error: {problem}").is_err();
             ExitCode::from(2)
         }
     }
-}
-
-#[expect(clippy::print_stdout, reason = "a command line program")]
-fn print(text: &str) {
-    println!("{text}");
-}
-
-#[expect(clippy::print_stderr, reason = "a command line program")]
-fn complain(problem: &str) {
-    eprintln!("error: {problem}");
 }

@@ -132,6 +132,11 @@ impl Refusals {
         self.lock().get(refusal).map(|standing| standing.reason.clone())
     }
 
+    /// Does anything stand that stays until somebody changes something?
+    pub(crate) fn stand(&self) -> bool {
+        !self.are_none() && self.lock().iter().any(|(refusal, s)| refusal.is_lasting() && !s.over)
+    }
+
     /// Why a worker can't start, if what stands will stay.
     pub(crate) fn lasting(&self, bootstrap_servers: &str) -> Option<WorkerError> {
         self.first(bootstrap_servers, Refusal::is_lasting)

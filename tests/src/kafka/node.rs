@@ -187,6 +187,12 @@ impl Node {
         self.address.id
     }
 
+    /// All that its processes have logged.
+    pub(crate) fn said(&self) -> Result<String, ClusterError> {
+        let read = fs::read_to_string(self.log());
+        read.map_err(ClusterError::io(self.log().display().to_string()))
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.join("server.log")
     }

@@ -158,6 +158,11 @@ impl Nodes {
         }
     }
 
+    /// What each node has logged, whether it runs or not.
+    pub(crate) fn logs(&self) -> Result<Vec<String>, ClusterError> {
+        self.nodes.iter().map(Node::said).collect()
+    }
+
     /// The nodes that run, with the numbers of their processes.
     pub(crate) fn processes(&self) -> impl Iterator<Item = (Address, u32)> {
         self.nodes.iter().filter_map(|node| Some((node.address(), node.pid()?)))

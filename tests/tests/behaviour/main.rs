@@ -2,17 +2,22 @@
 //! embedded cluster where it can show the same.
 //!
 //! Each module is one question: a real log counted through a change of workers, spare workers,
-//! growing topics, Kafka's own tools, records that are gone, what is refused, the endpoint.
+//! growing topics, where a group begins, Kafka's own tools, records that are gone, what is
+//! refused, the endpoint,
+//! last words.
 
 mod endpoint;
+mod farewells;
 mod gone;
 mod growth;
 mod operators;
+mod overtaken;
 mod real_log;
 mod refusal;
 mod refusals;
 mod security;
 mod spares;
+mod starts;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,10 +36,13 @@ fn main() -> ExitCode {
         real_log::trials(),
         spares::trials(),
         growth::trials(),
+        starts::trials(),
         operators::trials(),
         gone::trials(),
+        overtaken::trials(),
         endpoint::trials(),
         security::trials(),
+        farewells::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

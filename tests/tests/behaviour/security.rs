@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
 use pelton_tests::{
-    Cluster, Deadline, LoadPlan, Login, Names, Operation, Resource, Rig, RigPlan, Right,
+    Cluster, Deadline, LoadPlan, Login, Names, Operation, Protocol, Resource, Rig, RigPlan, Right,
     SecureKafka, Stopwatch, trials, wait_for,
 };
 
@@ -46,13 +46,13 @@ pub(crate) fn trials() -> Vec<Trial> {
             "a_certificate_of_an_unknown_authority",
             scram,
             |secure| vec![("KAFKA__SSL_CA_LOCATION", text(secure.other_authority_file()))],
-            Refusal { code: tls, exit: 12, says: &["certificate", "ssl.ca.location"] },
+            Refusal { code: tls, exit: 13, says: &["certificate", "ssl.ca.location"] },
         ),
         refused(
             "a_certificate_that_has_expired",
             scram,
             |secure| vec![("BOOTSTRAP_SERVERS", secure.expired_address())],
-            Refusal { code: tls, exit: 12, says: &["certificate has expired", "renewed"] },
+            Refusal { code: tls, exit: 13, says: &["certificate has expired", "renewed"] },
         ),
         refused(
             "a_client_certificate_that_is_not_trusted",
@@ -64,25 +64,25 @@ pub(crate) fn trials() -> Vec<Trial> {
                     ("KAFKA__SSL_KEY_LOCATION", text(key)),
                 ]
             },
-            Refusal { code: tls, exit: 12, says: &["ssl.certificate.location"] },
+            Refusal { code: tls, exit: 13, says: &["ssl.certificate.location"] },
         ),
         refused(
             "a_wrong_password",
             scram,
             |_| vec![("KAFKA__SASL_PASSWORD", "canary-wrong-password".to_owned())],
-            Refusal { code: login, exit: 12, says: &["SCRAM-SHA-512", "sasl.password"] },
+            Refusal { code: login, exit: 13, says: &["SCRAM-SHA-512", "sasl.password"] },
         ),
         refused(
             "a_wrong_password_sent_plainly",
             Login::Plain,
             |_| vec![("KAFKA__SASL_PASSWORD", "canary-wrong-password".to_owned())],
-            Refusal { code: login, exit: 12, says: &["sasl.password"] },
+            Refusal { code: login, exit: 13, says: &["sasl.password"] },
         ),
         refused(
             "a_mechanism_that_is_not_enabled",
             scram,
             |_| vec![("KAFKA__SASL_MECHANISM", "SCRAM-SHA-256".to_owned())],
-            Refusal { code: login, exit: 12, says: &["sasl.mechanism"] },
+            Refusal { code: login, exit: 13, says: &["sasl.mechanism"] },
         ),
         refused(
             "an_authority_file_that_is_not_there",
@@ -92,10 +92,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         trials::on_our_own_nodes("security::refused_at_start::what_may_pass_by_itself", passing),
     ]);
-    trials.extend([
-        trials::on_our_own_nodes("security::each_right_that_is_missing_is_named", each_missing),
-        trials::on_our_own_nodes("security::rights_taken_and_given_back", taken_and_given_back),
-    ]);
+    trials.extend([trials::on_our_own_nodes(
+        "security::each_right_that_is_missing_is_named",
+        each_missing,
+    )]);
+    for protocol in [Protocol::CooperativeSticky, Protocol::Kip848] {
+        let name = format!("security::rights_taken_and_given_back::{protocol}");
+        trials.push(trials::on_our_own_nodes(&name, move || taken_and_given_back(protocol)));
+    }
     trials
 }
 
@@ -111,7 +115,7 @@ fn passing() -> Result<(), Failed> {
     let secure = secure()?;
     let rig = Rig::new(secure.kafka(), secure.plan(RigPlan::default(), Login::Scram)?)?;
     let plain = secure.kafka().bootstrap_servers();
-    let (protocol, nowhere) = (("PLT-0313", 12), ("PLT-0301", 8));
+    let (protocol, nowhere) = (("PLT-0313", 13), ("PLT-0301", 8));
     let cases = [
         (
             ("KAFKA__SECURITY_PROTOCOL", "PLAINTEXT"),
@@ -162,7 +166,7 @@ fn each_missing() -> Result<(), Failed> {
         let command = format!("--add --allow-principal User:NAME {}", missing.as_arguments());
         let says = &[missing.to_string(), command];
         let says: Vec<_> = says.iter().map(String::as_str).collect();
-        Refusal { code: "PLT-0312", exit: 13, says: &says }.hold(&ended)?;
+        Refusal { code: "PLT-0312", exit: 14, says: &says }.hold(&ended)?;
         say(&format!("after {:.1?}", ended.after));
         secure.grant(&[missing])?;
         fleet.start(1)?;
@@ -173,9 +177,10 @@ fn each_missing() -> Result<(), Failed> {
 
 /// A right goes missing while a worker counts: it says so, lives on, and goes on when the right is
 /// back. Nothing is lost; repeated is only what follows from a session that could not be kept.
-fn taken_and_given_back() -> Result<(), Failed> {
+fn taken_and_given_back(protocol: Protocol) -> Result<(), Failed> {
     let secure = secure()?;
-    let rig = Rig::new(secure.kafka(), secure.plan(one_partition(), Login::Scram)?)?;
+    let plan = RigPlan { protocol, ..one_partition() };
+    let rig = Rig::new(secure.kafka(), secure.plan(plan, Login::Scram)?)?;
     let rights = Right::of_a_counter(rig.names());
     secure.grant(&rights)?;
     let mut fleet = rig.fleet();

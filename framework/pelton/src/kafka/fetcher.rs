@@ -8,8 +8,9 @@ use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 
+use crate::kafka::credentials::Attached;
 use crate::kafka::errors::port_error;
-use crate::kafka::ffi::{FetchQueue, Fetched};
+use crate::kafka::ffi::{FetchQueue, Fetched, set_credentials};
 use crate::kafka::hearing::Hearing;
 use crate::kafka::settings::ClientSettings;
 use crate::kafka::tokens::introduce;
@@ -20,6 +21,8 @@ use crate::topic_partition::TopicPartition;
 
 /// Reads partitions from explicit offsets over librdkafka.
 pub(crate) struct KafkaFetch {
+    /// First, so that it goes before the client.
+    _credentials: Attached,
     queue: FetchQueue<Hearing>,
     consumer: Arc<BaseConsumer<Hearing>>,
     running: HashSet<TopicPartition>,
@@ -41,7 +44,11 @@ impl KafkaFetch {
             introduce(tokens, &consumer);
         }
         let queue = FetchQueue::new(Arc::clone(&consumer), waker);
-        Ok(Self { queue, consumer, running: HashSet::new() })
+        let told = Arc::clone(&consumer);
+        let credentials = settings
+            .credentials
+            .attach(move |user, password| set_credentials(told.client(), user, password));
+        Ok(Self { _credentials: credentials, queue, consumer, running: HashSet::new() })
     }
 }
 
@@ -66,7 +73,13 @@ impl Fetch for KafkaFetch {
     fn poll(&mut self, max_records: usize, out: &mut Vec<FetchEvent>) {
         // Errors and logs of the client itself, heard by its context; records never come this way.
         while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {}
-        let refusals = self.consumer.context().refusals();
+        let hearing = self.consumer.context();
+        if hearing.is_broken() {
+            let fatal = self.consumer.client().fatal_error();
+            let reason = fatal.map_or_else(|| "a fatal error".to_owned(), |(_, reason)| reason);
+            return out.push(FetchEvent::Broken(reason));
+        }
+        let refusals = hearing.refusals();
         let mut run: Option<Run> = None;
         self.queue.batch(max_records, |fetched| {
             let fits = |run: &Run| {
@@ -118,6 +131,11 @@ impl Fetch for KafkaFetch {
 
     fn close(self: Box<Self>) {
         // Dropping stops everything: 0.3 to 5 ms, with partitions running or a broker down.
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn break_for_test(&self) {
+        crate::kafka::ffi::raise_fatal(self.consumer.client());
     }
 }
 

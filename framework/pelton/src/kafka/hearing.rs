@@ -1,6 +1,7 @@
 //! What do a client's own words mean? Refusals are written down, the rest is logged.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -17,20 +18,29 @@ pub(crate) struct Hearing {
     /// The client's part: `fetcher`, `admin`.
     role: &'static str,
     refusals: Arc<Refusals>,
+    broken: AtomicBool,
 }
 
 impl Hearing {
     pub(crate) fn new(role: &'static str, refusals: &Arc<Refusals>) -> Self {
-        Self { role, refusals: Arc::clone(refusals) }
+        Self { role, refusals: Arc::clone(refusals), broken: AtomicBool::new(false) }
     }
 
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.refusals
     }
 
+    /// Has the client had a fatal error since this was asked last?
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.swap(false, Ordering::AcqRel)
+    }
+
     /// An error of a connection. What is refused is said once, by whoever reviews the refusals.
     pub(crate) fn hear(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
+        if code == Some(Code::Fatal) {
+            self.broken.store(true, Ordering::Release);
+        }
         if let Some(refusal) = code.and_then(|code| refusal(code, reason)) {
             let is_lasting = refusal.is_lasting();
             self.refusals.tell(refusal, cause(reason));

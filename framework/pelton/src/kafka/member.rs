@@ -16,14 +16,16 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use crate::kafka::errors::{cause, commit_status, port_error, refusal};
-use crate::kafka::ffi::{CommitQueue, create_partition_object, generation};
+use crate::kafka::credentials::Attached;
+use crate::kafka::errors::{Fatal, cause, commit_status, fatal, port_error, refusal};
+use crate::kafka::ffi::{CommitQueue, create_partition_object, generation, set_credentials};
 use crate::kafka::hearing::log;
-use crate::kafka::tokens::{Tokens, introduce};
+use crate::kafka::settings::ClientSettings;
+use crate::kafka::tokens::introduce;
 use crate::ports::{
-    CommitEntry, Committed, CommittedOffsets, Member, MemberEvent, PortError, Waker,
+    CommitEntry, Committed, CommittedOffsets, Done, Member, MemberEvent, PortError, Waker,
 };
 use crate::refusal::{Operation, Refusal};
 use crate::refusals::Refusals;
@@ -36,7 +38,13 @@ const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Closing may take so long before the client is left alone.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// A broken client asks so often at most whether its coordinator is there, before it is left
+/// alone: without heartbeats its session ends by itself.
+const QUESTIONS: u32 = 6;
+
 pub(crate) struct KafkaMember {
+    /// First, so that it goes before the client.
+    _credentials: Attached,
     commits: CommitQueue<MemberContext>,
     /// The commit that is being answered, topic by topic.
     answering: Option<Answering>,
@@ -44,6 +52,7 @@ pub(crate) struct KafkaMember {
     subscription: Vec<String>,
     incremental: bool,
     is_static: bool,
+    again: bool,
     waiting: Option<Rebalance>,
     left: bool,
 }
@@ -160,14 +169,13 @@ pub(crate) struct Membership {
     pub(crate) incremental: bool,
     /// It has a group instance id: a restart keeps its partitions, so closing must not leave.
     pub(crate) is_static: bool,
-    pub(crate) group: String,
-    pub(crate) refusals: Arc<Refusals>,
-    pub(crate) tokens: Option<Arc<Tokens>>,
+    /// It takes the place of one that broke: the group may not have let go of that one yet.
+    pub(crate) again: bool,
 }
 
 impl KafkaMember {
     pub(crate) fn join(
-        config: &ClientConfig,
+        settings: &ClientSettings,
         membership: Membership,
         waker: Waker,
     ) -> Result<Self, PortError> {
@@ -176,25 +184,32 @@ impl KafkaMember {
             errors: Mutex::default(),
             inline: AtomicBool::new(false),
             incremental: membership.incremental,
-            group: membership.group,
-            refusals: membership.refusals,
+            group: settings.group_id.clone(),
+            refusals: Arc::clone(&settings.refusals),
         };
-        let mut consumer: BaseConsumer<MemberContext> = config
+        let mut consumer: BaseConsumer<MemberContext> = settings
+            .member()
             .create_with_context(context)
             .map_err(|error| port_error("the member's client", &error))?;
         let wake = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wake());
         let consumer = Arc::new(consumer);
-        if let Some(tokens) = &membership.tokens {
+        if let Some(tokens) = &settings.tokens {
             introduce(tokens, &consumer);
         }
+        let told = Arc::clone(&consumer);
+        let credentials = settings
+            .credentials
+            .attach(move |user, password| set_credentials(told.client(), user, password));
         let member = Self {
+            _credentials: credentials,
             commits: CommitQueue::new(Arc::clone(&consumer), waker),
             answering: None,
             consumer,
             subscription: membership.subscription,
             incremental: membership.incremental,
             is_static: membership.is_static,
+            again: membership.again,
             waiting: None,
             left: false,
         };
@@ -253,23 +268,40 @@ impl KafkaMember {
 
     fn describe(&self, error: &KafkaError, reason: &str) -> MemberEvent {
         let code = error.rdkafka_error_code();
-        let fatal = self.consumer.client().fatal_error();
-        let text = fatal.as_ref().map_or_else(
+        let raised = self.consumer.client().fatal_error();
+        let text = raised.as_ref().map_or_else(
             || format!("{error} {reason}").trim().to_owned(),
             |(_, text)| text.clone(),
         );
-        let decisive = fatal.as_ref().map(|(code, _)| *code).or(code);
+        let own_shadow =
+            |code| self.again && code == RDKafkaErrorCode::UnreleasedInstanceId && raised.is_some();
+        let decisive = raised.as_ref().map(|(code, _)| *code).or(code);
         if decisive == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
             let context = self.consumer.context();
-            context.refusals.tell(Refusal::group(&context.group), &text);
+            context.refusals.tell(Refusal::group(&context.group), cause(&text));
         }
         match decisive {
-            Some(RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId) => {
-                MemberEvent::InstanceFenced(text)
-            }
-            _ if fatal.is_some() => MemberEvent::Fatal(text),
+            Some(code) if own_shadow(code) => MemberEvent::Broken(text),
+            Some(code) if fatal(code) == Fatal::Fenced => MemberEvent::InstanceFenced(text),
+            Some(code) if raised.is_some() && fatal(code) == Fatal::End => MemberEvent::Fatal(text),
+            _ if raised.is_some() => MemberEvent::Broken(text),
             _ => MemberEvent::Trouble(text),
         }
+    }
+
+    /// Is the group's coordinator there? Asked for the committed offsets of anything we read.
+    fn coordinator_answers(&self) -> bool {
+        let mut list = self.consumer.assignment().unwrap_or_default();
+        if list.count() == 0 {
+            let topic = self.subscription.iter().find(|topic| !topic.starts_with('^'));
+            let Some(topic) = topic else { return true };
+            list.add_partition(topic, 0);
+        }
+        let answer = self.consumer.committed_offsets(list, COMMITTED_TIMEOUT);
+        if let Err(error) = &answer {
+            tracing::warn!(%error, "the group's coordinator does not answer the broken client");
+        }
+        answer.is_ok()
     }
 
     /// Pauses before assigning, so that the member never fetches; the offset is a placeholder.
@@ -410,6 +442,24 @@ impl Member for KafkaMember {
         if closing.is_err() || waiting.recv_timeout(CLOSE_TIMEOUT).is_err() {
             tracing::warn!("the member's client did not close in time and is left alone");
         }
+    }
+
+    fn retire(self: Box<Self>, done: Done) {
+        let retire = move || {
+            // As at every end: LeaveGroup without its coordinator can crash librdkafka 2.12.1.
+            let answers = (0..QUESTIONS).any(|_| self.coordinator_answers());
+            self.close(answers);
+            done();
+        };
+        let spawned = std::thread::Builder::new().name("pelton-retire".to_owned()).spawn(retire);
+        if let Err(error) = spawned {
+            tracing::error!(%error, "no thread to end the broken client on");
+        }
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn break_for_test(&self) {
+        crate::kafka::ffi::raise_fatal(self.consumer.client());
     }
 }
 

@@ -9,6 +9,8 @@ use openssl::error::ErrorStack;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use openssl::x509::X509;
 
+use crate::config::KafkaSettings;
+
 /// Connecting, and each word of the handshake, may take so long.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -22,10 +24,10 @@ pub(crate) struct Trust {
 
 impl Trust {
     /// As these settings of librdkafka have it.
-    pub(crate) fn of(settings: &[(String, String)]) -> Self {
+    pub(crate) fn of(settings: &KafkaSettings) -> Self {
         let value = |name: &str| {
-            let found = settings.iter().rev().find(|(found, _)| found == name);
-            found.map(|(_, value)| value.clone())
+            let found = settings.iter().find(|(found, _)| *found == name);
+            found.map(|(_, value)| value.to_owned())
         };
         Self {
             authority_file: value("ssl.ca.location"),
