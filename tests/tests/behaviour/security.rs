@@ -1,6 +1,6 @@
 //! Do workers get in where Kafka wants TLS, a login and rights, and what do they say when not?
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
@@ -45,7 +45,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         refused(
             "a_certificate_of_an_unknown_authority",
             scram,
-            |secure| vec![("KAFKA__SSL_CA_LOCATION", text(secure.other_authority_file()))],
+            |secure| vec![("KAFKA__SSL_CA_LOCATION", text(&secure.other_authority_file()))],
             Refusal { code: tls, exit: 13, says: &["certificate", "ssl.ca.location"] },
         ),
         refused(
@@ -60,8 +60,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             |secure| {
                 let (certificate, key) = secure.other_client();
                 vec![
-                    ("KAFKA__SSL_CERTIFICATE_LOCATION", text(certificate)),
-                    ("KAFKA__SSL_KEY_LOCATION", text(key)),
+                    ("KAFKA__SSL_CERTIFICATE_LOCATION", text(&certificate)),
+                    ("KAFKA__SSL_KEY_LOCATION", text(&key)),
                 ]
             },
             Refusal { code: tls, exit: 13, says: &["ssl.certificate.location"] },
@@ -106,7 +106,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// What is different, given the cluster: environment variables without their prefix.
 type Settings = fn(&SecureKafka) -> Vec<(&'static str, String)>;
 
-fn text(path: PathBuf) -> String {
+fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
@@ -141,6 +141,34 @@ fn passing() -> Result<(), Failed> {
     }
     say(&format!("all within {:.1?}", SOON - deadline.left()));
     Ok(())
+}
+
+const DOCUMENTED: &str = include_str!("../../../framework/pelton/docs/security.md");
+
+/// Runs the commands of docs/security.md, and no other.
+fn grant_as_documented(secure: &SecureKafka, names: &Names) -> Result<(), Failed> {
+    let commands: Vec<String> = DOCUMENTED
+        .lines()
+        .filter_map(|line| line.strip_prefix("kafka-acls.sh --bootstrap-server $KAFKA "))
+        .map(|command| {
+            command
+                .replace("$NAME", SecureKafka::USER)
+                .replace("$INPUT", &names.input)
+                .replace("$OUTPUT", &names.output)
+                .replace("$CHANGELOG", &names.changelog())
+                .replace("$GROUP", &names.group)
+        })
+        .collect();
+    insist(commands.len() == 4, || format!("{commands:?}"))?;
+    let grant = |command: &String| -> Result<(), Failed> {
+        let arguments: Vec<_> = command.split(' ').collect();
+        let said = secure.kafka().tool("org.apache.kafka.tools.AclCommand", &arguments)?;
+        insist(said.status.success(), || format!("{command}: {said:?}"))
+    };
+    std::thread::scope(|scope| {
+        let all: Vec<_> = commands.iter().map(|command| scope.spawn(|| grant(command))).collect();
+        all.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| Err("a panic".into())))
+    })
 }
 
 /// Each right in turn is missing when a worker starts; it says which one, and how to grant it.
@@ -198,7 +226,8 @@ fn taken_and_given_back(protocol: Protocol) -> Result<(), Failed> {
             let ready = worker.ask("/readyz").ok()?;
             let metrics = worker.ask("/metrics").ok()?;
             let counted = metrics.metric("pelton_refusals", &[]) == Some(1.0);
-            (ready.status == 200 && ready.body.contains(&name) && counted).then_some(())
+            let live = worker.ask("/livez").ok()?;
+            (live.status == 200 && ready.body.contains(&name) && counted).then_some(())
         })?;
         let log = worker.log();
         let is_error = |line: &&str| line.contains("ERROR") && line.contains(&name);
@@ -242,7 +271,12 @@ fn refuses(login: Login, change: Settings, refusal: &Refusal<'_>) -> Result<(), 
 fn counts(login: Login) -> Result<(), Failed> {
     let secure = secure()?;
     let rig = Rig::new(secure.kafka(), secure.plan(RigPlan::default(), login)?)?;
-    secure.grant(&Right::of_a_counter(rig.names()))?;
+    match login {
+        Login::Scram => grant_as_documented(secure, rig.names())?,
+        Login::Plain | Login::Certificate | Login::Token => {
+            secure.grant(&Right::of_a_counter(rig.names()))?;
+        }
+    }
     let mut fleet = rig.fleet();
     fleet.start(1)?;
     let load = rig.load(LoadPlan::at_rate(500))?;

@@ -121,11 +121,7 @@ impl ClientContext for MemberContext {
 
     fn error(&self, error: KafkaError, reason: &str) {
         if let Some(refusal) = self.refusal(&error, reason) {
-            let is_all = refusal.is_lasting();
             self.refusals.tell(refusal, cause(reason));
-            if is_all {
-                return;
-            }
         }
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         errors.push_back((error, reason.to_owned()));
@@ -261,9 +257,15 @@ impl KafkaMember {
 
     fn next_error(&self) -> Option<MemberEvent> {
         let context = self.consumer.context();
-        let (error, reason) =
-            context.errors.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
-        Some(self.describe(&error, &reason))
+        loop {
+            let (error, reason) =
+                context.errors.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
+            // What is refused has been written down; only a KIP-848 member does not survive it.
+            let is_said = context.refusal(&error, &reason).is_some_and(|r| r.is_lasting());
+            if !is_said || self.consumer.client().fatal_error().is_some() {
+                return Some(self.describe(&error, &reason));
+            }
+        }
     }
 
     fn describe(&self, error: &KafkaError, reason: &str) -> MemberEvent {
