@@ -166,6 +166,7 @@ fn problems(schema: &Value, value: &Value, path: &str) -> Vec<String> {
                     Some("number") => value.is_number(),
                     Some("boolean") => value.is_boolean(),
                     Some("object") => value.is_object(),
+                    Some("array") => value.is_array(),
                     other => panic!("no such type: {other:?}"),
                 })
             }
@@ -177,6 +178,9 @@ fn problems(schema: &Value, value: &Value, path: &str) -> Vec<String> {
             ("minLength", Value::String(text)) => text.len() as u64 >= rule.as_u64().unwrap(),
             ("minimum", Value::Number(number)) => number.as_i64() >= rule.as_i64(),
             ("maximum", Value::Number(number)) => number.as_i64() <= rule.as_i64(),
+            ("items", Value::Array(items)) => {
+                items.iter().all(|item| problems(rule, item, path).is_empty())
+            }
             ("anyOf", _) => subschemas().any(|schema| fits(&schema)),
             ("oneOf", _) => subschemas().filter(fits).count() == 1,
             ("required", Value::Object(table)) => {
@@ -202,6 +206,7 @@ fn problems(schema: &Value, value: &Value, path: &str) -> Vec<String> {
                 | "minLength"
                 | "minimum"
                 | "maximum"
+                | "items"
                 | "required"
                 | "properties",
                 _,
