@@ -231,16 +231,16 @@ pub const ALL: &[Suite] = &[
     },
     Suite {
         name: "soak",
-        about: "half an hour of joins, leaves and restarts of brokers: open files and threads of those who stay are constant",
+        about: "joins, leaves and restarts of brokers, ten minutes a round: open files and threads of those who stay are constant",
         nodes: 3,
-        rounds: 1,
+        rounds: 3,
         round: |kafka| soak::round(kafka, Protocol::CooperativeSticky),
     },
     Suite {
         name: "soak-kip-848",
         about: "the same; the broker assigns",
         nodes: 3,
-        rounds: 1,
+        rounds: 3,
         round: |kafka| soak::round(kafka, Protocol::Kip848),
     },
     Suite {
