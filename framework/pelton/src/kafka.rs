@@ -22,5 +22,8 @@ pub(crate) use clients::KafkaClients;
 pub(crate) use credentials::Credentials;
 pub(crate) use fetcher::KafkaRestores;
 pub(crate) use producer::KafkaProducer;
-pub(crate) use settings::{ClientSettings, Protocol};
+pub(crate) use settings::{ClientSettings, Protocol, refusal};
 pub(crate) use tokens::Tokens;
+
+#[cfg(test)]
+pub(crate) use ffi::properties;

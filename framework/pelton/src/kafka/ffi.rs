@@ -592,3 +592,38 @@ unsafe fn read_rights(
         describe_configs: may.contains(&Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS),
     })
 }
+
+/// A property of librdkafka, as its own table has it.
+#[cfg(test)]
+pub(crate) struct Property {
+    pub(crate) name: String,
+    /// What its value may be.
+    pub(crate) range: String,
+    pub(crate) alias_of: Option<String>,
+}
+
+/// Every property that this librdkafka has, but its hidden ones.
+#[cfg(test)]
+pub(crate) fn properties() -> Vec<Property> {
+    let mut text = ptr::null_mut();
+    let mut length = 0;
+    // SAFETY: the stream is ours, is closed before its text is read, and the text is freed once,
+    // after it was copied.
+    let table = unsafe {
+        let stream = libc::open_memstream(&raw mut text, &raw mut length);
+        assert!(!stream.is_null());
+        native::rd_kafka_conf_properties_show(stream.cast());
+        assert_eq!(libc::fclose(stream), 0);
+        let table = CStr::from_ptr(text).to_string_lossy().into_owned();
+        libc::free(text.cast());
+        table
+    };
+    let rows = table.lines().filter(|line| line.contains(" | ") && !line.starts_with("Property"));
+    let property = |row: &str| {
+        let cell = |at| row.split(" | ").nth(at).unwrap_or_default().trim().to_owned();
+        let alias_of = row.split_once("| Alias for `").and_then(|(_, rest)| rest.split_once('`'));
+        let alias_of = alias_of.map(|(name, _)| name.to_owned());
+        Property { name: cell(0), range: cell(2), alias_of }
+    };
+    rows.map(property).collect()
+}
