@@ -72,7 +72,7 @@ impl Desk {
                 }
                 Err(SendError::Refused(error)) => {
                     // What Kafka refuses for good is said once, by the poll loop.
-                    if self.shared.refusals.are_none() {
+                    if !self.shared.refusals.stand() {
                         tracing::warn!(partition = %self.place.partition, topic = %record.topic, %error, "an output was refused; it will be tried again");
                     }
                     self.outbox.refused();
@@ -131,7 +131,8 @@ impl Desk {
         {
             if error.is_none() { &metrics.delivered } else { &metrics.failures }.increment(1);
         }
-        if let Some(error) = error.filter(|_| self.outbox.is_flowing()) {
+        let is_said = self.shared.refusals.stand();
+        if let Some(error) = error.filter(|_| self.outbox.is_flowing() && !is_said) {
             // The first of many: what was sent behind it is likely to fail with it.
             tracing::warn!(partition = %self.place.partition, error, "an output was not delivered; it and what was sent after it will be sent again");
         }
