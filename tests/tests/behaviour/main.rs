@@ -2,11 +2,12 @@
 //! embedded cluster where it can show the same.
 //!
 //! Each module is one question: a real log counted through a change of workers, spare workers,
-//! growing topics, Kafka's own tools, records that are gone, what is refused, the endpoint.
+//! growing topics, Kafka's own tools, records that are gone, what is refused, the endpoint, what keeps a worker alive.
 
 mod endpoint;
 mod gone;
 mod growth;
+mod liveness;
 mod operators;
 mod real_log;
 mod refusal;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         operators::trials(),
         gone::trials(),
         endpoint::trials(),
+        liveness::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

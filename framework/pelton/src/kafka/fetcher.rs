@@ -26,21 +26,14 @@ pub(crate) struct KafkaFetch {
 /// What the callbacks leave for the poll loop.
 #[derive(Default)]
 pub(crate) struct FetchContext {
-    broken: AtomicBool,
+    /// There was an error; whether it was a fatal one is to be asked.
+    failed: AtomicBool,
 }
 
 impl ClientContext for FetchContext {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(client = "fetcher", %error, reason, "kafka client");
-        self.heard(&error);
-    }
-}
-
-impl FetchContext {
-    fn heard(&self, error: &KafkaError) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            self.broken.store(true, Ordering::Release);
-        }
+        self.failed.store(true, Ordering::Release);
     }
 }
 
@@ -81,11 +74,11 @@ impl Fetch for KafkaFetch {
         // Errors and logs of the client itself; records never come this way.
         while let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
             tracing::warn!(client = "fetcher", %error, "kafka client");
-            self.consumer.context().heard(&error);
+            self.consumer.context().failed.store(true, Ordering::Release);
         }
-        if self.consumer.context().broken.swap(false, Ordering::AcqRel) {
-            let fatal = self.consumer.client().fatal_error();
-            let reason = fatal.map_or_else(|| "a fatal error".to_owned(), |(_, reason)| reason);
+        if self.consumer.context().failed.swap(false, Ordering::AcqRel)
+            && let Some((_, reason)) = self.consumer.client().fatal_error()
+        {
             return out.push(FetchEvent::Broken(reason));
         }
         let mut run: Option<Run> = None;
