@@ -38,9 +38,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.extend([
             on_kafka("a_handler_of_10_s_is_not_evicted", is_not_evicted),
             on_kafka("a_revoke_during_a_handler_of_10_s_cancels_it", is_cancelled),
-            on_kafka("a_worker_goes_on_after_its_clients_broke", goes_on),
             on_kafka("one_of_two_processes_with_one_instance_id_ends", fenced),
         ]);
+    }
+    // A static member's place must be free before another client of the same process takes it.
+    let goes_on_after =
+        [("cooperative-sticky", RigPlan::default(), 2), ("static-kip-848", static_kip_848(), 1)];
+    for (name, plan, workers) in goes_on_after {
+        let name = format!("a_worker_goes_on_after_its_clients_broke::{name}");
+        trials.push(trials::on_kafka(&name, move || goes_on(plan.clone(), workers)));
     }
     trials
 }
@@ -112,11 +118,15 @@ fn attempts_at<C: Cluster>(rig: &Rig<'_, C>, ledger: &Ledger, partition: i32) ->
     ledger.lines().iter().filter(|line| begun(&line.entry)).count()
 }
 
+fn static_kip_848() -> RigPlan {
+    RigPlan { protocol: Protocol::Kip848, ..RigPlan::default() }.with("GROUP_INSTANCE_ID", "solo")
+}
+
 /// Each client of a worker breaks once under load; the process goes on.
-fn goes_on(protocol: Protocol) -> Result<(), Failed> {
-    let rig = Rig::new(KafkaCluster::shared(1)?, RigPlan { protocol, ..RigPlan::default() })?;
+fn goes_on(plan: RigPlan, workers: usize) -> Result<(), Failed> {
+    let rig = Rig::new(KafkaCluster::shared(1)?, plan)?;
     let mut fleet = rig.fleet();
-    fleet.start(2)?;
+    fleet.start(workers)?;
     let load = rig.load(LoadPlan::at_rate(500))?;
     rig.wait_until_begun(SOON)?;
     for client in ClientKind::ALL {
@@ -136,7 +146,9 @@ fn goes_on(protocol: Protocol) -> Result<(), Failed> {
     let sent = load.stop()?;
     let outcome = rig.finish(fleet)?;
     say(&outcome.to_string());
-    insist(outcome.ledger.processes == 2 && outcome.ledger.done >= sent, || outcome.to_string())?;
+    let processes = u64::try_from(workers)?;
+    insist(outcome.ledger.processes == processes, || outcome.to_string())?;
+    insist(outcome.ledger.done >= sent, || outcome.to_string())?;
     insist(outcome.repeats_only_by(&[Cause::Lost]), || outcome.to_string())
 }
 

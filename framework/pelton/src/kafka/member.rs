@@ -48,6 +48,7 @@ pub(crate) struct KafkaMember {
     incremental: bool,
     is_static: bool,
     again: bool,
+    leaves_when_broken: bool,
     waiting: Option<Rebalance>,
     left: bool,
 }
@@ -126,6 +127,9 @@ pub(crate) struct Membership {
     pub(crate) incremental: bool,
     /// It has a group instance id: a restart keeps its partitions, so closing must not leave.
     pub(crate) is_static: bool,
+    /// KIP-848: a static member that leaves keeps its place for the next of its name. In a
+    /// classic group the next one takes the place of one that never left.
+    pub(crate) broker_assigns: bool,
     /// It takes the place of one that broke: the group may not have let go of that one yet.
     pub(crate) again: bool,
 }
@@ -156,6 +160,7 @@ impl KafkaMember {
             incremental: membership.incremental,
             is_static: membership.is_static,
             again: membership.again,
+            leaves_when_broken: membership.broker_assigns || !membership.is_static,
             waiting: None,
             left: false,
         };
@@ -403,7 +408,7 @@ impl Member for KafkaMember {
         let retire = move || {
             // As at every end: LeaveGroup without its coordinator can crash librdkafka 2.12.1.
             let answers = (0..QUESTIONS).any(|_| self.coordinator_answers());
-            if answers && !self.is_static {
+            if answers && self.leaves_when_broken {
                 self.leave_broken();
             }
             done();
