@@ -71,9 +71,27 @@ pub struct RigPlan {
     pub settings: Vec<(String, String)>,
     /// A settings file that every worker reads; what is logged is left to it.
     pub file: Option<PathBuf>,
+    /// More arguments of the observed worker.
+    pub arguments: Vec<String>,
 }
 
 impl RigPlan {
+    /// Each record of `user` takes so long; where `thread`, it holds its thread meanwhile.
+    ///
+    /// ```
+    /// use pelton_tests::RigPlan;
+    /// use std::time::Duration;
+    /// let plan = RigPlan::default().holding("alice", Duration::from_secs(10), false);
+    /// assert_eq!(plan.arguments, ["--hold-user", "alice", "--hold-ms", "10000"]);
+    /// ```
+    #[must_use]
+    pub fn holding(mut self, user: &str, time: Duration, thread: bool) -> Self {
+        let time = time.as_millis().to_string();
+        self.arguments.extend(["--hold-user", user, "--hold-ms", &time].map(str::to_owned));
+        self.arguments.extend(thread.then(|| "--hold-thread".to_owned()));
+        self
+    }
+
     /// With one setting more, an environment variable without its prefix; it beats the rig's own.
     ///
     /// ```
@@ -103,6 +121,7 @@ impl Default for RigPlan {
             stateless: false,
             settings: Vec::new(),
             file: None,
+            arguments: Vec::new(),
         }
     }
 }
@@ -439,6 +458,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         .chain(plan.plant.map(|bug| ("--plant", bug.name().to_owned())))
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .chain(stateless)
+        .chain(plan.arguments.iter().cloned())
         .collect()
     }
 }

@@ -71,12 +71,14 @@ impl Fetch for KafkaFetch {
     }
 
     fn poll(&mut self, max_records: usize, out: &mut Vec<FetchEvent>) {
-        // Errors and logs of the client itself, heard by its context; records never come this way.
-        while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {}
         let hearing = self.consumer.context();
-        if hearing.is_broken() {
-            let fatal = self.consumer.client().fatal_error();
-            let reason = fatal.map_or_else(|| "a fatal error".to_owned(), |(_, reason)| reason);
+        // Errors and logs of the client itself, heard by its context; records never come this way.
+        while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {
+            hearing.has_failed();
+        }
+        if hearing.take_failed()
+            && let Some((_, reason)) = self.consumer.client().fatal_error()
+        {
             return out.push(FetchEvent::Broken(reason));
         }
         let refusals = hearing.refusals();
