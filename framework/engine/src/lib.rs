@@ -42,7 +42,7 @@ pub use assignment::PartitionState;
 pub use commit::CommitStatus;
 pub use engine::{Engine, PartitionView};
 pub use envelope::{Envelope, EnvelopeError, METADATA_LIMIT_BYTES};
-pub use event::{Event, RunInfo};
+pub use event::{Event, HeldEffects, RunInfo};
 pub use ids::{Epoch, Offset, PartitionId};
 pub use limits::EngineLimits;
 pub use offset_tracker::OffsetTracker;
