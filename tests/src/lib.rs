@@ -23,7 +23,7 @@ pub mod worker;
 pub use cluster::{Cluster, ClusterError, Committed, Isolation, NewRecord, StoredRecord};
 pub use kafka::{Distribution, KafkaCluster, TOOLS, tool_class};
 pub use rig::{
-    Answer, Ended, Fleet, InFlight, Load, LoadPlan, Names, Outcome, Protocol, Rig, RigPlan, Steps,
-    WorkerProcess, orders,
+    Answer, Blobs, Ended, Fleet, Heavy, InFlight, Load, LoadPlan, MemoryUse, MemoryWatch, Names,
+    Outcome, Protocol, Rig, RigPlan, Steps, WorkerProcess, orders,
 };
 pub use waiting::{Deadline, Stopwatch, wait_for};

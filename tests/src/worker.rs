@@ -13,9 +13,11 @@ use clap::Parser;
 use login_counter::{CountLogins, LoginCounterSettings};
 use pelton::config::{Flags, load};
 use pelton::{
-    Bug, Context, Emit, Exit, Handler, HandlerError, Output, Record, Worker, WorkerError,
+    Bug, Context, Emit, Exit, Handler, HandlerError, Output, Record, Store, Worker, WorkerError,
 };
 use pelton_testkit::ledger::LedgerWriter;
+
+use crate::rig::Heavy;
 
 /// The first argument of a process that is to be a worker.
 pub(crate) const ROLE: &str = "observed-worker";
@@ -71,6 +73,9 @@ struct CommandLine {
     /// Keeps no store: emits each record's place instead of counting.
     #[arg(long)]
     stateless: bool,
+    /// In the counter's place: large effects.
+    #[arg(long)]
+    heavy: Option<Heavy>,
 }
 
 /// What is done with a record.
@@ -79,6 +84,12 @@ enum Work {
     Count(CountLogins),
     /// The output gets the record's place as its key: `<partition>-<offset>`.
     Witness(Output),
+    /// The same, with large effects beside it.
+    Heave {
+        heavy: Heavy,
+        out: Output,
+        blobs: Store<str, String>,
+    },
 }
 
 impl Work {
@@ -93,8 +104,34 @@ impl Work {
                 let place = format!("{}-{}", record.partition(), record.offset());
                 ctx.emit_record(*out, Emit::new().key(place).bytes("seen"))
             }
+            Self::Heave { heavy, out, blobs } => {
+                let offset = record.offset();
+                let bytes = record.value().unwrap_or_default();
+                if heavy.puts(offset) {
+                    ctx.put(
+                        *blobs,
+                        &format!("{}", offset / heavy.put_one_in % 4),
+                        &hex(bytes, heavy.put_bytes),
+                    )?;
+                }
+                let place = format!("{}-{}", record.partition(), offset);
+                let value = if heavy.emits(offset) {
+                    bytes.iter().copied().cycle().take(heavy.emit_bytes).collect()
+                } else {
+                    b"seen".to_vec()
+                };
+                ctx.emit_record(*out, Emit::new().key(place).bytes(value))
+            }
         }
     }
+}
+
+/// So many hexadecimal digits, made from `bytes`.
+fn hex(bytes: &[u8], digits: usize) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    let digits = halves.cycle().take(if bytes.is_empty() { 0 } else { digits });
+    digits.map(|half| char::from(DIGITS[usize::from(half)])).collect()
 }
 
 /// The work, slowed down and tripped up.
@@ -150,7 +187,9 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     let loaded = load::<LoginCounterSettings>("login-counter", &line.flags)?;
     let mut app = Worker::builder("login-counter");
     let out = app.output(&loaded.app.output_topic);
-    let inner = if line.stateless {
+    let inner = if let Some(heavy) = line.heavy {
+        Work::Heave { heavy, out, blobs: app.store("blobs") }
+    } else if line.stateless {
         Work::Witness(out)
     } else {
         Work::Count(CountLogins { totals: app.store("totals"), out })
