@@ -30,6 +30,8 @@ mod envelope;
 mod event;
 mod ids;
 mod limits;
+#[cfg(test)]
+mod memory_tests;
 mod offset_tracker;
 mod planted;
 mod retry;

@@ -7,6 +7,7 @@
 //! | `/startupz` | 200 once the worker has joined its group |
 //! | `/metrics` | all metrics, as Prometheus reads them |
 //! | `/partitions` | what this worker owns, as JSON |
+//! | `/memory` | how it uses its memory budget, as JSON |
 //!
 //! It only reads. It has no password, so it listens on loopback unless told otherwise, and there
 //! it answers only requests that are addressed to this machine by address or as `localhost`: a
@@ -21,4 +22,4 @@ mod tests;
 
 pub use error::AdminError;
 pub use server::AdminServer;
-pub use status::{Health, PartitionState, PartitionStatus, Status};
+pub use status::{Health, MemoryStatus, PartitionState, PartitionStatus, Status};

@@ -25,6 +25,7 @@ mod kafka_keys;
 mod load;
 #[cfg(test)]
 mod load_tests;
+mod memory;
 mod nearest;
 mod origin;
 mod pass_through;
@@ -43,4 +44,5 @@ pub use pass_through::KafkaSettings;
 pub use settings::{AdminSettings, LogSettings, Settings};
 pub use units::ByteCount;
 
+pub(crate) use memory::{MemoryShares, RESTORES};
 pub(crate) use nearest::nearest;

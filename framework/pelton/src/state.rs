@@ -6,7 +6,7 @@ mod restore;
 mod store;
 
 pub(crate) use changelog::{StoreSpec, changelog_records, changelog_settings, create_command};
-pub(crate) use layers::{StoreLayers, Stores, Writes};
+pub(crate) use layers::{StoreLayers, Stores, Writes, writes_bytes};
 pub(crate) use restore::{RestoreRequest, restore};
 pub use store::{Store, StoreKey};
 pub(crate) use store::{decode, encode};

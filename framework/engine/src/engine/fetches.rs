@@ -1,6 +1,6 @@
 //! Which partitions fetch, and from where? Runs come in, fetches stop and start.
 //!
-//! A partition that fetches has one run more, and its effects, reserved in the budget. Who waits
+//! A partition that fetches or has records has its whole room reserved in the budget. Who waits
 //! for a place starts in the order in which they were stopped; who has a place and hears nothing
 //! gives it up, after a while, to those who wait. So nobody starves, and nobody keeps what others
 //! need.
@@ -46,7 +46,8 @@ impl Engine {
         }
         // It came out of the client together with the run that stopped its fetch. From the first
         // refused on, all are refused: the next fetch begins with it.
-        if active.fetch.is_none() && (active.refusing || active.held() + run.bytes > room.bytes) {
+        let fits = active.held() + run.bytes + room.effects <= room.bytes;
+        if active.fetch.is_none() && (active.refusing || !fits) {
             active.refusing = true;
             return;
         }
@@ -94,7 +95,7 @@ impl Engine {
         fetching.sort_unstable();
         while reserved > room.budget && !boundless {
             let Some((stopped, partition)) = fetching.pop() else { break };
-            let alone = fetching.is_empty() && reserved <= room.run + room.effects;
+            let alone = fetching.is_empty() && reserved <= room.bytes;
             if alone {
                 break;
             }
@@ -129,9 +130,9 @@ impl Engine {
         reserved: &mut u64,
         out: &mut Vec<Action>,
     ) -> bool {
-        let buffers = self.running(partition).is_some_and(|active| !active.buffered.is_empty());
-        let wanted = room.run + if buffers { 0 } else { room.effects };
-        while *reserved > 0 && *reserved + wanted > room.budget {
+        let own = self.running(partition).map_or(0, |active| active.reserved(room));
+        let wanted = room.bytes.saturating_sub(own);
+        while wanted > 0 && *reserved > 0 && *reserved + wanted > room.budget {
             let idle = self.assignments.iter().find(|(_, assignment)| match &assignment.phase {
                 Phase::Running(active) => active.is_idle_since(now, TURN),
                 _ => false,
@@ -232,12 +233,10 @@ impl Active {
         self.buffered.bytes.saturating_add(self.effects.bytes())
     }
 
-    /// What it holds, and what may come before it can be stopped.
+    /// What it holds; if it fetches or has records, what it may hold.
     fn reserved(&self, room: Room) -> u64 {
-        let fetches = self.fetch.is_some();
-        let run = if fetches { room.run } else { 0 };
-        let effects = if fetches || !self.buffered.is_empty() { room.effects } else { 0 };
-        self.held() + run + effects
+        let grows = self.fetch.is_some() || !self.buffered.is_empty();
+        if grows { self.held().max(room.bytes) } else { self.held() }
     }
 
     fn is_idle_since(&self, now: Time, turn: Duration) -> bool {

@@ -6,13 +6,14 @@
 
 use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use pelton_engine::{Engine, EngineLimits, Time};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::config::RESTORES;
 use crate::error::WorkerError;
 use crate::host::Machine;
 use crate::kafka::{ClientSettings, Membership};
@@ -20,7 +21,7 @@ use crate::kafka::{KafkaAdmin, KafkaFetch, KafkaMember, KafkaProducer, KafkaRest
 use crate::output::SendGate;
 use crate::ports::{Host, Member, PortError, Ports, Waker};
 use crate::runtime::poll_loop::{LoopParts, PollLoop, Turn};
-use crate::runtime::shared::{EventSender, Plan, RESTORES, Shared};
+use crate::runtime::shared::{EventSender, Plan, Shared};
 use crate::runtime::start_up;
 use crate::runtime::status::StatusBoard;
 use crate::telemetry::{Observer, WorkerMetrics};
@@ -136,6 +137,7 @@ impl SteppedWorker {
             observer: parts.observer,
             metrics: metrics.clone(),
             restoring: Semaphore::new(RESTORES),
+            start_below: AtomicU64::new(0),
         });
         let poll_loop = PollLoop::new(LoopParts {
             member: ports.member,
@@ -230,6 +232,7 @@ pub(crate) async fn start(
                 observer: parts.observer,
                 metrics: metrics.clone(),
                 restoring: Semaphore::new(RESTORES),
+                start_below: AtomicU64::new(0),
             });
             let poll_loop = PollLoop::new(LoopParts {
                 member: Box::new(member),

@@ -1,11 +1,13 @@
 //! What all loops of a worker share: the plan, the ports, the word to the poll loop.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use pelton_engine::{Bug, Epoch, Event, PartitionId};
 use tokio::sync::Semaphore;
 
+use crate::config::MemoryShares;
 use crate::error::WorkerError;
 use crate::output::{OutputSpec, SendGate};
 use crate::ports::{Admin, CommittedOffsets, Host, Producer, RestoreFetches, TopicIdentity, Waker};
@@ -27,7 +29,16 @@ pub(crate) struct Plan {
     pub(crate) discovery: Duration,
     /// Is it the broker that assigns (KIP-848)? It tells topics of one name apart by itself.
     pub(crate) broker_assigns: bool,
+    /// How the memory budget is divided.
+    pub(crate) memory: MemoryShares,
     pub(crate) bug: Option<Bug>,
+}
+
+impl Plan {
+    /// Is there anything to restore?
+    pub(crate) fn has_changelogs(&self) -> bool {
+        self.stores.iter().any(|store| store.changelog.is_some())
+    }
 }
 
 /// What every partition's task can reach.
@@ -43,10 +54,9 @@ pub(crate) struct Shared {
     pub(crate) metrics: WorkerMetrics,
     /// So many restores run at once at most: each has a client of its own.
     pub(crate) restoring: Semaphore,
+    /// A task starts a record only while it holds at most so many bytes, or no effects.
+    pub(crate) start_below: AtomicU64,
 }
-
-/// Restores that run at the same time.
-pub(crate) const RESTORES: usize = 4;
 
 impl Shared {
     pub(crate) fn observe(&self, observation: &Observation<'_>) {

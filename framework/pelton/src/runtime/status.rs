@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pelton_engine::{PartitionState as EngineState, PartitionView, Time};
 
-use crate::admin::{Health, PartitionState, PartitionStatus, Status};
+use crate::admin::{Health, MemoryStatus, PartitionState, PartitionStatus, Status};
 use crate::error::WorkerError;
 use crate::ports::Host;
 use crate::topic_partition::TopicPartition;
@@ -31,6 +31,7 @@ struct Board {
     /// When the poll loop showed itself last.
     shown: Option<Time>,
     partitions: Vec<PartitionStatus>,
+    memory: Option<MemoryStatus>,
     /// Input topics that are not there.
     missing: Vec<String>,
 }
@@ -76,6 +77,10 @@ impl StatusBoard {
         board.shown = Some(now);
         board.partitions = partitions;
         board.missing = missing;
+    }
+
+    pub(crate) fn show_memory(&self, memory: MemoryStatus) {
+        self.board().memory = Some(memory);
     }
 
     /// How long the poll loop has not shown itself.
@@ -141,5 +146,9 @@ impl Status for StatusBoard {
 
     fn partitions(&self) -> Vec<PartitionStatus> {
         self.board().partitions.clone()
+    }
+
+    fn memory(&self) -> Option<MemoryStatus> {
+        self.board().memory
     }
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::input::InputBuilder;
 use super::{Worker, plan};
-use crate::config::{Flags, GroupProtocol, Settings};
+use crate::config::{Flags, GroupProtocol, MemoryShares, Settings};
 use crate::error::{Exit, WorkerError};
 use crate::output::{Output, OutputSpec};
 use crate::runtime::{
@@ -253,14 +253,15 @@ impl WorkerBuilder {
             shutdown_timeout: settings.shutdown_timeout,
             discovery: settings.partition_discovery_interval,
             broker_assigns: settings.group_protocol == GroupProtocol::Consumer,
+            memory: MemoryShares::of(&settings),
             bug: self.bug,
         };
         let handle = WorkerHandle::new();
         let clients = plan::client_settings(&settings, &group, &self.name);
         let status = Arc::new(StatusBoard::new(clients.client_id.clone(), group));
         let parts = WorkerParts {
+            limits: plan::limits(&settings, &plan),
             plan,
-            limits: plan::limits(&settings, self.bug),
             thaw_limit: plan::thaw_limit(&settings),
             clients,
             observer: self.observer,

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use pelton_engine::{Bug, EngineLimits};
+use pelton_engine::EngineLimits;
 
-use crate::config::{AutoOffsetReset, GroupProtocol, Settings};
+use crate::config::{AutoOffsetReset, GroupProtocol, MemoryShares, Settings};
 use crate::kafka::{ClientSettings, Protocol};
+use crate::runtime::Plan;
 
 pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
     match settings.auto_offset_reset {
@@ -15,17 +16,18 @@ pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
     }
 }
 
-pub(super) fn limits(settings: &Settings, bug: Option<Bug>) -> EngineLimits {
+pub(super) fn limits(settings: &Settings, plan: &Plan) -> EngineLimits {
     let drain = settings.effective_drain_timeout();
     EngineLimits {
         budget_records: settings.memory_budget_records,
-        budget_bytes: settings.memory_budget.as_u64(),
+        budget_bytes: MemoryShares::of(settings).records(plan.has_changelogs()),
+        effects: !(plan.outputs.is_empty() && plan.stores.is_empty()),
         commit_interval: settings.commit_interval,
         drain_timeout: drain,
         release_timeout: release_timeout(settings),
         delivery_timeout: message_timeout(settings),
         rejoin_after: settings.session_timeout() * 4,
-        bug,
+        bug: plan.bug,
         ..EngineLimits::default()
     }
 }
@@ -66,6 +68,7 @@ pub(super) fn client_settings(settings: &Settings, group: &str, name: &str) -> C
         max_poll_interval_ms: u64::from(settings.max_poll_interval_ms),
         discovery: settings.partition_discovery_interval,
         message_timeout: message_timeout(settings),
+        memory: MemoryShares::of(settings),
         pass_through: settings.kafka.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
     }
 }
