@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use pelton::Bug;
 use pelton_testkit::ledger::Cause;
 
 use crate::rig::{
@@ -112,8 +113,13 @@ pub struct Shown {
 /// # Errors
 ///
 /// If the run can't be carried out; what it shows is in [`Shown`].
-pub fn run(kafka: &KafkaCluster, story: Story, time: Duration) -> Result<Shown, ClusterError> {
-    let rig = Rig::new(kafka, story.plan())?;
+pub fn run(
+    kafka: &KafkaCluster,
+    story: Story,
+    time: Duration,
+    plant: Option<Bug>,
+) -> Result<Shown, ClusterError> {
+    let rig = Rig::new(kafka, RigPlan { plant, ..story.plan() })?;
     let load = rig.load(story.load())?;
     let mut fleet = rig.fleet();
     std::thread::sleep(Duration::from_secs(5)); // it begins with a backlog
@@ -164,16 +170,20 @@ fn note(used: &mut Vec<(String, u64)>, metrics: &str) {
 }
 
 impl Shown {
+    /// Did the memory stay within its bounds?
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        let peak = self.memory.peak;
+        peak > 0 && peak <= BUDGET + CONSTANT && peak < LIMIT
+    }
+
     /// Did the memory stay within its bounds, did every partition go on, and was nothing lost or
     /// repeated (but what a frozen broker explains)?
     #[must_use]
     pub fn is_kept(&self) -> bool {
         let causes: &[Cause] =
             if self.story == Story::SlowOutput { &[Cause::BrokerKill] } else { &[] };
-        self.memory.peak > 0
-            && self.memory.peak <= BUDGET + CONSTANT
-            && self.memory.peak < LIMIT
-            && self.outcome.repeats_only_by(causes)
+        self.fits() && self.outcome.repeats_only_by(causes)
     }
 }
 
@@ -193,7 +203,7 @@ pub(crate) fn round(
     story: Story,
     time: Duration,
 ) -> Result<Round, ClusterError> {
-    let shown = run(kafka, story, time)?;
+    let shown = run(kafka, story, time, None)?;
     let mut round = Round::of(&shown.outcome, shown.is_kept())
         .without_times()
         .counting("resident MiB, summed", shown.memory.peak / MIB);
