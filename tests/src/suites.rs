@@ -231,7 +231,7 @@ pub const ALL: &[Suite] = &[
     },
     Suite {
         name: "memory-skewed",
-        about: "the same with most records in one partition",
+        about: "the same with most records in one partition, 2 minutes",
         nodes: 1,
         rounds: 1,
         round: |kafka| memory::round(kafka, Story::Skewed, Duration::from_secs(120)),
