@@ -111,7 +111,7 @@ impl Work {
                     ctx.put(
                         *blobs,
                         &format!("{}", offset / heavy.put_one_in % 4),
-                        &hex(bytes, heavy.put_bytes),
+                        &digits(bytes, heavy.put_bytes),
                     )?;
                 }
                 let place = format!("{}-{}", record.partition(), offset);
@@ -126,12 +126,12 @@ impl Work {
     }
 }
 
-/// So many hexadecimal digits, made from `bytes`.
-fn hex(bytes: &[u8], digits: usize) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let halves = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
-    let digits = halves.cycle().take(if bytes.is_empty() { 0 } else { digits });
-    digits.map(|half| char::from(DIGITS[usize::from(half)])).collect()
+/// So many digits, begun by a record's own bytes.
+fn digits(bytes: &[u8], many: usize) -> String {
+    let own: String = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let mut digits = own.repeat(many.checked_div(own.len()).map_or(0, |times| times + 1));
+    digits.truncate(many);
+    digits
 }
 
 /// The work, slowed down and tripped up.

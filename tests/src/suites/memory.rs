@@ -91,7 +91,7 @@ impl Story {
             Self::Skewed => LoadPlan::at_rate(40).of(blobs(900_000, 7)),
             Self::SlowOutput => LoadPlan::at_rate(40).of(blobs(900_000, 0)),
             Self::SmallRecords => LoadPlan::at_rate(6_000).of(blobs(100, 0)),
-            Self::BigWrites => LoadPlan::at_rate(130).of(blobs(100, 0)),
+            Self::BigWrites => LoadPlan::at_rate(80).of(blobs(100, 0)),
         }
     }
 }
