@@ -195,6 +195,7 @@ impl World {
     fn round(&mut self) {
         self.round += 1;
         self.now = self.now + Duration::from_millis(self.below(40));
+        self.tell_ends();
         self.client_fetches();
         self.poll();
         self.tick();
@@ -214,6 +215,16 @@ impl World {
             }
         }
         self.tick();
+    }
+
+    /// Where the logs end, as somebody thinks: right of the quiet, sometimes long ago of others.
+    fn tell_ends(&mut self) {
+        let all: Vec<_> = self.tasks.iter().map(|(id, t)| (*id, t.quiet, t.expected)).collect();
+        for (partition, quiet, expected) in all {
+            if (quiet && self.round > 50) || self.below(10) == 0 {
+                self.tell(Event::End { partition, end: Offset(expected) });
+            }
+        }
     }
 
     fn client_fetches(&mut self) {
@@ -365,6 +376,23 @@ fn inv_4_sixty_four_partitions_of_large_records_take_turns() {
     let sizes = Sizes { partitions: 64, budget, run, records: 1, outputs, writes, bug: None };
     assert!(!sizes.fit_all(), "there is not enough for all at once");
     live(sizes, 0, 10, 7, 3_000);
+}
+
+/// Those that have reached the end of their logs need no place: it is for the one that has not.
+#[test]
+fn a_busy_partition_waits_for_no_quiet_one() {
+    let (budget, run) = (10_000, 1_000);
+    let (outputs, writes) = (1_000, 500);
+    let sizes = Sizes { partitions: 30, budget, run, records: 1, outputs, writes, bug: None };
+    let mut world = World::new(sizes, 7);
+    for (partition, task) in &mut world.tasks {
+        task.quiet = partition.0 > 0;
+    }
+    for _ in 0..1_000 {
+        world.round();
+    }
+    let done = world.tasks[&PartitionId(0)].done;
+    assert!(done > 40, "{done} records in 1,000 rounds");
 }
 
 /// The workloads can tell.

@@ -1,9 +1,10 @@
 //! Which partitions fetch, and from where? Runs come in, fetches stop and start.
 //!
-//! A partition that fetches or has records has its whole room reserved in the budget. Who waits
-//! for a place starts in the order in which they were stopped; who has a place and hears nothing
-//! gives it up, after a while, to those who wait. So nobody starves, and nobody keeps what others
-//! need.
+//! A partition that has records, or fetches what is known to be there, has its whole room reserved
+//! in the budget. One that has reached the end of its log only *watches*: it fetches without a
+//! place, and what comes is refused if there is none. Who waits for a place starts in the order in
+//! which they were stopped; who has a place and hears nothing gives it up, after a while, to those
+//! who wait. So nobody starves, and nobody keeps what others need.
 //!
 //! Upholds INV-4: what is held stays below the budget.
 
@@ -31,6 +32,7 @@ impl Engine {
     ) {
         self.sizes.saw_run(run.bytes, now);
         let room = self.room();
+        let reserved = self.reserved(room);
         let stopped = self.stops + 1;
         let boundless = Bug::IgnoreBudget.is(self.limits.bug);
         let Some(assignment) = self.assignments.get_mut(&partition) else {
@@ -49,6 +51,13 @@ impl Engine {
         let fits = active.held() + run.bytes + room.effects <= room.bytes;
         if active.fetch.is_none() && (active.refusing || !fits) {
             active.refusing = true;
+            return;
+        }
+        if active.watches() && reserved > 0 && reserved + room.bytes > room.budget && !boundless {
+            active.refusing = true;
+            active.end = active.end.max(Some(run.last.next()));
+            active.fetch = None; // it keeps its place in the order
+            out.push(Action::StopFetch { partition });
             return;
         }
         active.heard = now;
@@ -72,7 +81,6 @@ impl Engine {
     /// room again, as far as there is a place.
     pub(super) fn regulate_fetches(&mut self, now: Time, out: &mut Vec<Action>) {
         let room = self.room();
-        let mut reserved = 0;
         let mut waiting = Vec::new();
         let mut fetching = Vec::new();
         let boundless = Bug::IgnoreBudget.is(self.limits.bug);
@@ -84,13 +92,15 @@ impl Engine {
                     active.stop_fetch(self.stops);
                     out.push(Action::StopFetch { partition: *partition });
                 } else if active.fetch.is_some() {
-                    fetching.push((active.stopped, *partition));
+                    if !active.watches() {
+                        fetching.push((active.stopped, *partition));
+                    }
                 } else if room.is_free(active.buffered, effects) {
                     waiting.push((active.stopped, *partition));
                 }
             }
-            reserved += assignment.active().map_or(0, |active| active.reserved(room));
         }
+        let mut reserved = self.reserved(room);
         // Those that waited least are the first to lose their place, and the first to get it back.
         fetching.sort_unstable();
         while reserved > room.budget && !boundless {
@@ -107,9 +117,13 @@ impl Engine {
             if Bug::NeverResume.is(self.limits.bug) {
                 break;
             }
-            if !self.find_place(now, partition, room, &mut reserved, out) && !boundless {
+            // Nobody overtakes, but those who only watch.
+            let watches = self.running(partition).is_some_and(|active| active.is_at_the_end());
+            let may = watches
+                || (!self.waits && self.find_place(now, partition, room, &mut reserved, out));
+            if !may && !boundless {
                 self.waits = true;
-                break; // nobody overtakes
+                continue;
             }
             if let Some(active) = self.running(partition) {
                 let from = active.expected;
@@ -208,10 +222,18 @@ impl Engine {
         }
     }
 
+    /// What is held, and what may come to be held before anything can be stopped.
+    fn reserved(&self, room: Room) -> u64 {
+        let active = self.assignments.values().filter_map(Assignment::active);
+        active.map(|active| active.reserved(room)).sum()
+    }
+
     /// When somebody's place falls to another, if one waits for it.
     pub(super) fn next_turn(&self) -> Option<Time> {
         let running = |assignment: &Assignment| match &assignment.phase {
-            Phase::Running(active) if active.fetch.is_some() => Some(active.heard + TURN),
+            Phase::Running(active) if active.fetch.is_some() && !active.watches() => {
+                Some(active.heard + TURN)
+            }
             _ => None,
         };
         self.assignments.values().filter_map(running).min().filter(|_| self.waits)
@@ -233,14 +255,25 @@ impl Active {
         self.buffered.bytes.saturating_add(self.effects.bytes())
     }
 
-    /// What it holds; if it fetches or has records, what it may hold.
+    /// Is nothing known to be there that it does not have?
+    fn is_at_the_end(&self) -> bool {
+        self.held() == 0 && self.end.is_some_and(|end| self.expected >= end)
+    }
+
+    /// Does it fetch only in case that something comes?
+    fn watches(&self) -> bool {
+        self.fetch.is_some() && self.is_at_the_end()
+    }
+
+    /// What it holds; if it fetches what is there or has records, what it may hold.
     fn reserved(&self, room: Room) -> u64 {
-        let grows = self.fetch.is_some() || !self.buffered.is_empty();
+        let grows = !self.buffered.is_empty() || (self.fetch.is_some() && !self.watches());
         if grows { self.held().max(room.bytes) } else { self.held() }
     }
 
     fn is_idle_since(&self, now: Time, turn: Duration) -> bool {
-        self.fetch.is_some() && self.held() == 0 && now.since(self.heard) >= turn
+        let idle = self.fetch.is_some() && self.held() == 0 && !self.watches();
+        idle && now.since(self.heard) >= turn
     }
 
     fn stop_fetch(&mut self, stopped: u64) {
