@@ -2,7 +2,7 @@
 
 mod explain;
 
-use std::io::Write;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -50,22 +50,13 @@ fn main() -> ExitCode {
     };
     match answer {
         Ok(text) => {
-            print(&text);
-            ExitCode::SUCCESS
+            let printed = writeln!(std::io::stdout(), "{text}");
+            if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(problem) => {
-            complain(&problem);
+            // Where nobody listens, the exit code has to do.
+            let _unheard = writeln!(std::io::stderr(), "error: {problem}").is_err();
             ExitCode::from(2)
         }
     }
-}
-
-/// Whoever reads may have read enough (`| head`): that is no failure.
-fn print(text: &str) {
-    let _has_read_enough = writeln!(std::io::stdout(), "{text}").is_err();
-}
-
-#[expect(clippy::print_stderr, reason = "a command line program")]
-fn complain(problem: &str) {
-    eprintln!("error: {problem}");
 }

@@ -26,6 +26,8 @@ mod error;
 mod fields;
 mod file;
 mod flags;
+#[cfg(test)]
+mod fuzz_tests;
 mod kafka_keys;
 mod load;
 #[cfg(test)]
@@ -35,6 +37,7 @@ mod origin;
 mod pass_through;
 mod read;
 mod refused;
+mod reload;
 #[cfg(test)]
 mod schema;
 mod secret;
@@ -45,12 +48,15 @@ mod units;
 #[cfg(test)]
 mod wrong_tests;
 
-pub use choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat};
+pub use choices::{
+    AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat, OnOutOfRange,
+};
 pub use error::ConfigError;
 pub use flags::Flags;
 pub use load::{Loaded, load, load_from};
 pub use origin::Origin;
 pub use pass_through::KafkaSettings;
+pub use reload::{Change, Fate};
 pub use secret::Secret;
 pub use settings::{AdminSettings, LogSettings, Settings};
 pub use units::ByteCount;

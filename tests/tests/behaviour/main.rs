@@ -3,15 +3,20 @@
 //!
 //! Each module is one question: a real log counted through a change of workers, spare workers,
 //! growing topics, where a group begins, Kafka's own tools, records that are gone, what is
-//! refused, the endpoint.
+//! refused, the endpoint,
+//! last words.
 
+mod canaries;
 mod endpoint;
+mod farewells;
 mod gone;
 mod growth;
 mod operators;
+mod overtaken;
 mod real_log;
 mod refusal;
 mod refusals;
+mod security;
 mod spares;
 mod starts;
 
@@ -35,7 +40,11 @@ fn main() -> ExitCode {
         starts::trials(),
         operators::trials(),
         gone::trials(),
+        overtaken::trials(),
         endpoint::trials(),
+        security::trials(),
+        canaries::trials(),
+        farewells::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

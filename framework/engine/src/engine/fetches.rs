@@ -4,7 +4,7 @@
 
 use super::Engine;
 use crate::action::Action;
-use crate::assignment::{Assignment, Fetching, Phase};
+use crate::assignment::{Assignment, Fetching, Helped, Phase};
 use crate::budget::Volume;
 use crate::event::RunInfo;
 use crate::ids::{Epoch, PartitionId};
@@ -29,10 +29,13 @@ impl Engine {
         };
         let expected = active.expected;
         if active.fetch.is_some_and(|fetch| run.first < fetch.from) {
-            out.push(Action::Backwards { partition, offset: run.first, expected });
+            // The topic was truncated or recreated: going on would swallow records.
+            self.out_of_range(partition, out);
             return;
         }
         active.heard = now;
+        active.outside = false;
+        active.helped = Helped::Not;
         if let Some(fetch) = &mut active.fetch {
             fetch.again_at = None;
         }
@@ -58,6 +61,10 @@ impl Engine {
             let (partition, Phase::Running(active)) = (*partition, &mut assignment.phase) else {
                 continue;
             };
+            // Out of range: there is nothing to fetch.
+            if active.out_of_range || self.paused.contains(&partition) {
+                continue;
+            }
             let room = active.buffered.leaves_half_of(share) && !held.fills(budget);
             if active.fetch.is_some() {
                 if active.buffered.fills(share) {
@@ -92,6 +99,19 @@ impl Engine {
             && let Some(fetch) = &mut active.fetch
         {
             fetch.again_at.get_or_insert(now + retry);
+        }
+    }
+
+    /// Whatever was being fetched is fetched on by the new client.
+    pub(super) fn fetcher_replaced(&mut self, now: Time, out: &mut Vec<Action>) {
+        for (partition, assignment) in &mut self.assignments {
+            if let Phase::Running(active) = &mut assignment.phase
+                && active.fetch.is_some()
+            {
+                active.heard = now;
+                active.fetch = Some(Fetching::from(active.expected));
+                out.push(Action::StartFetch { partition: *partition, from: active.expected });
+            }
         }
     }
 

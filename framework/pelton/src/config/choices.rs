@@ -89,6 +89,32 @@ pub enum AutoOffsetReset {
     Error,
 }
 
+/// What becomes of a position that is not in its log: records were deleted before they were read,
+/// the log was truncated, or the topic was deleted and created again.
+///
+/// What was read before is handled and committed first, under each of them.
+///
+/// ```
+/// use pelton::config::OnOutOfRange;
+///
+/// assert_eq!(OnOutOfRange::default(), OnOutOfRange::Fail);
+/// assert_eq!(OnOutOfRange::try_from("latest".to_owned()), Ok(OnOutOfRange::Latest));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
+#[serde(try_from = "String", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OnOutOfRange {
+    /// The worker ends and says how large the gap is.
+    #[default]
+    Fail,
+    /// It goes on at the oldest record the log holds: what was deleted is skipped; a log that
+    /// was truncated is read again from its beginning, a new topic from its.
+    Earliest,
+    /// It goes on at the log's end: what was deleted is skipped, and so is all that is there.
+    Latest,
+}
+
 /// What a record's effects may do when something fails.
 ///
 /// ```
@@ -205,6 +231,20 @@ fn time_ms(time: &str) -> Result<i64, String> {
     match time.as_millisecond() {
         ms if ms >= 0 => Ok(ms),
         _ => Err(format!("Kafka knows no time before 1970; {TIME_HINT}")),
+    }
+}
+
+impl TryFrom<String> for OnOutOfRange {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        let words = [("fail", Self::Fail), ("earliest", Self::Earliest), ("latest", Self::Latest)];
+        let refused: &Refused = &[
+            ("error", "Pelton's word is \"fail\"; write that"),
+            ("stop", "Pelton's word is \"fail\"; write that"),
+            ("none", "Pelton's word is \"fail\"; write that"),
+        ];
+        choose(&word, &words, refused)
     }
 }
 

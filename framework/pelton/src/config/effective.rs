@@ -37,7 +37,7 @@ fn is_nothing(value: &str) -> bool {
     value == NOT_SET || value == "\"\""
 }
 
-fn collect(prefix: &str, value: &Value, into: &mut Vec<(String, String)>) {
+pub(super) fn collect(prefix: &str, value: &Value, into: &mut Vec<(String, String)>) {
     match value {
         Value::Object(table) => {
             for (key, below) in table {
@@ -50,7 +50,7 @@ fn collect(prefix: &str, value: &Value, into: &mut Vec<(String, String)>) {
 }
 
 /// Whether the value at `key` may be printed. An application's own keys are judged by their words.
-fn shows(key: &str) -> bool {
+pub(super) fn shows(key: &str) -> bool {
     if let Some(kafka) = key.strip_prefix("kafka.") {
         return may_show(kafka);
     }

@@ -77,6 +77,14 @@ impl Origins {
         self.0.get(key)
     }
 
+    /// The value at `key` is from where `new` has it from.
+    pub(crate) fn take_over(&mut self, key: &str, new: &Self) {
+        match new.given(key) {
+            Some(origin) => self.0.insert(key.to_owned(), origin.clone()),
+            None => self.0.remove(key),
+        };
+    }
+
     /// The key path of each secret that came from a file of its own, and the file.
     pub(crate) fn secret_files(&self) -> impl Iterator<Item = (&str, &Path)> {
         self.0.iter().filter_map(|(key, origin)| match origin {

@@ -1,15 +1,19 @@
 //! What can be set about a worker, with which default, and why that default?
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat};
+use super::choices::{
+    AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat, OnOutOfRange,
+};
 use super::error::ConfigError;
 use super::origin::{Origin, Origins};
 use super::pass_through::KafkaSettings;
+use super::reload::Source;
 #[cfg(test)]
 use super::schema;
 use super::secret_file;
@@ -62,6 +66,12 @@ pub struct Settings {
     #[cfg_attr(test, schemars(schema_with = "schema::start"))]
     pub auto_offset_reset: Option<AutoOffsetReset>,
 
+    /// What becomes of a position that is not in its log (records were deleted before they were
+    /// read, the log was truncated, the topic recreated): `fail` (default: the worker ends and
+    /// says how large the gap is), `earliest` or `latest` (it goes on there, and says so). What was
+    /// read before is finished first; `guarantees.md` says more.
+    pub on_out_of_range: OnOutOfRange,
+
     /// Milliseconds without a heartbeat after which the broker takes a member for dead. Default
     /// 15,000: a crash is noticed soon, a long pause is survived. In a KIP-848 group the broker
     /// owns this time; the value then only tells Pelton what the broker's is.
@@ -104,12 +114,21 @@ pub struct Settings {
     /// Records a worker holds at most. Default 100,000: small records cost more than their bytes.
     pub memory_budget_records: u64,
 
+    /// Input topics that are not worked on for now: nothing of them is fetched or started, what
+    /// runs finishes; membership, commits and hand-overs go on. Default none. Reloadable.
+    pub paused_topics: Vec<String>,
+
+    /// Records whose handling the worker starts in a second at most, retries included, over all
+    /// its partitions. Default, and 0: no limit. At most 1,000,000. Reloadable.
+    pub max_records_per_second: Option<u32>,
+
     /// How long a new partition may stay unnoticed. Default 30 s.
     #[serde(with = "units::duration")]
     #[cfg_attr(test, schemars(schema_with = "schema::time"))]
     pub partition_discovery_interval: Duration,
 
-    /// Where a worker may keep files over a restart. Default: nowhere, stores live in memory.
+    /// Where a worker may keep files over a restart; made if it is not there, and tried before the
+    /// worker joins (`PLT-0602`). Default: nowhere, stores live in memory.
     pub state_dir: Option<PathBuf>,
 
     /// The endpoint for health, metrics and state: `[admin]`.
@@ -124,12 +143,31 @@ pub struct Settings {
     /// Where each value came from; empty for settings built in code.
     #[serde(skip)]
     pub(super) origins: Origins,
+
+    /// Where they were read; none for settings built in code.
+    #[serde(skip)]
+    pub(super) source: Option<Source>,
 }
+
+/// The settings that a running worker takes over when they are read again; all others need a
+/// restart.
+pub(super) const RELOADABLE: &[&str] = &[
+    "log.filter",
+    "paused_topics",
+    "max_records_per_second",
+    "kafka.sasl.username",
+    "kafka.sasl.password",
+];
 
 impl Settings {
     /// Did anybody give a value for `key` (`admin.listen`)?
     pub(crate) fn is_given(&self, key: &str) -> bool {
         self.origins.given(key).is_some()
+    }
+
+    /// `max_records_per_second`, if it sets a limit.
+    pub(crate) fn pace(&self) -> Option<NonZeroU32> {
+        self.max_records_per_second.and_then(NonZeroU32::new)
     }
 
     /// The key path of each secret that stands in a file of its own (`kafka.sasl.password`, an
@@ -188,6 +226,7 @@ impl Default for Settings {
             group_protocol: GroupProtocol::default(),
             assignment_strategy: AssignmentStrategy::default(),
             auto_offset_reset: None,
+            on_out_of_range: OnOutOfRange::default(),
             session_timeout_ms: 15_000,
             heartbeat_interval_ms: 1_000,
             max_poll_interval_ms: 300_000,
@@ -198,12 +237,15 @@ impl Default for Settings {
             shutdown_timeout: Duration::from_secs(25),
             memory_budget: ByteCount::from_mib(256),
             memory_budget_records: 100_000,
+            paused_topics: Vec::new(),
+            max_records_per_second: None,
             partition_discovery_interval: Duration::from_secs(30),
             state_dir: None,
             admin: AdminSettings::default(),
             log: LogSettings::default(),
             kafka: KafkaSettings::default(),
             origins: Origins::default(),
+            source: None,
         }
     }
 }
@@ -250,7 +292,7 @@ impl Default for AdminSettings {
 #[non_exhaustive]
 pub struct LogSettings {
     /// A level (`error`, `warn`, `info`, `debug`, `trace`), or several per module:
-    /// `info,pelton=debug`. Default `info`.
+    /// `info,pelton=debug`. Default `info`. Reloadable.
     pub filter: String,
     /// `text` (default) or `json`. Both go to stderr.
     pub format: LogFormat,

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
+use crate::kafka::credentials::Attached;
 use crate::kafka::errors::port_error;
-use crate::kafka::ffi::topic_id;
+use crate::kafka::ffi::{set_credentials, topic_id};
+use crate::kafka::settings::ClientSettings;
 use crate::ports::{Admin, Created, PortError, TopicIdentity, TopicSpec};
 use crate::topic_partition::TopicPartition;
 
@@ -21,17 +22,25 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Topics over librdkafka: a client without a group for questions, an admin client for changes.
 pub(crate) struct KafkaAdmin {
+    /// First, so that they go before the clients.
+    _credentials: [Attached; 2],
     asking: Arc<BaseConsumer<DefaultConsumerContext>>,
-    changing: AdminClient<DefaultClientContext>,
+    changing: Arc<AdminClient<DefaultClientContext>>,
 }
 
 impl KafkaAdmin {
-    pub(crate) fn new(asking: &ClientConfig, changing: &ClientConfig) -> Result<Self, PortError> {
+    pub(crate) fn new(settings: &ClientSettings) -> Result<Self, PortError> {
         let error = |error: KafkaError| port_error("the admin client", &error);
-        Ok(Self {
-            asking: Arc::new(asking.create().map_err(error)?),
-            changing: changing.create().map_err(error)?,
-        })
+        let asking: Arc<BaseConsumer<DefaultConsumerContext>> =
+            Arc::new(settings.asking().create().map_err(error)?);
+        let changing: Arc<AdminClient<DefaultClientContext>> =
+            Arc::new(settings.changing().create().map_err(error)?);
+        let (told, also) = (Arc::clone(&asking), Arc::clone(&changing));
+        let credentials = [
+            settings.credentials.attach(move |u, p| set_credentials(told.client(), u, p)),
+            settings.credentials.attach(move |u, p| set_credentials(also.inner(), u, p)),
+        ];
+        Ok(Self { _credentials: credentials, asking, changing })
     }
 
     /// librdkafka's embedded cluster answers no admin call, and its client waits for one in vain;

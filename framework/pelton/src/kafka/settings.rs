@@ -3,12 +3,14 @@
 //! Order: our defaults, then what the user passes through (`[kafka]`; the dangerous ones were
 //! refused when the configuration was read), then what must hold for the guarantees.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 
 use crate::config::KafkaSettings;
+use crate::kafka::credentials::Credentials;
 
 /// What the clients of one worker are made from.
 #[derive(Clone, Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct ClientSettings {
     /// How soon new partitions and topics are found, at the latest.
     pub(crate) discovery: Duration,
     pub(crate) message_timeout: Duration,
+    /// What became of user and password since.
+    pub(crate) credentials: Arc<Credentials>,
     /// What the user passes through; secrets among it are not in `Debug`.
     pub(crate) pass_through: KafkaSettings,
 }
@@ -169,6 +173,9 @@ impl ClientSettings {
                 name => config.set(name, value),
             };
         }
+        if let Some((user, password)) = self.credentials.changed() {
+            config.set("sasl.username", user).set("sasl.password", password);
+        }
         config
             .set("bootstrap.servers", &self.bootstrap_servers)
             .set("client.id", &self.client_id)
@@ -257,6 +264,7 @@ mod tests {
             max_poll_interval_ms: 300_000,
             discovery: Duration::from_secs(30),
             message_timeout: Duration::from_millis(7_500),
+            credentials: Arc::default(),
             pass_through: {
                 let mut kafka = KafkaSettings::default();
                 kafka.set("linger.ms", "50");
@@ -303,6 +311,19 @@ mod tests {
         assert_eq!(settings.producer().get("linger.ms"), Some("50"));
         assert_eq!(settings.producer().get("fetch.wait.max.ms"), None);
         assert_eq!(settings.fetcher().get("fetch.wait.max.ms"), Some("10"));
+    }
+
+    #[test]
+    fn clients_made_after_a_change_log_in_with_the_new_password() {
+        let mut settings = settings(Protocol::Consumer);
+        settings.pass_through.set("sasl.password", "old");
+        assert_eq!(settings.restore().get("sasl.password"), Some("old"));
+        settings.credentials.change("alice", "new");
+        let configs = [settings.member(), settings.fetcher(), settings.restore()];
+        for config in configs.into_iter().chain([settings.producer(), settings.changing()]) {
+            assert_eq!(config.get("sasl.username"), Some("alice"));
+            assert_eq!(config.get("sasl.password"), Some("new"));
+        }
     }
 
     #[test]
