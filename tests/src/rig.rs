@@ -69,6 +69,8 @@ pub struct RigPlan {
     pub stateless: bool,
     /// More settings, as environment variables without their prefix.
     pub settings: Vec<(String, String)>,
+    /// A settings file that every worker reads; what is logged is left to it.
+    pub file: Option<PathBuf>,
 }
 
 impl RigPlan {
@@ -100,6 +102,7 @@ impl Default for RigPlan {
             plant: None,
             stateless: false,
             settings: Vec::new(),
+            file: None,
         }
     }
 }
@@ -411,7 +414,9 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
             ("LOGIN_COUNTER__INPUT_TOPIC", self.names.input.clone()),
             ("LOGIN_COUNTER__OUTPUT_TOPIC", self.names.output.clone()),
         ];
-        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let own =
+            own.into_iter().filter(|(name, _)| self.plan.file.is_none() || *name != "LOG__FILTER");
+        let own = own.map(|(name, value)| (name.to_owned(), value));
         own.chain(self.plan.protocol.settings())
             .chain(self.plan.settings.iter().cloned())
             .map(|(name, value)| (format!("PELTON__{name}"), value))
@@ -420,6 +425,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
 
     fn arguments(&self) -> Vec<String> {
         let plan = &self.plan;
+        let file = plan.file.as_ref().map(|file| ("--config", file.display().to_string()));
         let stateless = self.plan.stateless.then(|| "--stateless".to_owned());
         [
             ("--each-ms", plan.each.as_millis().to_string()),
@@ -429,6 +435,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
             ("--fail-one-in", plan.fail_one_in.to_string()),
         ]
         .into_iter()
+        .chain(file)
         .chain(plan.plant.map(|bug| ("--plant", bug.name().to_owned())))
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .chain(stateless)

@@ -23,11 +23,15 @@ mod action;
 mod assignment;
 mod budget;
 mod commit;
+#[cfg(test)]
+mod damage;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
 mod envelope;
 mod event;
+#[cfg(test)]
+mod foreign_bytes;
 mod ids;
 mod limits;
 mod log_range;

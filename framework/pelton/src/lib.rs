@@ -54,10 +54,16 @@
 pub mod admin;
 pub mod config;
 mod context;
+#[cfg(test)]
+#[path = "../../engine/src/damage.rs"]
+mod damage;
 mod error;
 mod farewell;
+#[cfg(test)]
+mod foreign_bytes;
 mod handler;
 pub mod host;
+mod json_problem;
 mod kafka;
 mod output;
 pub mod ports;

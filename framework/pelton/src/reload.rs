@@ -12,7 +12,7 @@ use crate::rotation::{Rotated, Rotation};
 use crate::worker::WorkerHandle;
 
 /// Between two looks at the files of secrets.
-const ROTATION: Duration = Duration::from_secs(30);
+const ROTATION: Duration = Duration::from_secs(10);
 
 /// Asks for a reload.
 pub(crate) struct Bell(SyncSender<()>);
@@ -44,6 +44,7 @@ pub(crate) fn start(worker: WorkerHandle) -> io::Result<Bell> {
 }
 
 fn reload(worker: &WorkerHandle) {
+    tracing::debug!("reading the settings again");
     let Some(read) = worker.settings().load_again() else {
         tracing::warn!(
             "SIGHUP: these settings were made by the program, there is nothing to read again"

@@ -234,8 +234,7 @@ impl SecureKafka {
     ///
     /// If the cluster does not.
     pub fn set_scram_password(&self, password: &str) -> Result<(), ClusterError> {
-        let both = ["SCRAM-SHA-256", "SCRAM-SHA-512"]
-            .map(|mechanism| format!("{mechanism}=[iterations=4096,password={password}]"));
+        let password = format!("SCRAM-SHA-512=[iterations=4096,password={password}]");
         let arguments = [
             "--alter",
             "--entity-type",
@@ -243,7 +242,7 @@ impl SecureKafka {
             "--entity-name",
             Self::USER,
             "--add-config",
-            &both.join(","),
+            &password,
         ];
         let said = self.kafka.tool("kafka.admin.ConfigCommand", &arguments)?;
         if said.status.success() {
@@ -288,10 +287,8 @@ fn known_users(distribution: &Distribution, folder: &Path) -> Result<PathBuf, Cl
     let mut format = distribution.java(&[]);
     format.args(["kafka.tools.StorageTool", "format", "-t", &uuid(), "-c"]).arg(&file);
     let (user, password) = (SecureKafka::USER, SecureKafka::PASSWORD);
-    for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
-        let user = format!("{mechanism}=[name={user},password={password},iterations=4096]");
-        format.args(["--add-scram", &user]);
-    }
+    let user = format!("SCRAM-SHA-512=[name={user},password={password},iterations=4096]");
+    format.args(["--add-scram", &user]);
     let said = output("running kafka.tools.StorageTool", format, Duration::from_secs(120))?;
     let made = data.join("bootstrap.checkpoint");
     if made.exists() {
@@ -336,9 +333,8 @@ listener.name.mutual.ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/,DEFAULT
     for listener in ["sasl", "expired"] {
         let of = format!("listener.name.{listener}");
         text += &format!(
-            "{of}.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+            "{of}.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512,OAUTHBEARER
 {of}.plain.sasl.jaas.config={modules}.plain.PlainLoginModule required user_{user}=\"{password}\";
-{of}.scram-sha-256.sasl.jaas.config={modules}.scram.ScramLoginModule required;
 {of}.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModule required;
 {of}.oauthbearer.sasl.jaas.config={modules}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";
 "

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,7 @@ pub struct Fleet {
     faults: Arc<FaultLog>,
     is_static: bool,
     started: u32,
+    shell: Option<String>,
     random: u64,
 }
 
@@ -99,8 +100,17 @@ impl Fleet {
             faults: Arc::clone(faults),
             is_static: plan.protocol == Protocol::StaticMembership,
             started: 0,
+            shell: None,
             random: u64::from(std::process::id()) | 1,
         }
+    }
+
+    /// Workers that are started from now on are started by this shell script, which ends with
+    /// `exec "$@"`: for limits, and for what their output goes to.
+    #[must_use]
+    pub fn by_shell(mut self, script: &str) -> Self {
+        self.shell = Some(script.to_owned());
+        self
     }
 
     /// Starts `count` workers more and waits until each is in the group.
@@ -140,6 +150,11 @@ impl Fleet {
         let number = self.random();
         let log = self.folder.join(format!("{name}-{number:x}.log"));
         let mut command = worker::command().map_err(io())?;
+        if let Some(script) = &self.shell {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+            command = shell;
+        }
         command
             .args(&self.arguments)
             .args(["--name", name])

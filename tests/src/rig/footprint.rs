@@ -76,10 +76,10 @@ impl Footprint {
         }
     }
 
-    /// As many files, threads and clients? Memory is not compared.
+    /// As many files, threads and clients? Sockets and memory are not compared.
     #[must_use]
     pub fn is_like(&self, other: &Self) -> bool {
-        let counts = |this: &Self| (this.sockets, this.files, this.threads, this.clients);
+        let counts = |this: &Self| (this.files, this.threads, this.clients);
         counts(self) == counts(other)
     }
 

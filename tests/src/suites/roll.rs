@@ -28,6 +28,12 @@ pub struct Shown {
     pub silences: Vec<Duration>,
 }
 
+/// The workers of these runs, with the default session of 15 s.
+#[must_use]
+pub fn plan(protocol: Protocol) -> RigPlan {
+    RigPlan { protocol, ..RigPlan::default() }.with("SESSION_TIMEOUT_MS", "15000")
+}
+
 /// Runs 3 processes over 6 partitions at 2,000 records/s on a cluster of three nodes and restarts
 /// each node in turn (SIGTERM, its end, its start, every replica in sync again), `rolls` times
 /// over; after each roll leadership returns to the first replicas, as Kafka sees to by itself
@@ -130,7 +136,7 @@ impl std::fmt::Display for Shown {
 
 /// A round of the long form: the whole cluster twice.
 pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
-    let shown = run(kafka, RigPlan { protocol, ..RigPlan::default() }, 2)?;
+    let shown = run(kafka, plan(protocol), 2)?;
     let restarts = u64::try_from(shown.silences.len()).unwrap_or(u64::MAX);
     let mut round = Round::of(&shown.outcome, shown.is_kept())
         .without_times()

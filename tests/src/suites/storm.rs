@@ -55,10 +55,11 @@ pub struct Shown {
     pub silence: Duration,
 }
 
-/// The workers of these runs.
+/// The workers of these runs, with the default session of 15 s.
 #[must_use]
 pub fn plan(protocol: Protocol) -> RigPlan {
-    RigPlan { protocol, partitions: PARTITIONS, each: EACH, slow_one_in: 0, ..RigPlan::default() }
+    let plan = RigPlan { protocol, each: EACH, slow_one_in: 0, ..RigPlan::default() };
+    RigPlan { partitions: PARTITIONS, ..plan }.with("SESSION_TIMEOUT_MS", "15000")
 }
 
 /// Runs 5 processes over 24 partitions at 72 records/s of 200 ms each; then, `changes` times at

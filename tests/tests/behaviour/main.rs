@@ -3,8 +3,7 @@
 //!
 //! Each module is one question: a real log counted through a change of workers, spare workers,
 //! growing topics, where a group begins, Kafka's own tools, records that are gone, what is
-//! refused, the endpoint,
-//! last words.
+//! refused, hostile surroundings, garbage, the endpoint, last words.
 
 mod canaries;
 mod endpoint;
@@ -13,12 +12,15 @@ mod gone;
 mod growth;
 mod operators;
 mod overtaken;
+mod payloads;
 mod real_log;
 mod refusal;
 mod refusals;
+mod reload;
 mod security;
 mod spares;
 mod starts;
+mod surroundings;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let trials = [
         refusals::trials(),
+        surroundings::trials(),
         real_log::trials(),
         spares::trials(),
         growth::trials(),
@@ -41,7 +44,9 @@ fn main() -> ExitCode {
         operators::trials(),
         gone::trials(),
         overtaken::trials(),
+        payloads::trials(),
         endpoint::trials(),
+        reload::trials(),
         security::trials(),
         canaries::trials(),
         farewells::trials(),

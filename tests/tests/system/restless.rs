@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
-use pelton_tests::{KafkaCluster, Protocol, RigPlan, suites, trials};
+use pelton_tests::{KafkaCluster, Protocol, suites, trials};
 
 use crate::say;
 
@@ -26,7 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn rolled() -> Result<(), Failed> {
     let kafka = KafkaCluster::start(3)?;
-    let shown = suites::roll::run(&kafka, RigPlan::default(), 1)?;
+    let shown = suites::roll::run(&kafka, suites::roll::plan(Protocol::CooperativeSticky), 1)?;
     verdict("a roll", &shown, shown.is_kept())
 }
 
@@ -45,7 +45,8 @@ fn storm() -> Result<(), Failed> {
 
 fn soak() -> Result<(), Failed> {
     let kafka = KafkaCluster::start(3)?;
-    let shown = suites::soak::run(&kafka, RigPlan::default(), Duration::ZERO)?;
+    let shown =
+        suites::soak::run(&kafka, suites::soak::plan(Protocol::CooperativeSticky), Duration::ZERO)?;
     verdict("a short soak", &shown, shown.is_kept())
 }
 
