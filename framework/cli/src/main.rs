@@ -50,8 +50,8 @@ fn main() -> ExitCode {
     };
     match answer {
         Ok(text) => {
-            let printed = writeln!(std::io::stdout(), "{text}");
-            if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            print(&text);
+            ExitCode::SUCCESS
         }
         Err(problem) => {
             // Where nobody listens, the exit code has to do.

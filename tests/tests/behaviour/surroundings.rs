@@ -279,7 +279,13 @@ impl Started {
         }
         let log = std::fs::read_to_string(self.log.path())?;
         let status = status.map_err(|late| format!("{late}\n{log}"))?;
-        Ok(Ended { name: "worker".to_owned(), after: self.since.elapsed(), status, log })
+        Ok(Ended {
+            name: "worker".to_owned(),
+            after: self.since.elapsed(),
+            status,
+            log,
+            termination_log: String::new(),
+        })
     }
 }
 

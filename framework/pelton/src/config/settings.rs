@@ -131,6 +131,11 @@ pub struct Settings {
     /// worker joins (`PLT-0602`). Default: nowhere, stores live in memory.
     pub state_dir: Option<PathBuf>,
 
+    /// A file with the JSON web token to log in with (`sasl.mechanism` is `OAUTHBEARER`), read
+    /// anew when four fifths of the token's life are over: somebody must keep it fresh, as
+    /// Kubernetes does with projected service account tokens. Default: none.
+    pub oauth_token_file: Option<PathBuf>,
+
     /// The endpoint for health, metrics and state: `[admin]`.
     pub admin: AdminSettings,
 
@@ -241,6 +246,7 @@ impl Default for Settings {
             max_records_per_second: None,
             partition_discovery_interval: Duration::from_secs(30),
             state_dir: None,
+            oauth_token_file: None,
             admin: AdminSettings::default(),
             log: LogSettings::default(),
             kafka: KafkaSettings::default(),

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
 use crate::config::KafkaSettings;
 use crate::kafka::credentials::Credentials;
+use crate::kafka::tokens::Tokens;
+use crate::refusals::Refusals;
 
 /// What the clients of one worker are made from.
 #[derive(Clone, Debug)]
@@ -28,6 +31,10 @@ pub(crate) struct ClientSettings {
     pub(crate) credentials: Arc<Credentials>,
     /// What the user passes through; secrets among it are not in `Debug`.
     pub(crate) pass_through: KafkaSettings,
+    /// Where all clients write down what Kafka refuses them.
+    pub(crate) refusals: Arc<Refusals>,
+    /// Where all clients get their tokens, if they log in with them.
+    pub(crate) tokens: Option<Arc<Tokens>>,
 }
 
 /// How the group agrees on who owns what.
@@ -122,7 +129,11 @@ impl ClientSettings {
 
     /// Asks about topics.
     pub(crate) fn asking(&self) -> ClientConfig {
-        self.reader("admin", false)
+        let mut config = self.reader("admin", false);
+        // A broker that closes the connection at once speaks another protocol, and only this
+        // client is asked for the reason. librdkafka only logs it, as information.
+        config.set("log.connection.close", "true").set_log_level(RDKafkaLogLevel::Info);
+        config
     }
 
     fn reader(&self, role: &str, tell_ends: bool) -> ClientConfig {
@@ -272,6 +283,8 @@ mod tests {
                 kafka.set("sasl.password", "canary");
                 kafka
             },
+            refusals: Arc::default(),
+            tokens: None,
         }
     }
 
