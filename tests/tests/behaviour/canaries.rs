@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
+use nix::sys::signal::Signal;
 use pelton_testkit::EmbeddedCluster;
-use pelton_tests::{Cluster, Fleet, Login, Rig, RigPlan, Right, SecureKafka, trials, wait_for};
+use pelton_tests::{Cluster, Ended, Login, Rig, RigPlan, Right, SecureKafka, trials};
 
 use crate::security::secure;
 use crate::{embedded, insist, login};
@@ -61,8 +62,8 @@ fn works() -> Result<(), Failed> {
     let loud = |line: &str| line.contains("librdkafka") && line.contains("SASL");
     insist(log.lines().any(loud), || "librdkafka says nothing of its login".to_owned())?;
     insist(log.contains("TRACE"), || "nothing is traced".to_owned())?;
-    fleet.terminate(0)?;
-    no_canary_in(&fleet)
+    fleet.workers()[0].signal(Signal::SIGTERM)?;
+    no_canary_in(&fleet.wait_for_end(0, PATIENCE)?)
 }
 
 /// The password is a wrong one: whoever complains of it must not repeat it.
@@ -74,12 +75,10 @@ fn kept_out() -> Result<(), Failed> {
     let rig = Rig::new(secure.kafka(), plan)?;
     let mut fleet = rig.fleet();
     fleet.launch(&[])?;
-    wait_for("a complaint of the login", PATIENCE, || {
-        let log = fleet.workers()[0].log().to_ascii_lowercase();
-        log.contains("authentication failed").then_some(())
-    })?;
-    fleet.kill(0)?;
-    no_canary_in(&fleet)
+    let ended = fleet.wait_for_end(0, PATIENCE)?;
+    let complains = ended.log.to_ascii_lowercase().contains("authentication failed");
+    insist(complains && !ended.status.success(), || ended.log.clone())?;
+    no_canary_in(&ended)
 }
 
 /// What should be a key or a certificate is none: the client can't be made.
@@ -97,17 +96,16 @@ fn can_not_start() -> Result<(), Failed> {
         let ended = fleet.wait_for_end(0, PATIENCE)?;
         insist(!ended.status.success(), || format!("{name}: {}", ended.log))?;
         insist(ended.reasons().len() == 1, || format!("{name}: {:?}", ended.reasons()))?;
-        insist(!ended.log.contains(CANARY), || first_of(&ended.log))?;
+        no_canary_in(&ended)?;
     }
     Ok(())
 }
 
-fn no_canary_in(fleet: &Fleet) -> Result<(), Failed> {
-    let log = fleet.workers()[0].log();
-    insist(!log.contains(CANARY), || first_of(&log))
-}
-
-/// The line in which a secret is seen.
-fn first_of(log: &str) -> String {
-    log.lines().find(|line| line.contains(CANARY)).unwrap_or_default().to_owned()
+/// Neither its log nor what it left behind for Kubernetes.
+fn no_canary_in(ended: &Ended) -> Result<(), Failed> {
+    for text in [&ended.log, &ended.termination_log] {
+        let line = text.lines().find(|line| line.contains(CANARY));
+        insist(line.is_none(), || line.unwrap_or_default().to_owned())?;
+    }
+    Ok(())
 }
