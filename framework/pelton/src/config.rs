@@ -26,6 +26,8 @@ mod error;
 mod fields;
 mod file;
 mod flags;
+#[cfg(test)]
+mod fuzz_tests;
 mod kafka_keys;
 mod load;
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! refused, hostile surroundings, garbage, the endpoint, what keeps a
 //! worker alive, last words.
 
+mod canaries;
 mod endpoint;
 mod farewells;
 mod gone;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         endpoint::trials(),
         reload::trials(),
         security::trials(),
+        canaries::trials(),
         farewells::trials(),
         liveness::trials(),
     ];

@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 use crate::{insist, insist_on_exact, say};
 
 /// The one node of this module's tests; it ends with the process.
-fn secure() -> Result<&'static SecureKafka, Failed> {
+pub(crate) fn secure() -> Result<&'static SecureKafka, Failed> {
     use std::sync::{Mutex, PoisonError};
     static SHARED: Mutex<Option<&'static SecureKafka>> = Mutex::new(None);
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);

@@ -77,8 +77,8 @@ impl Settings {
                 "auto_offset_reset",
                 "where a partition without a committed offset starts must be chosen: `latest` \
                  loses what arrives before the first commit, `earliest` reads all the log holds, \
-                 `@` and a time begins at that time, `error` stops the worker. Give one of them in the settings file or as \
-                 PELTON__AUTO_OFFSET_RESET",
+                 `@` and a time begins at that time, `error` stops the worker. Give one of them in the settings file, as \
+                 PELTON__AUTO_OFFSET_RESET or as --auto-offset-reset",
             ));
         }
         Ok(())
