@@ -122,6 +122,8 @@ pub(super) fn read(flags: &Flags) -> Result<Tree, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::{Flags, Origin, Tree, read};
 
     fn set(sets: &[&str]) -> Flags {
@@ -145,6 +147,26 @@ mod tests {
             assert_eq!(error.code(), "PLT-0109");
             let error = error.to_string();
             assert!(error.contains(problem) && !error.contains("canary"), "{error}");
+        }
+    }
+
+    #[derive(clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        _flags: Flags,
+    }
+
+    #[test]
+    fn help_shows_how_each_kind_of_setting_is_given() {
+        let help = Program::command().render_long_help().to_string();
+        for line in [
+            "  --set kafka.sasl.password.file=/run/secrets/kafka-password\n",
+            "PELTON__ADMIN__LISTEN=127.0.0.1:0",
+            "--auto-offset-reset <earliest|latest|error|@TIME>",
+            "must be given, here or elsewhere",
+            "pelton config example",
+        ] {
+            assert!(help.contains(line), "{line} is not in\n{help}");
         }
     }
 
