@@ -133,7 +133,7 @@ pub struct Rig<'a, C: Cluster + ?Sized> {
 }
 
 /// What the topics and the group of a run are called.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Names {
     /// The input topic.
     pub input: String,

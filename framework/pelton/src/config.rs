@@ -17,9 +17,13 @@
 
 mod check;
 mod choices;
+mod contradictions;
+#[cfg(test)]
+mod docs_tests;
 mod effective;
 mod environment;
 mod error;
+mod fields;
 mod file;
 mod flags;
 mod kafka_keys;
@@ -32,11 +36,15 @@ mod pass_through;
 mod read;
 mod refused;
 mod reload;
+#[cfg(test)]
+mod schema;
 mod secret;
 mod secret_file;
 mod settings;
 mod tree;
 mod units;
+#[cfg(test)]
+mod wrong_tests;
 
 pub use choices::{
     AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat, OnOutOfRange,

@@ -29,12 +29,10 @@ impl Clients for KafkaClients {
             is_static: self.settings.group_instance_id.is_some(),
             again: self.again.swap(true, Ordering::AcqRel),
         };
-        let (config, credentials) = (self.settings.member(), &self.settings.credentials);
-        Ok(Box::new(KafkaMember::join(&config, membership, credentials, waker)?))
+        Ok(Box::new(KafkaMember::join(&self.settings, membership, waker)?))
     }
 
     fn fetch(&self, waker: Waker) -> Result<Box<dyn Fetch>, PortError> {
-        let (config, credentials) = (self.settings.fetcher(), &self.settings.credentials);
-        Ok(Box::new(KafkaFetch::new(&config, credentials, waker)?))
+        Ok(Box::new(KafkaFetch::new(&self.settings.fetcher(), &self.settings, waker)?))
     }
 }

@@ -2,68 +2,51 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{ClientConfig, ClientContext};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 
-use crate::kafka::credentials::{Attached, Credentials};
+use crate::kafka::credentials::Attached;
 use crate::kafka::errors::port_error;
 use crate::kafka::ffi::{FetchQueue, Fetched, set_credentials};
+use crate::kafka::hearing::Hearing;
 use crate::kafka::settings::ClientSettings;
+use crate::kafka::tokens::introduce;
 use crate::ports::{Fetch, FetchEvent, PortError, RestoreFetches, Waker};
 use crate::record::Run;
+use crate::refusal::{Operation, Refusal};
 use crate::topic_partition::TopicPartition;
 
 /// Reads partitions from explicit offsets over librdkafka.
 pub(crate) struct KafkaFetch {
     /// First, so that it goes before the client.
     _credentials: Attached,
-    queue: FetchQueue<FetchContext>,
-    consumer: Arc<BaseConsumer<FetchContext>>,
+    queue: FetchQueue<Hearing>,
+    consumer: Arc<BaseConsumer<Hearing>>,
     running: HashSet<TopicPartition>,
 }
-
-/// What the callbacks leave for the poll loop.
-#[derive(Default)]
-pub(crate) struct FetchContext {
-    broken: AtomicBool,
-}
-
-impl ClientContext for FetchContext {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(client = "fetcher", %error, reason, "kafka client");
-        self.heard(&error);
-    }
-}
-
-impl FetchContext {
-    fn heard(&self, error: &KafkaError) {
-        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
-            self.broken.store(true, Ordering::Release);
-        }
-    }
-}
-
-impl ConsumerContext for FetchContext {}
 
 impl KafkaFetch {
     pub(crate) fn new(
         config: &ClientConfig,
-        credentials: &Arc<Credentials>,
+        settings: &ClientSettings,
         waker: Waker,
     ) -> Result<Self, PortError> {
-        let mut consumer: BaseConsumer<FetchContext> = config
-            .create_with_context(FetchContext::default())
+        let mut consumer: BaseConsumer<Hearing> = config
+            .create_with_context(Hearing::new("fetcher", &settings.refusals))
             .map_err(|error| port_error("the fetcher's client", &error))?;
         let wake = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wake());
         let consumer = Arc::new(consumer);
+        if let Some(tokens) = &settings.tokens {
+            introduce(tokens, &consumer);
+        }
         let queue = FetchQueue::new(Arc::clone(&consumer), waker);
         let told = Arc::clone(&consumer);
-        let credentials = credentials
+        let credentials = settings
+            .credentials
             .attach(move |user, password| set_credentials(told.client(), user, password));
         Ok(Self { _credentials: credentials, queue, consumer, running: HashSet::new() })
     }
@@ -88,16 +71,15 @@ impl Fetch for KafkaFetch {
     }
 
     fn poll(&mut self, max_records: usize, out: &mut Vec<FetchEvent>) {
-        // Errors and logs of the client itself; records never come this way.
-        while let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
-            tracing::warn!(client = "fetcher", %error, "kafka client");
-            self.consumer.context().heard(&error);
-        }
-        if self.consumer.context().broken.swap(false, Ordering::AcqRel) {
+        // Errors and logs of the client itself, heard by its context; records never come this way.
+        while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {}
+        let hearing = self.consumer.context();
+        if hearing.is_broken() {
             let fatal = self.consumer.client().fatal_error();
             let reason = fatal.map_or_else(|| "a fatal error".to_owned(), |(_, reason)| reason);
             return out.push(FetchEvent::Broken(reason));
         }
+        let refusals = hearing.refusals();
         let mut run: Option<Run> = None;
         self.queue.batch(max_records, |fetched| {
             let fits = |run: &Run| {
@@ -110,7 +92,12 @@ impl Fetch for KafkaFetch {
             let partition = || TopicPartition::new(Arc::clone(fetched.topic), fetched.partition);
             match fetched.error {
                 RDKafkaErrorCode::NoError => {
-                    let run = run.get_or_insert_with(|| Run::new(partition()));
+                    let run = run.get_or_insert_with(|| {
+                        if !refusals.are_none() {
+                            refusals.over(&Refusal::topic(Operation::Read, fetched.topic));
+                        }
+                        Run::new(partition())
+                    });
                     let Fetched { offset, timestamp, key, value, headers, .. } = fetched;
                     run.push(offset, timestamp, key, value, headers);
                 }
@@ -124,6 +111,10 @@ impl Fetch for KafkaFetch {
                     out.push(FetchEvent::End { partition: partition(), offset: fetched.offset });
                 }
                 error => {
+                    if error == RDKafkaErrorCode::TopicAuthorizationFailed {
+                        let read = Refusal::topic(Operation::Read, fetched.topic);
+                        refusals.tell(read, &error.to_string());
+                    }
                     out.push(FetchEvent::Trouble {
                         partition: partition(),
                         reason: error.to_string(),
@@ -155,7 +146,6 @@ pub(crate) struct KafkaRestores {
 
 impl RestoreFetches for KafkaRestores {
     fn open(&self, waker: Waker) -> Result<Box<dyn Fetch>, PortError> {
-        let credentials = &self.settings.credentials;
-        Ok(Box::new(KafkaFetch::new(&self.settings.restore(), credentials, waker)?))
+        Ok(Box::new(KafkaFetch::new(&self.settings.restore(), &self.settings, waker)?))
     }
 }

@@ -107,6 +107,7 @@ impl SteppedWorker {
             metrics: metrics.clone(),
             restoring: Semaphore::new(RESTORES),
             pacer: Pacer::new(parts.live.max_records_per_second, ports.host.now()),
+            refusals: parts.clients.refusals,
         });
         let poll_loop = PollLoop::new(LoopParts {
             member: ports.member,
@@ -179,10 +180,14 @@ pub(crate) async fn start(
     control: &Arc<Control>,
 ) -> Result<Running, WorkerError> {
     let host: Arc<dyn Host> = Arc::new(Machine::new());
-    let lasting = |error: PortError| WorkerError::Kafka(error.reason);
+    let lasting = |error: PortError| WorkerError::ClientSettings { reason: error.reason };
+    let refusals = Arc::clone(&parts.clients.refusals);
+    if let Some(tokens) = &parts.clients.tokens {
+        tokens.start(&host, &refusals, &parts.plan.bootstrap_servers).await?;
+    }
     let admin = KafkaAdmin::new(&parts.clients).map_err(lasting)?;
-    start_up::check(&parts.plan, &admin, &*host).await?;
-    let cluster = crate::ports::Admin::cluster_id(&admin).await;
+    let cluster = start_up::reach(&parts.plan, &admin, &*host, &refusals).await?;
+    start_up::check(&parts.plan, &admin, &*host, &refusals).await?;
     let producer = KafkaProducer::new(parts.clients.clone()).map_err(lasting)?;
     let runtime = tokio::runtime::Handle::current();
     let (ended, receiver) = oneshot::channel();
@@ -227,6 +232,7 @@ pub(crate) async fn start(
                 metrics: metrics.clone(),
                 restoring: Semaphore::new(RESTORES),
                 pacer: Pacer::new(parts.live.max_records_per_second, host.now()),
+                refusals,
             });
             let poll_loop = PollLoop::new(LoopParts {
                 member,

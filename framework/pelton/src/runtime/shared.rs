@@ -10,6 +10,7 @@ use crate::admin::JumpStatus;
 use crate::error::WorkerError;
 use crate::output::{OutputSpec, SendGate};
 use crate::ports::{Admin, Host, Producer, RestoreFetches, TopicIdentity, Waker};
+use crate::refusals::Refusals;
 use crate::runtime::committed::CurrentCommitted;
 use crate::runtime::input::Input;
 use crate::runtime::live::Pacer;
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     /// So many restores run at once at most: each has a client of its own.
     pub(crate) restoring: Semaphore,
     pub(crate) pacer: Pacer,
+    /// What Kafka refuses at the moment.
+    pub(crate) refusals: Arc<Refusals>,
 }
 
 /// Restores that run at the same time.

@@ -1,5 +1,8 @@
 //! Is everything there that was declared? Checked, and changelogs created, before any record runs.
 
+mod reach;
+mod rights;
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -7,9 +10,13 @@ use pelton_engine::RetryPolicy;
 
 use crate::error::WorkerError;
 use crate::ports::{Admin, Created, Host, TopicSpec};
+use crate::refusals::Refusals;
 use crate::runtime::input::Subscription;
 use crate::runtime::shared::Plan;
 use crate::state::{changelog_settings, create_command};
+
+pub(crate) use reach::reach;
+use rights::{Of, check_rights};
 
 const RETRY: RetryPolicy =
     RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(2) };
@@ -21,12 +28,23 @@ const PATIENCE: Duration = Duration::from_secs(12);
 ///
 /// # Errors
 ///
-/// If a topic is missing or not as it must be, or Kafka can't be reached.
+/// If a topic is missing or not as it must be, a right is missing, or Kafka does not answer.
 pub(crate) async fn check(
     plan: &Plan,
     admin: &dyn Admin,
     host: &dyn Host,
+    refusals: &Refusals,
 ) -> Result<(), WorkerError> {
+    check_rights(plan, admin, Of::Everything).await?;
+    check_topics(plan, admin, host).await.map_err(|error| {
+        // What Kafka refused explains what could not be had.
+        refusals.lasting(&plan.bootstrap_servers).unwrap_or(error)
+    })?;
+    // Those of a changelog that has just been made are known only now.
+    check_rights(plan, admin, Of::Changelogs).await
+}
+
+async fn check_topics(plan: &Plan, admin: &dyn Admin, host: &dyn Host) -> Result<(), WorkerError> {
     for output in plan.outputs.iter() {
         let partitions = partitions_of(admin, host, plan, &output.topic)
             .await?

@@ -32,6 +32,8 @@ struct Board {
     partitions: Vec<PartitionStatus>,
     /// Input topics that are not there.
     missing: Vec<String>,
+    /// What Kafka refuses.
+    refused: Vec<String>,
 }
 
 impl StatusBoard {
@@ -51,6 +53,11 @@ impl StatusBoard {
         if !was_joined {
             tracing::info!(group = self.group, "joined the group");
         }
+    }
+
+    /// Has it been in its group before?
+    pub(crate) fn has_started(&self) -> bool {
+        self.board().started
     }
 
     /// The poll loop hangs, or does no longer.
@@ -84,6 +91,10 @@ impl StatusBoard {
         let mut board = self.board();
         board.partitions = partitions;
         board.missing = missing;
+    }
+
+    pub(crate) fn refused(&self, refused: Vec<String>) {
+        self.board().refused = refused;
     }
 }
 
@@ -134,6 +145,7 @@ impl Status for StatusBoard {
         }
         let missing = board.missing.iter();
         reasons.extend(missing.map(|topic| format!("the input topic {topic} does not exist")));
+        reasons.extend(board.refused.iter().cloned());
         reasons.extend(board.failure.clone());
         Health {
             live: !board.ended && !hangs,

@@ -100,6 +100,8 @@ pub(super) fn client_settings(settings: &Settings, group: &str, name: &str) -> C
         message_timeout: message_timeout(settings),
         credentials: Arc::default(),
         pass_through: settings.kafka.clone(),
+        refusals: Arc::default(),
+        tokens: None,
     }
 }
 

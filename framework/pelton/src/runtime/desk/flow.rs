@@ -71,7 +71,10 @@ impl Desk {
                     break;
                 }
                 Err(SendError::Refused(error)) => {
-                    tracing::warn!(partition = %self.place.partition, topic = %record.topic, %error, "an output was refused; it will be tried again");
+                    // What Kafka refuses for good is said once, by the poll loop.
+                    if self.shared.refusals.are_none() {
+                        tracing::warn!(partition = %self.place.partition, topic = %record.topic, %error, "an output was refused; it will be tried again");
+                    }
                     self.outbox.refused();
                     self.block(now);
                     break;

@@ -1,5 +1,6 @@
 //! What does the loop show of the worker? The status board and the gauges.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use pelton_engine::{Event, Offset, PartitionId, PartitionView, Time};
 use super::PollLoop;
 use crate::admin::PartitionStatus;
 use crate::error::WorkerError;
+use crate::refusals::Change;
 use crate::runtime::status::partition_status;
 use crate::telemetry::{Observation, PartitionMetrics};
 use crate::topic_partition::TopicPartition;
@@ -52,8 +54,42 @@ impl PollLoop {
         if self.member.has_joined() {
             self.status.joined();
         }
+        self.review_refusals(now);
         self.measure_memory();
         self.find_blocked(now);
+    }
+
+    /// Says what Kafka refuses. A worker that has not joined yet ends with what will stay; one at
+    /// work waits for it to be mended, and says so.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    fn review_refusals(&mut self, now: Time) {
+        let refusals = Arc::clone(&self.shared.refusals);
+        if !self.status.has_started()
+            && let Some(error) = refusals.lasting(&self.shared.plan.bootstrap_servers)
+            && self.failure.is_none()
+        {
+            return self.fail(now, error);
+        }
+        for change in refusals.review(now) {
+            match change {
+                Change::Begun { refusal, reason } if refusal.is_lasting() => {
+                    let way_out = refusal.way_out(&self.shared.plan.bootstrap_servers, &reason);
+                    tracing::error!(%refusal, reason, way_out, "kafka refuses what the worker needs; it goes on trying");
+                }
+                Change::Still { refusal, reason, after } if refusal.is_lasting() => {
+                    let for_s = after.as_secs();
+                    tracing::error!(%refusal, reason, for_s, "kafka still refuses what the worker needs");
+                }
+                Change::Over { refusal } if refusal.is_lasting() => {
+                    tracing::info!(%refusal, "kafka no longer refuses it");
+                }
+                // Brokers come and go; their clients' own words are in the log.
+                Change::Begun { .. } | Change::Still { .. } | Change::Over { .. } => {}
+            }
+        }
+        let shown = refusals.shown();
+        self.metrics.refusals.set(shown.len() as f64);
+        self.status.refused(shown);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
