@@ -1,6 +1,7 @@
 //! Do workers get in where Kafka wants TLS, a login and rights, and what do they say when not?
 
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
@@ -83,6 +84,15 @@ pub(crate) fn trials() -> Vec<Trial> {
             scram,
             |_| vec![("KAFKA__SASL_MECHANISM", "SCRAM-SHA-256".to_owned())],
             Refusal { code: login, exit: 13, says: &["sasl.mechanism"] },
+        ),
+        refused(
+            "a_token_that_has_expired",
+            Login::Token,
+            |secure| {
+                let expired = secure.write_token(Duration::ZERO);
+                vec![("OAUTH_TOKEN_FILE", text(&secure.token_file())); usize::from(expired.is_ok())]
+            },
+            Refusal { code: login, exit: 13, says: &["token for counter has expired"] },
         ),
         refused(
             "an_authority_file_that_is_not_there",
@@ -277,6 +287,7 @@ fn counts(login: Login) -> Result<(), Failed> {
             secure.grant(&Right::of_a_counter(rig.names()))?;
         }
     }
+    let renewal = (login == Login::Token).then(|| renew_tokens(secure)).transpose()?;
     let mut fleet = rig.fleet();
     fleet.start(1)?;
     let load = rig.load(LoadPlan::at_rate(500))?;
@@ -286,5 +297,20 @@ fn counts(login: Login) -> Result<(), Failed> {
     fleet.terminate_any()?;
     rig.wait_until_caught_up(PATIENCE)?;
     load.stop()?;
-    insist_on_exact(&rig.finish(fleet)?)
+    let outcome = rig.finish(fleet)?;
+    drop(renewal);
+    insist_on_exact(&outcome)
+}
+
+/// Keeps the token fresh, until dropped; each lives shorter than the run.
+fn renew_tokens(secure: &'static SecureKafka) -> Result<mpsc::Sender<()>, Failed> {
+    let write = move || secure.write_token(Duration::from_secs(8));
+    write()?;
+    let (renewal, over) = mpsc::channel();
+    std::thread::spawn(move || {
+        while over.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let _the_run_will_show_it = write();
+        }
+    });
+    Ok(renewal)
 }
