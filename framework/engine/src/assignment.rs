@@ -82,6 +82,8 @@ impl Preparing {
 pub(crate) struct Active {
     /// The next offset that may arrive.
     pub(crate) expected: Offset,
+    /// By an operator: nothing of it is fetched or started.
+    pub(crate) paused: bool,
     /// `None` while the fetch is stopped.
     pub(crate) fetch: Option<Fetching>,
     pub(crate) buffered: Volume,

@@ -285,9 +285,11 @@ impl Active {
         self.fetch.is_some() && self.is_at_the_end()
     }
 
-    /// What it holds; if it fetches what is there or has records, what it may hold.
+    /// What it holds; if it fetches what is there or has records, what it may hold. A paused one
+    /// comes to hold nothing more, and must not keep others from going on.
     fn reserved(&self, room: Room) -> u64 {
-        let grows = !self.buffered.is_empty() || (self.fetch.is_some() && !self.watches());
+        let works = !self.buffered.is_empty() || (self.fetch.is_some() && !self.watches());
+        let grows = works && !self.paused;
         if grows { self.held().max(room.bytes) } else { self.held() }
     }
 

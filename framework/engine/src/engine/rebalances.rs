@@ -140,6 +140,7 @@ impl Engine {
         }
         assignment.phase = Phase::Running(Active {
             expected: position,
+            paused,
             // If there is no place for it, it loses it at once.
             fetch: (!paused).then(|| Fetching::from(position)),
             buffered: Volume::default(),
