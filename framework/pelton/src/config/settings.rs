@@ -107,7 +107,9 @@ pub struct Settings {
     #[cfg_attr(test, schemars(schema_with = "schema::time"))]
     pub shutdown_timeout: Duration,
 
-    /// Bytes of records and effects a worker holds at most. Default 256 MiB.
+    /// Bytes that fetched records and their effects may take together: what librdkafka fetches
+    /// ahead, records that wait, outputs until they are delivered, writes to stores until their
+    /// commit is known. Default 256 MiB, at least 32 MiB.
     pub memory_budget: ByteCount,
 
     /// Records a worker holds at most. Default 100,000: small records cost more than their bytes.

@@ -24,6 +24,9 @@ const RETRY: RetryPolicy =
 /// So long Kafka may take to answer, and a new topic to appear, before the worker gives up.
 const PATIENCE: Duration = Duration::from_secs(12);
 
+/// A topic that is missing is asked for again so long: a broker may hear of a new one late.
+const HEARSAY: Duration = Duration::from_secs(4);
+
 /// Checks inputs, outputs and changelogs.
 ///
 /// # Errors
@@ -46,7 +49,7 @@ pub(crate) async fn check(
 
 async fn check_topics(plan: &Plan, admin: &dyn Admin, host: &dyn Host) -> Result<(), WorkerError> {
     for output in plan.outputs.iter() {
-        let partitions = partitions_of(admin, host, plan, &output.topic)
+        let partitions = declared(admin, host, plan, &output.topic)
             .await?
             .ok_or_else(|| missing(plan, "output", &output.topic))?;
         output.partitions.store(partitions, Ordering::Relaxed);
@@ -55,7 +58,7 @@ async fn check_topics(plan: &Plan, admin: &dyn Admin, host: &dyn Host) -> Result
         let Subscription::Topic(topic) = &input.subscription else {
             continue;
         };
-        let partitions = partitions_of(admin, host, plan, topic)
+        let partitions = declared(admin, host, plan, topic)
             .await?
             .ok_or_else(|| missing(plan, "input", topic))?;
         for store in input.spec.stores.iter().filter_map(|index| plan.stores.get(*index)) {
@@ -70,6 +73,28 @@ async fn check_topics(plan: &Plan, admin: &dyn Admin, host: &dyn Host) -> Result
         }
     }
     Ok(())
+}
+
+/// The partitions of a topic that should be there; `None` if brokers keep saying that it is not.
+async fn declared(
+    admin: &dyn Admin,
+    host: &dyn Host,
+    plan: &Plan,
+    topic: &str,
+) -> Result<Option<i32>, WorkerError> {
+    let deadline = host.now() + HEARSAY;
+    let mut attempt = 0;
+    loop {
+        let partitions = partitions_of(admin, host, plan, topic).await?;
+        if partitions.is_some() || host.now() >= deadline {
+            return Ok(partitions);
+        }
+        if attempt == 0 {
+            tracing::warn!(topic, "kafka does not know a declared topic yet; asking again");
+        }
+        attempt += 1;
+        host.sleep(RETRY.backoff(attempt, host.seed())).await;
+    }
 }
 
 fn missing(plan: &Plan, role: &str, topic: &str) -> WorkerError {

@@ -31,6 +31,8 @@ impl Desk {
         drop(stores);
         let offset = self.schedule.committable();
         self.outbox.seal(offset);
+        // Before the answer: who hears it must not ask again for what is sealed.
+        self.tell_effects_at_once(self.now());
         self.sealed.push_back((number, offset));
         self.progress.dirty = false;
         self.unsealed = false;
@@ -90,7 +92,7 @@ impl Desk {
             self.tell(Event::Sealed { partition, epoch, offset: seal.offset });
         }
         self.metrics.output_blocked.set(f64::from(u8::from(self.outbox.is_blocked())));
-        self.lease.effects_bytes.store(self.outbox.bytes(), Ordering::Relaxed);
+        self.tell_effects(self.now());
     }
 
     /// After a thaw, and before a resend, the group must confirm that the partition is ours.
