@@ -123,27 +123,35 @@ fn text(path: &Path) -> String {
 /// What a broker that comes and goes could be the cause of is waited for, but not for long.
 fn passing() -> Result<(), Failed> {
     let secure = secure()?;
-    let rig = Rig::new(secure.kafka(), secure.plan(RigPlan::default(), Login::Scram)?)?;
-    let plain = secure.kafka().bootstrap_servers();
+    let rig = Rig::new(secure.kafka(), RigPlan::default())?;
+    let owned = |settings: &[(&str, &str)]| -> Vec<(String, String)> {
+        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let scram_at = |address: &str| -> Result<_, Failed> {
+        let mut settings = secure.settings(Login::Scram)?;
+        settings.push(("BOOTSTRAP_SERVERS".to_owned(), address.to_owned()));
+        Ok(settings)
+    };
+    let (address, authority) = (secure.sasl_address(), text(&secure.authority_file()));
+    let address = ("BOOTSTRAP_SERVERS", address.as_str());
+    let no_login = [
+        address,
+        ("KAFKA__SECURITY_PROTOCOL", "SSL"),
+        ("KAFKA__SSL_CA_LOCATION", authority.as_str()),
+    ];
     let (protocol, nowhere) = (("PLT-0313", 13), ("PLT-0301", 8));
+    let closed = ["security.protocol", "Disconnected"];
     let cases = [
-        (
-            ("KAFKA__SECURITY_PROTOCOL", "PLAINTEXT"),
-            protocol,
-            ["security.protocol", "Disconnected"],
-        ),
-        (
-            ("BOOTSTRAP_SERVERS", plain),
-            protocol,
-            ["security.protocol", "PLAINTEXT broker listener"],
-        ),
-        (("KAFKA__SECURITY_PROTOCOL", "SSL"), protocol, ["security.protocol", "Disconnected"]),
-        (("BOOTSTRAP_SERVERS", "no.such.invalid:93"), nowhere, ["resolve", "no.such.invalid"]),
-        (("BOOTSTRAP_SERVERS", "localhost:1"), nowhere, ["refused", "is bootstrap_servers right"]),
+        (owned(&[address]), protocol, closed),
+        (owned(&no_login), protocol, closed),
+        (scram_at(secure.kafka().bootstrap_servers())?, protocol, closed),
+        (scram_at("no.such.invalid:93")?, nowhere, ["resolve", "no.such.invalid"]),
+        (scram_at("localhost:1")?, nowhere, ["refused", "is bootstrap_servers right"]),
     ];
     let (mut fleet, deadline) = (rig.fleet(), Deadline::after(SOON));
-    for (setting, ..) in &cases {
-        fleet.launch(&[*setting])?;
+    for (settings, ..) in &cases {
+        let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        fleet.launch(&settings.collect::<Vec<_>>())?;
     }
     for (_, (code, exit), says) in &cases {
         let ended = fleet.wait_for_end(0, deadline.left())?;
