@@ -37,8 +37,12 @@ pub struct CommitItem {
 pub enum SilentAction {
     /// The fetch was stopped and started again.
     FetchedAnew,
-    /// The restore takes long; nothing was done.
+    /// Fetching it anew has not helped: the client that fetches is replaced.
+    FetcherRenewed,
+    /// It has not started for long; nothing was done.
     StillRestoring,
+    /// It gave no sign of life before it started: it was begun anew.
+    RestoredAnew,
 }
 
 /// Why a partition's task ends.
@@ -115,6 +119,16 @@ pub enum Action {
         /// Records below this offset were delivered before: drop and count them.
         skip_below: Offset,
     },
+    /// Start nothing more; what runs finishes, what waits stays.
+    Pause {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// Go on where it stood.
+    Resume {
+        /// Which partition.
+        partition: PartitionId,
+    },
     /// Close the partition's outbox and say when it is durable.
     Seal {
         /// Which partition.
@@ -171,6 +185,9 @@ pub enum Action {
         /// What was done about it.
         what: SilentAction,
     },
+    /// Replace the client that fetches; [`Event::FetcherReplaced`](crate::Event::FetcherReplaced)
+    /// says when it is done.
+    RenewFetcher,
     /// The group has forgotten us and does not say so: leave and join again.
     Rejoin,
     /// Everything is drained: leave the group.

@@ -12,6 +12,7 @@ mod commits;
 mod drains;
 mod fetches;
 mod out_of_range;
+mod pauses;
 mod rebalances;
 mod watchdogs;
 
@@ -54,6 +55,8 @@ pub struct PartitionView {
     pub buffered_records: u64,
     /// Bytes in its buffer.
     pub buffered_bytes: u64,
+    /// An operator has paused it.
+    pub paused: bool,
 }
 
 /// The worker's half that decides for all partitions.
@@ -77,6 +80,8 @@ pub struct Engine {
     limits: EngineLimits,
     assignments: BTreeMap<PartitionId, Assignment>,
     epochs: BTreeMap<PartitionId, u64>,
+    /// What an operator has paused, assigned or not.
+    paused: BTreeSet<PartitionId>,
     /// A revocation or loss that is not acknowledged yet, and of what.
     unacknowledged: Option<BTreeSet<PartitionId>>,
     in_flight: Option<InFlight>,
@@ -86,6 +91,14 @@ pub struct Engine {
     commits_before_assignment: u64,
     next_commit: Time,
     ending: Ending,
+    renewal: Renewal,
+}
+
+/// When the client that fetches may be replaced because a partition is silent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Renewal {
+    not_before: Time,
+    renewals: u32,
 }
 
 #[derive(Debug)]
@@ -110,12 +123,14 @@ impl Engine {
             limits,
             assignments: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            paused: BTreeSet::new(),
             unacknowledged: None,
             in_flight: None,
             commits: 0,
             commits_before_assignment: 0,
             next_commit: Time::ZERO,
             ending: Ending::No,
+            renewal: Renewal::default(),
         }
     }
 
@@ -136,6 +151,9 @@ impl Engine {
             }
             Event::Restored { partition, epoch, position, committed } => {
                 self.restored(now, partition, epoch, position, committed, out);
+            }
+            Event::Preparing { partition, epoch, waits } => {
+                self.preparing(now, partition, epoch, waits);
             }
             Event::Fetched { partition, run } => self.fetched(now, partition, run, out),
             Event::Progressed { partition, epoch, records, bytes, dirty } => {
@@ -162,6 +180,8 @@ impl Engine {
             Event::LogSeen { partition, epoch, log } => {
                 self.log_seen(partition, epoch, log, out);
             }
+            Event::FetcherReplaced => self.fetcher_replaced(now, out),
+            Event::MemberGone => self.member_gone(now, out),
             Event::End { partition, end } => {
                 if let Some(active) =
                     self.assignments.get_mut(&partition).and_then(Assignment::active_mut)
@@ -170,6 +190,8 @@ impl Engine {
                 }
             }
             Event::CommitAnswered { id, statuses } => self.answered(now, id, &statuses, out),
+            Event::Paused { partitions } => self.pause(&partitions, out),
+            Event::Resumed { partitions } => self.resume(&partitions, out),
             Event::Shutdown { cancel_at, release_at } => {
                 self.begin_shutdown(now, cancel_at, release_at, out);
             }
@@ -204,6 +226,7 @@ impl Engine {
                 end: active.and_then(|a| a.end),
                 buffered_records: active.map_or(0, |a| a.buffered.records),
                 buffered_bytes: active.map_or(0, |a| a.buffered.bytes),
+                paused: self.paused.contains(partition),
             }
         })
     }
@@ -227,7 +250,7 @@ impl Engine {
                     let deadline = if over { drain.release_at } else { drain.cancel_at };
                     earlier(self.retry_at(active), Some(deadline))
                 }
-                Phase::Restoring { .. } | Phase::Released | Phase::Lost { .. } => None,
+                Phase::Restoring(_) | Phase::Released | Phase::Lost { .. } => None,
             };
             wake = earlier(wake, due);
         }

@@ -10,7 +10,8 @@
 //!                        └─ unknown key, wrong type            └─ Settings::check: contradictions
 //! ```
 //!
-//! Loading never reads anything but the named file and the environment it is given. It upholds
+//! Loading reads nothing but the named file, the environment it is given, and the files these name
+//! for secrets. It upholds
 //! two rules: a value that can't be used is an error that says where the value came from and the
 //! way out, and a secret is never printed, neither by an error nor by `Debug`.
 
@@ -30,6 +31,9 @@ mod origin;
 mod pass_through;
 mod read;
 mod refused;
+mod reload;
+mod secret;
+mod secret_file;
 mod settings;
 mod tree;
 mod units;
@@ -42,7 +46,10 @@ pub use flags::Flags;
 pub use load::{Loaded, load, load_from};
 pub use origin::Origin;
 pub use pass_through::KafkaSettings;
+pub use reload::{Change, Fate};
+pub use secret::Secret;
 pub use settings::{AdminSettings, LogSettings, Settings};
 pub use units::ByteCount;
 
 pub(crate) use nearest::nearest;
+pub(crate) use secret_file::is_open_to_all;

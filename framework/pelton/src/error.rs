@@ -3,12 +3,12 @@
 //! Codes (`PLT-…`) and exit codes are public: `docs/errors.md` lists them all.
 
 use std::fmt;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{ExitCode, Termination};
 use std::time::Duration;
 
 use crate::config::ConfigError;
+use crate::farewell;
 use crate::topic_partition::TopicPartition;
 
 /// Why a handler did not finish a record.
@@ -115,8 +115,8 @@ pub enum WorkerError {
     /// There is no commit and `auto_offset_reset` is `error`.
     #[error(
         "PLT-0303: {partition} has no committed offset and auto_offset_reset is \"error\"; \
-         set it to \"earliest\" or \"latest\", or commit an offset with kafka-consumer-groups \
-         --reset-offsets"
+         set it to \"earliest\", \"latest\" or a time (\"@2026-11-24T00:00:00Z\"), or commit an \
+         offset with kafka-consumer-groups --reset-offsets"
     )]
     NoCommittedOffset {
         /// The partition without a commit.
@@ -229,6 +229,17 @@ pub enum WorkerError {
         /// What was missing.
         reason: String,
     },
+    /// The poll loop hung for so long that the group has given the partitions away.
+    #[error(
+        "PLT-0504: the poll loop has hung for {silence:?} while {doing}; the group has given its \
+         partitions away by now, and only a restart helps"
+    )]
+    Hangs {
+        /// For how long; at least `max_poll_interval_ms`.
+        silence: Duration,
+        /// What it was doing.
+        doing: String,
+    },
     /// The admin endpoint can't be opened.
     #[error(transparent)]
     Admin(#[from] crate::admin::AdminError),
@@ -281,6 +292,7 @@ impl WorkerError {
             | Self::TopicRecreated { .. } => 9,
             Self::PartitionsGrew { .. } => 10,
             Self::Store { .. } => 11,
+            Self::Hangs { .. } => 12,
             Self::Admin(_) | Self::System(_) | Self::StateDirectory { .. } => 1,
         }
     }
@@ -288,8 +300,8 @@ impl WorkerError {
 
 /// How a worker's process ends: return it from `main`.
 ///
-/// 0 after a clean shutdown; otherwise the reason is written to stderr and the exit code is
-/// [`WorkerError::exit_code`].
+/// 0 after a clean shutdown; otherwise the reason is [explained](Self::explain) and the exit code
+/// is [`WorkerError::exit_code`].
 ///
 /// ```
 /// use pelton::Exit;
@@ -308,11 +320,11 @@ impl Exit {
         self.0.as_ref().err().map_or(0, WorkerError::exit_code)
     }
 
-    /// Writes the reason to stderr, if there is one.
+    /// Writes the reason, if there is one, to stderr and, on Kubernetes, to the container's
+    /// termination log. Never panics, and takes a second at most where stderr is stuck.
     pub fn explain(&self) {
         if let Err(error) = &self.0 {
-            // Where nobody listens (a full disk, a closed pipe) the exit code has to do.
-            let _unheard = writeln!(std::io::stderr(), "error: {error}").is_err();
+            farewell::say(&format!("error: {error}"));
         }
     }
 }

@@ -5,6 +5,8 @@
 //! partitions that stay. A producer and an admin client stand beside them.
 
 mod admin;
+mod clients;
+mod credentials;
 mod errors;
 mod fetcher;
 mod ffi;
@@ -13,7 +15,8 @@ mod producer;
 mod settings;
 
 pub(crate) use admin::KafkaAdmin;
-pub(crate) use fetcher::{KafkaFetch, KafkaRestores};
-pub(crate) use member::{KafkaMember, Membership};
+pub(crate) use clients::KafkaClients;
+pub(crate) use credentials::Credentials;
+pub(crate) use fetcher::KafkaRestores;
 pub(crate) use producer::KafkaProducer;
 pub(crate) use settings::{ClientSettings, Protocol};

@@ -58,6 +58,7 @@ mod context;
 #[path = "../../engine/src/damage.rs"]
 mod damage;
 mod error;
+mod farewell;
 #[cfg(test)]
 mod foreign_bytes;
 mod handler;
@@ -67,11 +68,14 @@ mod kafka;
 mod output;
 pub mod ports;
 mod record;
+mod reload;
+mod rotation;
 mod runtime;
 mod signals;
 mod state;
 pub mod telemetry;
 mod topic_partition;
+mod unwind;
 mod worker;
 
 pub use context::{Cancellation, Context};
@@ -82,7 +86,9 @@ pub use output::{Emit, Output};
 pub use pelton_engine::Bug;
 pub use pelton_engine::{Ordering, RetryPolicy};
 pub use record::{Record, Run};
-pub use runtime::{OnInvalid, SteppedWorker, WorkerHandle};
+#[doc(hidden)]
+pub use runtime::{Fault, FaultHandle};
+pub use runtime::{OnInvalid, SteppedWorker};
 pub use state::{Store, StoreKey};
 pub use topic_partition::TopicPartition;
-pub use worker::{InputBuilder, Worker, WorkerBuilder};
+pub use worker::{InputBuilder, Worker, WorkerBuilder, WorkerHandle};

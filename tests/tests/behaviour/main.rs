@@ -2,10 +2,11 @@
 //! embedded cluster where it can show the same.
 //!
 //! Each module is one question: a real log counted through a change of workers, spare workers,
-//! growing topics, Kafka's own tools, records that are gone, what is refused, hostile surroundings,
-//! garbage, the endpoint.
+//! growing topics, where a group begins, Kafka's own tools, records that are gone, what is
+//! refused, hostile surroundings, garbage, the endpoint, last words.
 
 mod endpoint;
+mod farewells;
 mod gone;
 mod growth;
 mod operators;
@@ -14,7 +15,10 @@ mod payloads;
 mod real_log;
 mod refusal;
 mod refusals;
+mod reload;
+mod security;
 mod spares;
+mod starts;
 mod surroundings;
 
 use std::process::ExitCode;
@@ -35,11 +39,15 @@ fn main() -> ExitCode {
         real_log::trials(),
         spares::trials(),
         growth::trials(),
+        starts::trials(),
         operators::trials(),
         gone::trials(),
         overtaken::trials(),
         payloads::trials(),
         endpoint::trials(),
+        reload::trials(),
+        security::trials(),
+        farewells::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -247,6 +247,7 @@ fn few_files() -> Result<(), Failed> {
 struct Started {
     child: std::process::Child,
     log: tempfile::NamedTempFile,
+    last_word: tempfile::NamedTempFile,
     since: Stopwatch,
 }
 
@@ -257,10 +258,14 @@ impl Started {
         arguments: &[&str],
         change: impl FnOnce(&mut Command),
     ) -> Result<Self, Failed> {
-        let log = tempfile::NamedTempFile::new()?;
+        let (log, last_word) = (tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?);
+        last_word.as_file().set_permissions(Permissions::from_mode(0o666))?;
         let mut command = worker::command()?;
         command
             .args(arguments)
+            .env("NO_COLOR", "1")
+            .env("PELTON_TERMINATION_LOG", last_word.path())
+            .stdin(Stdio::null())
             .env("PELTON__BOOTSTRAP_SERVERS", "127.0.0.1:1")
             .env("PELTON__AUTO_OFFSET_RESET", "earliest")
             .env("PELTON__ADMIN__LISTEN", "127.0.0.1:0")
@@ -268,7 +273,7 @@ impl Started {
             .stdout(Stdio::null())
             .stderr(log.reopen()?);
         change(&mut command);
-        Ok(Self { child: command.spawn()?, log, since: Stopwatch::start() })
+        Ok(Self { child: command.spawn()?, log, last_word, since: Stopwatch::start() })
     }
 
     fn ended(mut self, within: Duration) -> Result<Ended, Failed> {
@@ -279,7 +284,9 @@ impl Started {
         }
         let log = std::fs::read_to_string(self.log.path())?;
         let status = status.map_err(|late| format!("{late}\n{log}"))?;
-        Ok(Ended { name: "worker".to_owned(), after: self.since.elapsed(), status, log })
+        let (name, after) = ("worker".to_owned(), self.since.elapsed());
+        let termination_log = std::fs::read_to_string(self.last_word.path())?;
+        Ok(Ended { name, after, status, log, termination_log })
     }
 }
 

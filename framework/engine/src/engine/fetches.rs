@@ -4,7 +4,7 @@
 
 use super::Engine;
 use crate::action::Action;
-use crate::assignment::{Assignment, Fetching, Phase};
+use crate::assignment::{Assignment, Fetching, Helped, Phase};
 use crate::budget::Volume;
 use crate::event::RunInfo;
 use crate::ids::{Epoch, PartitionId};
@@ -35,6 +35,7 @@ impl Engine {
         }
         active.heard = now;
         active.outside = false;
+        active.helped = Helped::Not;
         if let Some(fetch) = &mut active.fetch {
             fetch.again_at = None;
         }
@@ -60,8 +61,9 @@ impl Engine {
             let (partition, Phase::Running(active)) = (*partition, &mut assignment.phase) else {
                 continue;
             };
-            if active.out_of_range {
-                continue; // there is nothing to fetch
+            // Out of range: there is nothing to fetch.
+            if active.out_of_range || self.paused.contains(&partition) {
+                continue;
             }
             let room = active.buffered.leaves_half_of(share) && !held.fills(budget);
             if active.fetch.is_some() {
@@ -97,6 +99,19 @@ impl Engine {
             && let Some(fetch) = &mut active.fetch
         {
             fetch.again_at.get_or_insert(now + retry);
+        }
+    }
+
+    /// Whatever was being fetched is fetched on by the new client.
+    pub(super) fn fetcher_replaced(&mut self, now: Time, out: &mut Vec<Action>) {
+        for (partition, assignment) in &mut self.assignments {
+            if let Phase::Running(active) = &mut assignment.phase
+                && active.fetch.is_some()
+            {
+                active.heard = now;
+                active.fetch = Some(Fetching::from(active.expected));
+                out.push(Action::StartFetch { partition: *partition, from: active.expected });
+            }
         }
     }
 

@@ -107,6 +107,9 @@ pub struct PartitionStatus {
     pub partition: i32,
     /// Where it stands.
     pub state: PartitionState,
+    /// Paused by the setting `paused_topics`: it is ours, and nothing of it is read or started.
+    #[serde(default)]
+    pub paused: bool,
     /// Offset of the next record to read.
     pub position: Option<i64>,
     /// Offset the group has stored.
@@ -117,6 +120,10 @@ pub struct PartitionStatus {
     pub lag: Option<i64>,
     /// Age of the oldest unfinished record, in seconds.
     pub time_lag_seconds: Option<f64>,
+    /// For how long its handler has held a thread without yielding, where that is a second or
+    /// more.
+    #[serde(default)]
+    pub blocking_seconds: Option<f64>,
     /// Where it went on when its position was not in its log, if that has happened since it was
     /// assigned to this worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -159,11 +166,13 @@ impl PartitionStatus {
             topic: topic.into(),
             partition,
             state,
+            paused: false,
             position: None,
             committed: None,
             end_offset: None,
             lag: None,
             time_lag_seconds: None,
+            blocking_seconds: None,
             last_jump: None,
         }
     }

@@ -42,7 +42,7 @@ impl Settings {
                 "auto_offset_reset",
                 "where a partition without a committed offset starts must be chosen: `latest` \
                  loses what arrives before the first commit, `earliest` reads all the log holds, \
-                 `error` stops the worker. Give one of them in the settings file or as \
+                 `@` and a time begins at that time, `error` stops the worker. Give one of them in the settings file or as \
                  PELTON__AUTO_OFFSET_RESET",
             ));
         }
@@ -109,6 +109,10 @@ impl Settings {
             if value == 0 || value > most {
                 return Err(self.invalid(key, format!("write a whole number from 1 to {most}")));
             }
+        }
+        if self.max_records_per_second > Some(1_000_000) {
+            let problem = "write a whole number from 1 to 1000000, or 0 for no limit".to_owned();
+            return Err(self.invalid("max_records_per_second", problem));
         }
         let least = ByteCount::from_mib(1);
         if self.memory_budget < least {
@@ -192,7 +196,7 @@ impl Settings {
         Ok(())
     }
 
-    fn invalid(&self, key: &str, problem: String) -> ConfigError {
+    pub(crate) fn invalid(&self, key: &str, problem: String) -> ConfigError {
         ConfigError::InvalidValue { origin: self.origins.of(key), key: key.to_owned(), problem }
     }
 

@@ -19,10 +19,18 @@ pub(super) fn lines<A: Serialize>(settings: &Settings, section: &str, app: &A) -
         .into_iter()
         .map(|(key, value)| {
             let origin = settings.origins.given(&key).unwrap_or(&Origin::Default);
-            let value = if shows(&key) { value } else { HIDDEN.to_owned() };
+            let value = if shows(&key) || is_nothing(&value) { value } else { HIDDEN.to_owned() };
             format!("{key} = {value}  # {origin}\n")
         })
         .collect()
+}
+
+/// What a setting without a value looks like.
+const NOT_SET: &str = "(not set)";
+
+/// That a secret is not given is no secret.
+fn is_nothing(value: &str) -> bool {
+    value == NOT_SET || value == "\"\""
 }
 
 /// The names at the top of the settings, those of tables included.
@@ -33,20 +41,20 @@ pub(super) fn keys() -> Vec<String> {
     }
 }
 
-fn collect(prefix: &str, value: &Value, into: &mut Vec<(String, String)>) {
+pub(super) fn collect(prefix: &str, value: &Value, into: &mut Vec<(String, String)>) {
     match value {
         Value::Object(table) => {
             for (key, below) in table {
                 collect(&joined(prefix, key), below, into);
             }
         }
-        Value::Null => into.push((prefix.to_owned(), "(not set)".to_owned())),
+        Value::Null => into.push((prefix.to_owned(), NOT_SET.to_owned())),
         other => into.push((prefix.to_owned(), other.to_string())),
     }
 }
 
 /// Whether the value at `key` may be printed. An application's own keys are judged by their words.
-fn shows(key: &str) -> bool {
+pub(super) fn shows(key: &str) -> bool {
     if let Some(kafka) = key.strip_prefix("kafka.") {
         return may_show(kafka);
     }

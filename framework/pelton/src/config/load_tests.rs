@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AutoOffsetReset, ByteCount, ConfigError, Flags, Loaded, load_from};
+use super::{AutoOffsetReset, ByteCount, ConfigError, Flags, Loaded, Secret, load_from};
 
 /// Deliberately without `#[serde(default)]`: defaults come from `Default` all the same.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ struct App {
     output_topic: Option<String>,
     batch: u32,
     users: Vec<String>,
-    api_token: String,
+    api_token: Secret,
 }
 
 impl Default for App {
@@ -25,7 +25,7 @@ impl Default for App {
             output_topic: None,
             batch: 10,
             users: Vec::new(),
-            api_token: String::new(),
+            api_token: Secret::default(),
         }
     }
 }
@@ -132,7 +132,7 @@ fn the_environment_alone_runs_a_worker() {
             output_topic: Some("true".to_owned()),
             batch: 3,
             users: vec!["ann".to_owned(), "bob".to_owned()],
-            api_token: String::new(),
+            api_token: Secret::default(),
         }
     );
 }
@@ -243,6 +243,27 @@ fn each_wrong_setting_has_its_message() {
              stand under [kafka], as `\"fetch.wait.max.ms\"`",
         ),
         (
+            "[kafka]\n\"sasl.password\".file = \"/no/such\"",
+            "PLT-0111: the secret `kafka.sasl.password` can't be read from /no/such, named by file \
+             FILE: No such file or directory (os error 2); check the path, and that this process's \
+             user may read the file",
+        ),
+        (
+            "[login_counter]\napi_token.file = \"/\"",
+            "PLT-0111: the secret `login_counter.api_token` can't be read from /, named by file \
+             FILE: it is no regular file; name the file that holds the secret",
+        ),
+        (
+            "[login_counter]\napi_token.file = 5",
+            "PLT-0105: `login_counter.api_token` from file FILE can't be used: write the file's path \
+             as a text in \"quotes\"",
+        ),
+        (
+            "[kafka]\n\"sasl.password\".file = 5",
+            "PLT-0105: `kafka.sasl.password.file` from file FILE can't be used: write the file's \
+             path as a text in \"quotes\"",
+        ),
+        (
             "[kafka]\n\"sasl.password\" = [1]",
             "PLT-0105: `kafka.sasl.password` from file FILE can't be used: it is a list where a \
              text, a number, true or false is wanted",
@@ -303,6 +324,99 @@ fn an_application_can_not_be_named_like_a_setting() {
         let error = load_from::<()>(name, &Flags::default(), &BTreeMap::new()).unwrap_err();
         assert_eq!(error.code(), "PLT-0110", "{name}");
     }
+}
+
+/// A file that holds a secret, and a newline as editors write it.
+fn secret_file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "{text}").unwrap();
+    file
+}
+
+#[test]
+fn a_secret_may_stand_in_a_file_that_any_source_names() {
+    let (one, two) = (secret_file("canary 1"), secret_file("canary 2"));
+    let [one_path, two_path] = [&one, &two].map(|file| file.path().display().to_string());
+    let file = format!("[kafka]\n\"sasl.password\".file = '{one_path}'\n");
+    let env = [
+        ("PELTON__KAFKA__SSL_KEY_PASSWORD__FILE", two_path.as_str()),
+        ("PELTON__LOGIN_COUNTER__API_TOKEN__FILE", one_path.as_str()),
+    ];
+    let set = format!("kafka.ssl.keystore.password.file={two_path}");
+    let loaded = load(&file, &env, &[&set]).unwrap();
+    let kafka = &loaded.settings.kafka;
+    assert_eq!(kafka.value("sasl.password"), Some("canary 1"));
+    assert_eq!(kafka.value("ssl.key.password"), Some("canary 2"));
+    assert_eq!(kafka.value("ssl.keystore.password"), Some("canary 2"));
+    assert_eq!(loaded.app.api_token.expose(), "canary 1");
+    // Each can be read again where it came from.
+    let files: Vec<_> = loaded.settings.secret_files().collect();
+    assert_eq!(
+        files,
+        [
+            ("kafka.sasl.password", one.path()),
+            ("kafka.ssl.key.password", two.path()),
+            ("kafka.ssl.keystore.password", two.path()),
+            ("login_counter.api_token", one.path()),
+        ]
+    );
+    std::fs::write(two.path(), "canary 3").unwrap();
+    let again = loaded.settings.secret_again("kafka.ssl.key.password").unwrap();
+    assert_eq!(again.unwrap(), "canary 3");
+    std::fs::write(two.path(), "").unwrap();
+    let again = loaded.settings.secret_again("kafka.ssl.key.password").unwrap();
+    assert_eq!(again.unwrap_err().code(), "PLT-0111");
+    assert!(loaded.settings.secret_again("kafka.sasl.username").is_none());
+    // And its origin says so, without the text.
+    let shown = format!("{} {:?} {:?}", loaded.effective(), loaded.settings, loaded.app);
+    assert!(!shown.contains("canary"), "{shown}");
+    let line = format!(
+        "kafka.ssl.key.password = (hidden)  # secret file {two_path}, named by environment \
+         variable PELTON__KAFKA__SSL_KEY_PASSWORD__FILE\n"
+    );
+    assert!(shown.contains(&line), "{line} is not in\n{shown}");
+    let line = format!("login_counter.api_token = (hidden)  # secret file {one_path}, named by");
+    assert!(shown.contains(&line), "{line} is not in\n{shown}");
+}
+
+#[test]
+fn a_secret_and_its_file_stand_in_each_others_place() {
+    let held = secret_file("from the file");
+    let path = held.path().display().to_string();
+    let named = format!("[kafka]\n\"sasl.password\".file = '{path}'\n");
+    let given = "[kafka]\n\"sasl.password\" = \"given\"\n";
+    let password = |file: &str, env: &[(&str, &str)], sets: &[&str]| {
+        let loaded = load(file, env, sets).unwrap();
+        loaded.settings.kafka.value("sasl.password").map(str::to_owned)
+    };
+    let set = format!("kafka.sasl.password.file={path}");
+    for (file, env, sets, wanted) in [
+        (
+            given,
+            &[("PELTON__KAFKA__SASL_PASSWORD__FILE", path.as_str())][..],
+            &[][..],
+            "from the file",
+        ),
+        (&named, &[("PELTON__KAFKA__SASL_PASSWORD", "given")], &[], "given"),
+        (&named, &[], &["kafka.sasl.password=given"], "given"),
+        (given, &[], &[&set], "from the file"),
+    ] {
+        assert_eq!(password(file, env, sets).as_deref(), Some(wanted));
+    }
+    let token = |file: &str, env: &[(&str, &str)]| load(file, env, &[]).unwrap().app.api_token;
+    let file = "[login_counter]\napi_token = \"given\"\n";
+    let env = [("PELTON__LOGIN_COUNTER__API_TOKEN__FILE", path.as_str())];
+    assert_eq!(token(file, &env).expose(), "from the file");
+    let file = format!("[login_counter]\napi_token.file = '{path}'\n");
+    assert_eq!(token(&file, &[("PELTON__LOGIN_COUNTER__API_TOKEN", "given")]).expose(), "given");
+    // In one place there is no telling which was meant.
+    let both =
+        format!("[kafka]\n\"sasl.password\" = \"canary\"\n\"sasl.password.file\" = '{path}'\n");
+    assert_eq!(
+        problem(&both, &[], &[]),
+        "PLT-0108: `kafka.sasl.password.file` from file FILE contradicts another setting: \
+         `kafka.sasl.password` is given in the same place; keep the secret or its file"
+    );
 }
 
 /// A canary in every place a secret can stand, right or wrong: it is never printed.

@@ -54,12 +54,7 @@ impl KafkaSettings {
             let path = format!("kafka.{name}");
             let origin = origins.of(&path);
             let Some(key) = kafka_keys::find(name) else {
-                let way_out = match nearest(name, kafka_keys::allowed()) {
-                    Some(near) => format!("did you mean `\"{near}\"` under [kafka]?"),
-                    None => "librdkafka 2.12.1 has no such setting; see its CONFIGURATION.md, \
-                             and Pelton's docs/config.md for settings outside [kafka]"
-                        .to_owned(),
-                };
+                let way_out = way_out_of_unknown(name);
                 return Err(ConfigError::UnknownKey { origin, key: path, way_out });
             };
             if let Exposure::Denied(reason) = key.exposure {
@@ -76,6 +71,21 @@ impl KafkaSettings {
     /// Each key with what may be shown of its value.
     fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
         self.iter().map(|(key, value)| (key, if may_show(key) { value } else { HIDDEN }))
+    }
+}
+
+fn way_out_of_unknown(name: &str) -> String {
+    let shown = name.strip_suffix(".file").filter(|value| kafka_keys::find(value).is_some());
+    if let Some(value) = shown {
+        return format!(
+            "only a secret may stand in a file of its own; write the value itself, as `\"{value}\"`"
+        );
+    }
+    match nearest(name, kafka_keys::allowed()) {
+        Some(near) => format!("did you mean `\"{near}\"` under [kafka]?"),
+        None => "librdkafka 2.12.1 has no such setting; see its CONFIGURATION.md, and Pelton's \
+                 docs/config.md for settings outside [kafka]"
+            .to_owned(),
     }
 }
 

@@ -1,7 +1,8 @@
 //! What can be set about a worker, with which default, and why that default?
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::choices::{
     AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat, OnOutOfRange,
 };
-use super::origin::Origins;
+use super::error::ConfigError;
+use super::origin::{Origin, Origins};
 use super::pass_through::KafkaSettings;
+use super::reload::Source;
+use super::secret_file;
 use super::units::{self, ByteCount};
 
 /// A worker's settings, all but the application's own.
@@ -52,8 +56,9 @@ pub struct Settings {
     /// Classic groups only.
     pub assignment_strategy: AssignmentStrategy,
 
-    /// Where a partition without a committed offset starts: `earliest`, `latest` or `error`.
-    /// No default: `latest` loses what arrives before the first commit, `earliest` may read years.
+    /// Where a partition without a committed offset starts: `earliest`, `latest`, `error`, or at a
+    /// time (`@2026-11-24T00:00:00Z`, or `@` and milliseconds since 1970). No default: `latest`
+    /// loses what arrives before the first commit, `earliest` may read years.
     pub auto_offset_reset: Option<AutoOffsetReset>,
 
     /// What becomes of a position that is not in its log (records were deleted before they were
@@ -100,6 +105,14 @@ pub struct Settings {
     /// Records a worker holds at most. Default 100,000: small records cost more than their bytes.
     pub memory_budget_records: u64,
 
+    /// Input topics that are not worked on for now: nothing of them is fetched or started, what
+    /// runs finishes; membership, commits and hand-overs go on. Default none. Reloadable.
+    pub paused_topics: Vec<String>,
+
+    /// Records whose handling the worker starts in a second at most, retries included, over all
+    /// its partitions. Default, and 0: no limit. At most 1,000,000. Reloadable.
+    pub max_records_per_second: Option<u32>,
+
     /// How long a new partition may stay unnoticed. Default 30 s.
     #[serde(with = "units::duration")]
     pub partition_discovery_interval: Duration,
@@ -120,12 +133,56 @@ pub struct Settings {
     /// Where each value came from; empty for settings built in code.
     #[serde(skip)]
     pub(super) origins: Origins,
+
+    /// Where they were read; none for settings built in code.
+    #[serde(skip)]
+    pub(super) source: Option<Source>,
 }
+
+/// The settings that a running worker takes over when they are read again; all others need a
+/// restart.
+pub(super) const RELOADABLE: &[&str] = &[
+    "log.filter",
+    "paused_topics",
+    "max_records_per_second",
+    "kafka.sasl.username",
+    "kafka.sasl.password",
+];
 
 impl Settings {
     /// Did anybody give a value for `key` (`admin.listen`)?
     pub(crate) fn is_given(&self, key: &str) -> bool {
         self.origins.given(key).is_some()
+    }
+
+    /// `max_records_per_second`, if it sets a limit.
+    pub(crate) fn pace(&self) -> Option<NonZeroU32> {
+        self.max_records_per_second.and_then(NonZeroU32::new)
+    }
+
+    /// The key path of each secret that stands in a file of its own (`kafka.sasl.password`, an
+    /// application's own too), and that file.
+    pub fn secret_files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.origins.secret_files()
+    }
+
+    /// Reads the secret at `key` again from its file, as after a rotation; `None` if it did not
+    /// come from one. The settings stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be read or holds no secret.
+    #[must_use]
+    pub fn secret_again(&self, key: &str) -> Option<Result<String, ConfigError>> {
+        let Some(Origin::SecretFile { path, named_by }) = self.origins.given(key) else {
+            return None;
+        };
+        Some(secret_file::read(path).map_err(|problem| ConfigError::SecretFile {
+            key: key.to_owned(),
+            path: path.clone(),
+            origin: (**named_by).clone(),
+            problem,
+        }))
     }
 
     /// How long a drain may take: what was set, or the lesser of 10 s and a third of
@@ -170,12 +227,15 @@ impl Default for Settings {
             shutdown_timeout: Duration::from_secs(25),
             memory_budget: ByteCount::from_mib(256),
             memory_budget_records: 100_000,
+            paused_topics: Vec::new(),
+            max_records_per_second: None,
             partition_discovery_interval: Duration::from_secs(30),
             state_dir: None,
             admin: AdminSettings::default(),
             log: LogSettings::default(),
             kafka: KafkaSettings::default(),
             origins: Origins::default(),
+            source: None,
         }
     }
 }
@@ -219,7 +279,7 @@ impl Default for AdminSettings {
 #[non_exhaustive]
 pub struct LogSettings {
     /// A level (`error`, `warn`, `info`, `debug`, `trace`), or several per module:
-    /// `info,pelton=debug`. Default `info`.
+    /// `info,pelton=debug`. Default `info`. Reloadable.
     pub filter: String,
     /// `text` (default) or `json`. Both go to stderr.
     pub format: LogFormat,

@@ -30,6 +30,36 @@ pub(crate) fn commit_status(code: Code) -> CommitStatus {
     }
 }
 
+/// What a client's fatal error leaves to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fatal {
+    /// Another process has our group instance id: one of the two must go, and it is this one.
+    Fenced,
+    /// This client is of no use any more; a new one may do.
+    Rebuild,
+    /// A new client would be told the same.
+    End,
+}
+
+/// librdkafka 2.12.1 raises: in classic groups `FENCED_INSTANCE_ID`; in KIP-848 groups also
+/// `UNRELEASED_INSTANCE_ID`, `INVALID_REQUEST`, `GROUP_MAX_SIZE_REACHED`, `UNSUPPORTED_ASSIGNOR`,
+/// `UNSUPPORTED_VERSION`, `GROUP_AUTHORIZATION_FAILED`; in idempotent producers whatever makes
+/// them lose their place. What is not known is taken for something a new client can mend: it is
+/// tried only a few times.
+pub(crate) fn fatal(code: Code) -> Fatal {
+    match code {
+        Code::FencedInstanceId | Code::UnreleasedInstanceId => Fatal::Fenced,
+        Code::InvalidRequest
+        | Code::UnsupportedAssignor
+        | Code::UnsupportedVersion
+        | Code::UnsupportedFeature
+        | Code::InvalidArgument
+        | Code::InvalidConfig => Fatal::End,
+        // Another member may leave, rights may be granted, a broker may come back.
+        _ => Fatal::Rebuild,
+    }
+}
+
 /// An error of a blocking call.
 pub(crate) fn port_error(what: &str, error: &KafkaError) -> PortError {
     let lasting = matches!(
@@ -43,6 +73,25 @@ pub(crate) fn port_error(what: &str, error: &KafkaError) -> PortError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fatal_error_ends_the_worker_only_where_a_new_client_could_not_help() {
+        for (code, expected) in [
+            (Code::FencedInstanceId, Fatal::Fenced),
+            (Code::UnreleasedInstanceId, Fatal::Fenced),
+            (Code::UnsupportedVersion, Fatal::End),
+            (Code::UnsupportedAssignor, Fatal::End),
+            (Code::InvalidRequest, Fatal::End),
+            (Code::GroupMaxSizeReached, Fatal::Rebuild),
+            (Code::GroupAuthorizationFailed, Fatal::Rebuild),
+            (Code::UnknownMemberId, Fatal::Rebuild),
+            (Code::OutOfOrderSequenceNumber, Fatal::Rebuild),
+            (Code::InvalidProducerEpoch, Fatal::Rebuild),
+            (Code::Unknown, Fatal::Rebuild),
+        ] {
+            assert_eq!(fatal(code), expected, "{code:?}");
+        }
+    }
 
     #[test]
     fn only_errors_that_say_so_mean_lost() {

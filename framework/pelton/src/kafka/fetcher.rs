@@ -2,14 +2,16 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext};
 
+use crate::kafka::credentials::{Attached, Credentials};
 use crate::kafka::errors::port_error;
-use crate::kafka::ffi::{FetchQueue, Fetched};
+use crate::kafka::ffi::{FetchQueue, Fetched, set_credentials};
 use crate::kafka::settings::ClientSettings;
 use crate::ports::{Fetch, FetchEvent, PortError, RestoreFetches, Waker};
 use crate::record::Run;
@@ -17,31 +19,53 @@ use crate::topic_partition::TopicPartition;
 
 /// Reads partitions from explicit offsets over librdkafka.
 pub(crate) struct KafkaFetch {
+    /// First, so that it goes before the client.
+    _credentials: Attached,
     queue: FetchQueue<FetchContext>,
     consumer: Arc<BaseConsumer<FetchContext>>,
     running: HashSet<TopicPartition>,
 }
 
-pub(crate) struct FetchContext;
+/// What the callbacks leave for the poll loop.
+#[derive(Default)]
+pub(crate) struct FetchContext {
+    broken: AtomicBool,
+}
 
 impl ClientContext for FetchContext {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::warn!(client = "fetcher", %error, reason, "kafka client");
+        self.heard(&error);
+    }
+}
+
+impl FetchContext {
+    fn heard(&self, error: &KafkaError) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::Fatal) {
+            self.broken.store(true, Ordering::Release);
+        }
     }
 }
 
 impl ConsumerContext for FetchContext {}
 
 impl KafkaFetch {
-    pub(crate) fn new(config: &ClientConfig, waker: Waker) -> Result<Self, PortError> {
+    pub(crate) fn new(
+        config: &ClientConfig,
+        credentials: &Arc<Credentials>,
+        waker: Waker,
+    ) -> Result<Self, PortError> {
         let mut consumer: BaseConsumer<FetchContext> = config
-            .create_with_context(FetchContext)
+            .create_with_context(FetchContext::default())
             .map_err(|error| port_error("the fetcher's client", &error))?;
         let wake = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wake());
         let consumer = Arc::new(consumer);
         let queue = FetchQueue::new(Arc::clone(&consumer), waker);
-        Ok(Self { queue, consumer, running: HashSet::new() })
+        let told = Arc::clone(&consumer);
+        let credentials = credentials
+            .attach(move |user, password| set_credentials(told.client(), user, password));
+        Ok(Self { _credentials: credentials, queue, consumer, running: HashSet::new() })
     }
 }
 
@@ -67,6 +91,12 @@ impl Fetch for KafkaFetch {
         // Errors and logs of the client itself; records never come this way.
         while let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
             tracing::warn!(client = "fetcher", %error, "kafka client");
+            self.consumer.context().heard(&error);
+        }
+        if self.consumer.context().broken.swap(false, Ordering::AcqRel) {
+            let fatal = self.consumer.client().fatal_error();
+            let reason = fatal.map_or_else(|| "a fatal error".to_owned(), |(_, reason)| reason);
+            return out.push(FetchEvent::Broken(reason));
         }
         let mut run: Option<Run> = None;
         self.queue.batch(max_records, |fetched| {
@@ -111,6 +141,11 @@ impl Fetch for KafkaFetch {
     fn close(self: Box<Self>) {
         // Dropping stops everything: 0.3 to 5 ms, with partitions running or a broker down.
     }
+
+    #[cfg(feature = "planted-bugs")]
+    fn break_for_test(&self) {
+        crate::kafka::ffi::raise_fatal(self.consumer.client());
+    }
 }
 
 /// Opens clients for restores.
@@ -120,6 +155,7 @@ pub(crate) struct KafkaRestores {
 
 impl RestoreFetches for KafkaRestores {
     fn open(&self, waker: Waker) -> Result<Box<dyn Fetch>, PortError> {
-        Ok(Box::new(KafkaFetch::new(&self.settings.restore(), waker)?))
+        let credentials = &self.settings.credentials;
+        Ok(Box::new(KafkaFetch::new(&self.settings.restore(), credentials, waker)?))
     }
 }

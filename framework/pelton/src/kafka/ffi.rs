@@ -1,5 +1,5 @@
 //! What rust-rdkafka does not offer, made safe: per-partition fetch queues, commits with answers,
-//! topic ids.
+//! topic ids, new credentials.
 //!
 //! The only `unsafe` of this crate. Each type owns its native handles and an `Arc` of the client
 //! they belong to, so they are always destroyed before it: `rd_kafka_destroy` hangs for ever
@@ -163,6 +163,16 @@ pub(crate) fn generation<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> i32 
         let generation = native::rd_kafka_consumer_group_metadata_generation_id(metadata);
         native::rd_kafka_consumer_group_metadata_destroy(metadata);
         generation
+    }
+}
+
+/// Lets a client have a fatal error, as a broker would.
+#[cfg(feature = "planted-bugs")]
+pub(crate) fn raise_fatal<C: ClientContext>(client: &Client<C>) {
+    let code = native::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_UNKNOWN;
+    // SAFETY: the client lives, the reason is a NUL-terminated string that librdkafka copies.
+    unsafe {
+        native::rd_kafka_test_fatal_error(client.native_ptr(), code, c"raised by a test".as_ptr());
     }
 }
 
@@ -368,6 +378,36 @@ fn last_error(failed: i32, what: &str) -> Result<(), PortError> {
     // SAFETY: no arguments; reads errno, set by the call just made on this thread.
     let code: RDKafkaErrorCode = unsafe { native::rd_kafka_last_error() }.into();
     Err(PortError::passing(format!("{what}: {code}")))
+}
+
+/// User and password for the connections that the client makes from now on (SASL PLAIN and SCRAM).
+pub(crate) fn set_credentials<C: ClientContext>(
+    client: &Client<C>,
+    user: &str,
+    password: &str,
+) -> Result<(), PortError> {
+    // An error of CString would show the text.
+    let text = |text: &str| {
+        CString::new(text)
+            .map_err(|_| PortError::lasting("the credentials hold a NUL, which no text can"))
+    };
+    let (user, password) = (text(user)?, text(password)?);
+    // SAFETY: the client and both texts live during the call; librdkafka copies the texts. The
+    // error, if there is one, is ours and destroyed here.
+    unsafe {
+        let error = native::rd_kafka_sasl_set_credentials(
+            client.native_ptr(),
+            user.as_ptr(),
+            password.as_ptr(),
+        );
+        if error.is_null() {
+            return Ok(());
+        }
+        let reason = CStr::from_ptr(native::rd_kafka_error_string(error));
+        let refused = PortError::lasting(format!("new credentials: {}", reason.to_string_lossy()));
+        native::rd_kafka_error_destroy(error);
+        Err(refused)
+    }
 }
 
 /// What a broker says of a topic: `None` if there is none, otherwise its id, unless the broker is

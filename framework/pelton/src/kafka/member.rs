@@ -17,10 +17,11 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
-use crate::kafka::errors::{commit_status, port_error};
-use crate::kafka::ffi::{CommitQueue, create_partition_object, generation};
+use crate::kafka::credentials::{Attached, Credentials};
+use crate::kafka::errors::{Fatal, commit_status, fatal, port_error};
+use crate::kafka::ffi::{CommitQueue, create_partition_object, generation, set_credentials};
 use crate::ports::{
-    CommitEntry, Committed, CommittedOffsets, Member, MemberEvent, PortError, Waker,
+    CommitEntry, Committed, CommittedOffsets, Done, Member, MemberEvent, PortError, Waker,
 };
 use crate::topic_partition::TopicPartition;
 
@@ -31,7 +32,13 @@ const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Closing may take so long before the client is left alone.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// A broken client asks so often at most whether its coordinator is there, before it is left
+/// alone: without heartbeats its session ends by itself.
+const QUESTIONS: u32 = 6;
+
 pub(crate) struct KafkaMember {
+    /// First, so that it goes before the client.
+    _credentials: Attached,
     commits: CommitQueue<MemberContext>,
     /// The commit that is being answered, topic by topic.
     answering: Option<Answering>,
@@ -39,6 +46,7 @@ pub(crate) struct KafkaMember {
     subscription: Vec<String>,
     incremental: bool,
     is_static: bool,
+    again: bool,
     waiting: Option<Rebalance>,
     left: bool,
 }
@@ -117,12 +125,15 @@ pub(crate) struct Membership {
     pub(crate) incremental: bool,
     /// It has a group instance id: a restart keeps its partitions, so closing must not leave.
     pub(crate) is_static: bool,
+    /// It takes the place of one that broke: the group may not have let go of that one yet.
+    pub(crate) again: bool,
 }
 
 impl KafkaMember {
     pub(crate) fn join(
         config: &ClientConfig,
         membership: Membership,
+        credentials: &Arc<Credentials>,
         waker: Waker,
     ) -> Result<Self, PortError> {
         let context = MemberContext {
@@ -137,13 +148,18 @@ impl KafkaMember {
         let wake = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wake());
         let consumer = Arc::new(consumer);
+        let told = Arc::clone(&consumer);
+        let credentials = credentials
+            .attach(move |user, password| set_credentials(told.client(), user, password));
         let member = Self {
+            _credentials: credentials,
             commits: CommitQueue::new(Arc::clone(&consumer), waker),
             answering: None,
             consumer,
             subscription: membership.subscription,
             incremental: membership.incremental,
             is_static: membership.is_static,
+            again: membership.again,
             waiting: None,
             left: false,
         };
@@ -204,19 +220,35 @@ impl KafkaMember {
 
     fn describe(&self, error: &KafkaError, reason: &str) -> MemberEvent {
         let code = error.rdkafka_error_code();
-        let fatal = self.consumer.client().fatal_error();
-        let text = fatal.as_ref().map_or_else(
+        let raised = self.consumer.client().fatal_error();
+        let text = raised.as_ref().map_or_else(
             || format!("{error} {reason}").trim().to_owned(),
             |(_, text)| text.clone(),
         );
-        let decisive = fatal.as_ref().map(|(code, _)| *code).or(code);
-        match decisive {
-            Some(RDKafkaErrorCode::FencedInstanceId | RDKafkaErrorCode::UnreleasedInstanceId) => {
-                MemberEvent::InstanceFenced(text)
-            }
-            _ if fatal.is_some() => MemberEvent::Fatal(text),
+        let own_shadow =
+            |code| self.again && code == RDKafkaErrorCode::UnreleasedInstanceId && raised.is_some();
+        match raised.as_ref().map(|(code, _)| *code).or(code) {
+            Some(code) if own_shadow(code) => MemberEvent::Broken(text),
+            Some(code) if fatal(code) == Fatal::Fenced => MemberEvent::InstanceFenced(text),
+            Some(code) if raised.is_some() && fatal(code) == Fatal::End => MemberEvent::Fatal(text),
+            _ if raised.is_some() => MemberEvent::Broken(text),
             _ => MemberEvent::Trouble(text),
         }
+    }
+
+    /// Is the group's coordinator there? Asked for the committed offsets of anything we read.
+    fn coordinator_answers(&self) -> bool {
+        let mut list = self.consumer.assignment().unwrap_or_default();
+        if list.count() == 0 {
+            let topic = self.subscription.iter().find(|topic| !topic.starts_with('^'));
+            let Some(topic) = topic else { return true };
+            list.add_partition(topic, 0);
+        }
+        let answer = self.consumer.committed_offsets(list, COMMITTED_TIMEOUT);
+        if let Err(error) = &answer {
+            tracing::warn!(%error, "the group's coordinator does not answer the broken client");
+        }
+        answer.is_ok()
     }
 
     /// Pauses before assigning, so that the member never fetches; the offset is a placeholder.
@@ -356,6 +388,24 @@ impl Member for KafkaMember {
         if closing.is_err() || waiting.recv_timeout(CLOSE_TIMEOUT).is_err() {
             tracing::warn!("the member's client did not close in time and is left alone");
         }
+    }
+
+    fn retire(self: Box<Self>, done: Done) {
+        let retire = move || {
+            // As at every end: LeaveGroup without its coordinator can crash librdkafka 2.12.1.
+            let answers = (0..QUESTIONS).any(|_| self.coordinator_answers());
+            self.close(answers);
+            done();
+        };
+        let spawned = std::thread::Builder::new().name("pelton-retire".to_owned()).spawn(retire);
+        if let Err(error) = spawned {
+            tracing::error!(%error, "no thread to end the broken client on");
+        }
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn break_for_test(&self) {
+        crate::kafka::ffi::raise_fatal(self.consumer.client());
     }
 }
 

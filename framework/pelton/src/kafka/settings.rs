@@ -3,9 +3,13 @@
 //! Order: our defaults, then what the user passes through (`[kafka]`; the dangerous ones were
 //! refused when the configuration was read), then what must hold for the guarantees.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+
+use crate::config::KafkaSettings;
+use crate::kafka::credentials::Credentials;
 
 /// What the clients of one worker are made from.
 #[derive(Clone, Debug)]
@@ -19,8 +23,10 @@ pub(crate) struct ClientSettings {
     /// How soon new partitions and topics are found, at the latest.
     pub(crate) discovery: Duration,
     pub(crate) message_timeout: Duration,
-    /// What the user passes through.
-    pub(crate) pass_through: Vec<(String, String)>,
+    /// What became of user and password since.
+    pub(crate) credentials: Arc<Credentials>,
+    /// What the user passes through; secrets among it are not in `Debug`.
+    pub(crate) pass_through: KafkaSettings,
 }
 
 /// How the group agrees on who owns what.
@@ -160,10 +166,13 @@ impl ClientSettings {
         for (name, value) in COMMON.iter().chain(defaults) {
             config.set(*name, *value);
         }
-        for (name, value) in &self.pass_through {
+        for (name, value) in self.pass_through.iter() {
             if applies(name, role) {
                 config.set(name, value);
             }
+        }
+        if let Some((user, password)) = self.credentials.changed() {
+            config.set("sasl.username", user).set("sasl.password", password);
         }
         config
             .set("bootstrap.servers", &self.bootstrap_servers)
@@ -206,11 +215,21 @@ mod tests {
             max_poll_interval_ms: 300_000,
             discovery: Duration::from_secs(30),
             message_timeout: Duration::from_millis(7_500),
-            pass_through: vec![
-                ("linger.ms".into(), "50".into()),
-                ("fetch.wait.max.ms".into(), "10".into()),
-            ],
+            credentials: Arc::default(),
+            pass_through: {
+                let mut kafka = KafkaSettings::default();
+                kafka.set("linger.ms", "50");
+                kafka.set("fetch.wait.max.ms", "10");
+                kafka.set("sasl.password", "canary");
+                kafka
+            },
         }
+    }
+
+    #[test]
+    fn secrets_are_not_in_debug() {
+        let shown = format!("{:?}", settings(Protocol::Consumer));
+        assert!(shown.contains("sasl.password") && !shown.contains("canary"), "{shown}");
     }
 
     #[test]
@@ -226,6 +245,19 @@ mod tests {
         assert_eq!(settings.producer().get("linger.ms"), Some("50"));
         assert_eq!(settings.producer().get("fetch.wait.max.ms"), None);
         assert_eq!(settings.fetcher().get("fetch.wait.max.ms"), Some("10"));
+    }
+
+    #[test]
+    fn clients_made_after_a_change_log_in_with_the_new_password() {
+        let mut settings = settings(Protocol::Consumer);
+        settings.pass_through.set("sasl.password", "old");
+        assert_eq!(settings.restore().get("sasl.password"), Some("old"));
+        settings.credentials.change("alice", "new");
+        let configs = [settings.member(), settings.fetcher(), settings.restore()];
+        for config in configs.into_iter().chain([settings.producer(), settings.changing()]) {
+            assert_eq!(config.get("sasl.username"), Some("alice"));
+            assert_eq!(config.get("sasl.password"), Some("new"));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod steps;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pelton_engine::{
@@ -21,8 +21,10 @@ use crate::error::WorkerError;
 use crate::output::Outbox;
 use crate::ports::Reports;
 use crate::record::Run;
+use crate::runtime::in_poll::InPoll;
 use crate::runtime::input::InputSpec;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent};
+use crate::runtime::start::Stage;
 use crate::telemetry::{Observation, OutputMetrics, PartitionMetrics, RecordOutcome};
 
 /// What the poll loop and the producer tell a partition's task.
@@ -35,6 +37,11 @@ pub(crate) enum Command {
         send_until: Option<Time>,
     },
     Cancel,
+    /// Start nothing more until resumed.
+    Pause,
+    Resume,
+    /// The pace has changed.
+    ChangePace,
     Close(Closing),
     Committed {
         offset: Offset,
@@ -100,6 +107,9 @@ pub(crate) struct Desk {
     proof: Proof,
     resends: u32,
     next_tick: Option<Time>,
+    paused: bool,
+    /// When the next record may start, once asked for.
+    may_start: Option<Time>,
 }
 
 /// What a task and the poll loop share about one assignment, besides messages.
@@ -111,6 +121,10 @@ pub(crate) struct Lease {
     pub(crate) oldest: AtomicI64,
     /// Bytes of effects that Kafka does not have yet.
     pub(crate) effects_bytes: AtomicUsize,
+    /// Whether user code holds its thread.
+    pub(crate) user_code: InPoll,
+    /// How far its start has come.
+    stage: AtomicU8,
 }
 
 impl Lease {
@@ -119,7 +133,18 @@ impl Lease {
             alive: AtomicBool::new(true),
             oldest: AtomicI64::new(-1),
             effects_bytes: AtomicUsize::new(0),
+            user_code: InPoll::new(),
+            stage: AtomicU8::new(0),
         }
+    }
+
+    pub(crate) fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// How far the partition's start has come, in words.
+    pub(crate) fn stage(&self) -> &'static str {
+        Stage::name(self.stage.load(Ordering::Relaxed))
     }
 }
 
@@ -225,6 +250,8 @@ impl Desk {
             state: State::Running,
             send_again_at: None,
             resends: 0,
+            paused: false,
+            may_start: None,
         }
     }
 
@@ -252,6 +279,9 @@ impl Desk {
                     *cancelled = true;
                 }
             }
+            Command::Pause => self.paused = true,
+            Command::Resume => self.paused = false,
+            Command::ChangePace => self.may_start = None,
             Command::Close(closing) => {
                 self.state = State::Closed(closing);
                 self.drop_waiting(now);
@@ -326,6 +356,7 @@ impl Desk {
 
     pub(crate) fn observe_start(&self, offset: Offset, attempt: u32, timestamp_ms: Option<i64>) {
         self.lease.oldest.store(timestamp_ms.unwrap_or(-1), Ordering::Relaxed);
+        self.lease.user_code.at(offset.0);
         let (partition, epoch) = (&self.place.partition, self.epoch.0);
         self.shared.observe(&Observation::Start { partition, epoch, offset: offset.0, attempt });
     }

@@ -25,6 +25,7 @@ use crate::runtime::input::{HandlerFactory, InputSpec, OnInvalid};
 use crate::runtime::prepare::{Preparing, prepare};
 use crate::runtime::shared::{EventSender, LostPosition, Shared, TaskEvent};
 use crate::runtime::slot::{Called, Slot};
+use crate::runtime::start::{SignsOfLife, Stage};
 use crate::state::Stores;
 use crate::telemetry::{Observation, PartitionMetrics, RecordOutcome};
 use crate::topic_partition::TopicPartition;
@@ -52,6 +53,17 @@ pub(crate) struct TaskParts {
     pub(crate) thaws: u64,
 }
 
+impl TaskParts {
+    fn signs(&self) -> SignsOfLife {
+        SignsOfLife {
+            partition: self.id,
+            epoch: self.epoch,
+            lease: Arc::clone(&self.lease),
+            events: self.events.clone(),
+        }
+    }
+}
+
 /// A hook that is still waiting after so long is cut off.
 const HOOK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -73,7 +85,8 @@ pub(crate) async fn run<H: Handler>(mut parts: TaskParts, factory: HandlerFactor
     let Some((mut desk, position, committed)) = begin(&mut parts).await else {
         return;
     };
-    let mut slot = Slot::new(Arc::clone(&desk.place), factory);
+    let mut slot = Slot::new(Arc::clone(&desk.place), Arc::clone(&parts.lease), factory);
+    parts.signs().at(Stage::Hook);
     if let Some(closing) = assigned(&mut desk, &mut slot, &mut parts.commands).await {
         return end(&desk, &mut slot, closing).await;
     }
@@ -91,16 +104,20 @@ pub(crate) async fn run<H: Handler>(mut parts: TaskParts, factory: HandlerFactor
 /// Reads the start offset, restores the stores and sets up the desk; `None` if the partition
 /// was given up meanwhile.
 async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> {
+    let signs = parts.signs();
     if let Some(predecessor) = parts.predecessor.take() {
+        signs.at(Stage::Predecessor);
         // Order: a handler of the assignment before may still be at its last await. Waited for
         // even if this assignment ends meanwhile: the next one waits only for this task.
         let _panicked = predecessor.await.is_err();
     }
+    signs.at(Stage::Reading);
     let preparing = Preparing {
         shared: &parts.shared,
         spec: &parts.spec,
         partition: &parts.partition,
         metrics: &parts.metrics,
+        signs: &signs,
         lost_position: parts.lost_position.as_ref(),
     };
     let prepared = tokio::select! {

@@ -13,6 +13,7 @@ use crate::ports::{Committed, PortError, TopicIdentity};
 use crate::runtime::input::InputSpec;
 use crate::runtime::jump::jump;
 use crate::runtime::shared::{LostPosition, Shared, TopicMark};
+use crate::runtime::start::{SignsOfLife, Stage};
 use crate::state::{RestoreRequest, StoreLayers, restore};
 use crate::telemetry::PartitionMetrics;
 use crate::topic_partition::TopicPartition;
@@ -24,6 +25,7 @@ pub(crate) struct Preparing<'a> {
     pub(crate) spec: &'a InputSpec,
     pub(crate) partition: &'a TopicPartition,
     pub(crate) metrics: &'a PartitionMetrics,
+    pub(crate) signs: &'a SignsOfLife,
     /// It can't go on at this position.
     pub(crate) lost_position: Option<&'a LostPosition>,
 }
@@ -49,7 +51,7 @@ const RETRY: RetryPolicy =
 ///
 /// If the worker can't go on; what may pass by itself is tried again for ever, with a log line.
 pub(crate) async fn prepare(preparing: &Preparing<'_>) -> Result<Prepared, WorkerError> {
-    let Preparing { shared, partition, .. } = preparing;
+    let Preparing { shared, partition, signs, .. } = preparing;
     let mut attempt = 0;
     loop {
         match try_prepare(preparing).await {
@@ -57,6 +59,7 @@ pub(crate) async fn prepare(preparing: &Preparing<'_>) -> Result<Prepared, Worke
             Err(Trouble::Lasting(error)) => return Err(error),
             Err(Trouble::Passing(error)) => {
                 attempt += 1;
+                signs.at(Stage::Reading); // an answer, if not the one wanted
                 let wait = RETRY.backoff(attempt, shared.host.seed());
                 tracing::warn!(%partition, %error, attempt, wait_ms = wait.as_millis(), "the partition can't start yet");
                 shared.host.sleep(wait).await;
@@ -84,7 +87,7 @@ impl From<WorkerError> for Trouble {
 }
 
 async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
-    let Preparing { shared, spec, partition, metrics, lost_position } = *preparing;
+    let Preparing { shared, spec, partition, metrics, signs, lost_position } = *preparing;
     let partitions = shared.admin.partitions(partition.topic()).await?.ok_or_else(|| {
         PortError::passing(format!("the topic {} is not there", partition.topic()))
     })?;
@@ -107,6 +110,7 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
         StartDecision::At(offset) => offset.0,
         StartDecision::Earliest => shared.admin.offsets(partition).await?.0,
         StartDecision::Latest => shared.admin.offsets(partition).await?.1,
+        StartDecision::AtTime(ms) => shared.admin.offset_at(partition, ms).await?,
         StartDecision::Refused => {
             return Err(WorkerError::NoCommittedOffset { partition: partition.clone() }.into());
         }
@@ -128,9 +132,12 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
             admin: &*shared.admin,
             host: &*shared.host,
             metrics,
+            signs,
         };
+        signs.at(Stage::Turn);
         // Never closed: an error can't happen, and would only mean that nobody is limited.
         let _turn = shared.restoring.acquire().await.ok();
+        signs.at(Stage::Restoring);
         stores.push(
             restore(&request)
                 .await
@@ -223,7 +230,10 @@ async fn start_of(
     let at = commits.start(number, shared.plan.offset_reset);
     let committed = match at {
         StartDecision::At(offset) => Some(offset.0),
-        StartDecision::Earliest | StartDecision::Latest | StartDecision::Refused => None,
+        StartDecision::Earliest
+        | StartDecision::Latest
+        | StartDecision::AtTime(_)
+        | StartDecision::Refused => None,
     };
     Ok(Start { at, settled: commits.settled(), committed, recreated })
 }

@@ -9,8 +9,10 @@ use tokio::sync::Semaphore;
 use crate::admin::JumpStatus;
 use crate::error::WorkerError;
 use crate::output::{OutputSpec, SendGate};
-use crate::ports::{Admin, CommittedOffsets, Host, Producer, RestoreFetches, TopicIdentity, Waker};
+use crate::ports::{Admin, Host, Producer, RestoreFetches, TopicIdentity, Waker};
+use crate::runtime::committed::CurrentCommitted;
 use crate::runtime::input::Input;
+use crate::runtime::live::Pacer;
 use crate::state::StoreSpec;
 use crate::telemetry::{Observation, Observer, WorkerMetrics};
 
@@ -36,7 +38,7 @@ pub(crate) struct Plan {
 pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) host: Arc<dyn Host>,
-    pub(crate) committed: Arc<dyn CommittedOffsets>,
+    pub(crate) committed: CurrentCommitted,
     pub(crate) admin: Arc<dyn Admin>,
     pub(crate) producer: Arc<dyn Producer>,
     pub(crate) restores: Arc<dyn RestoreFetches>,
@@ -45,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: WorkerMetrics,
     /// So many restores run at once at most: each has a client of its own.
     pub(crate) restoring: Semaphore,
+    pub(crate) pacer: Pacer,
 }
 
 /// Restores that run at the same time.
@@ -72,6 +75,10 @@ pub(crate) enum TaskEvent {
     TopicsAsked,
     /// A partition's position was not in its log; the policy has decided where it goes on.
     Jumped { partition: PartitionId, epoch: Epoch, jump: JumpStatus },
+    /// The client that was broken is out of the group.
+    MemberRetired,
+    /// A producer's client refuses everything.
+    ProducerBroke { client: u64, reason: String },
     /// The group's coordinator is there.
     CoordinatorAnswers(Then),
 }
@@ -111,6 +118,10 @@ pub(crate) struct EventSender {
 impl EventSender {
     pub(crate) fn new(queue: mpsc::Sender<TaskEvent>, waker: Waker) -> Self {
         Self { queue, waker }
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        Arc::clone(&self.waker)
     }
 
     /// Tells the poll loop; once it has ended, nobody needs to know.

@@ -10,6 +10,7 @@ use ::metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 
 use super::names;
 use super::observer::{CommitOutcome, RecordOutcome};
+use crate::ports::ClientKind;
 
 /// What a worker counts as a whole. Cloning copies pointers.
 ///
@@ -33,6 +34,7 @@ pub struct WorkerMetrics {
     pub commit_seconds: Histogram,
     pub memory_budget_bytes: Gauge,
     pub memory_used_bytes: Gauge,
+    blocking_handlers: Gauge,
     accepted: Counter,
     refused: Counter,
     unknown: Counter,
@@ -45,6 +47,12 @@ impl WorkerMetrics {
         let group: Arc<str> = group.into();
         let labels = || vec![label("group", &group)];
         let with = |key, value: &str| vec![label("group", &group), label(key, value)];
+        for what in names::WATCHDOGS {
+            counter!(names::WATCHDOG_TOTAL, with("what", what)).increment(0);
+        }
+        for client in ClientKind::ALL {
+            counter!(names::CLIENT_REBUILDS_TOTAL, with("client", client.as_str())).increment(0);
+        }
         Self {
             assigned: counter!(names::REBALANCES_TOTAL, with("event", "assigned")),
             revoked: counter!(names::REBALANCES_TOTAL, with("event", "revoked")),
@@ -52,6 +60,7 @@ impl WorkerMetrics {
             commit_seconds: histogram!(names::COMMIT_SECONDS, labels()),
             memory_budget_bytes: gauge!(names::MEMORY_BUDGET_BYTES, labels()),
             memory_used_bytes: gauge!(names::MEMORY_USED_BYTES, labels()),
+            blocking_handlers: gauge!(names::BLOCKING_HANDLERS, labels()),
             accepted: counter!(names::COMMITS_TOTAL, with("outcome", "accepted")),
             refused: counter!(names::COMMITS_TOTAL, with("outcome", "refused")),
             unknown: counter!(names::COMMITS_TOTAL, with("outcome", "unknown")),
@@ -66,6 +75,24 @@ impl WorkerMetrics {
             CommitOutcome::Refused => &self.refused,
             CommitOutcome::Unknown => &self.unknown,
         }
+    }
+
+    /// A watchdog has found something standing still; one of [`names::WATCHDOGS`].
+    pub(crate) fn barked(&self, what: &'static str) {
+        let labels = vec![label("group", &self.group), label("what", what)];
+        counter!(names::WATCHDOG_TOTAL, labels).increment(1);
+    }
+
+    /// A client has taken the place of a broken one.
+    pub(crate) fn rebuilt(&self, client: ClientKind) {
+        let labels = vec![label("group", &self.group), label("client", client.as_str())];
+        counter!(names::CLIENT_REBUILDS_TOTAL, labels).increment(1);
+    }
+
+    /// So many handlers hold a thread just now.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    pub(crate) fn blocking(&self, handlers: usize) {
+        self.blocking_handlers.set(handlers as f64);
     }
 
     /// The handles of one input partition, which this worker owns from now on.
@@ -111,6 +138,7 @@ pub struct PartitionMetrics {
     pub fetch_stops: Counter,
     pub buffered_records: Gauge,
     pub buffered_bytes: Gauge,
+    pub paused: Gauge,
     pub output_blocked: Gauge,
     pub restore_records: Counter,
     pub restore_seconds: Histogram,
@@ -152,6 +180,7 @@ impl PartitionMetrics {
             fetch_stops: counter!(names::FETCH_STOPS_TOTAL, labels()),
             buffered_records: gauge!(names::BUFFERED_RECORDS, labels()),
             buffered_bytes: gauge!(names::BUFFERED_BYTES, labels()),
+            paused: gauge!(names::PAUSED, labels()),
             output_blocked: gauge!(names::OUTPUT_BLOCKED, labels()),
             restore_records: counter!(names::RESTORE_RECORDS_TOTAL, labels()),
             restore_seconds: histogram!(names::RESTORE_SECONDS, labels()),
@@ -187,6 +216,7 @@ impl PartitionMetrics {
             &self.lag_seconds,
             &self.buffered_records,
             &self.buffered_bytes,
+            &self.paused,
             &self.output_blocked,
         ] {
             gauge.set(0.0);

@@ -93,6 +93,8 @@ metrics! {
         "Records read and not yet done.";
     BUFFERED_BYTES = "pelton_buffered_bytes", Gauge, Bytes, ["topic", "partition"],
         "Bytes of the records read and not yet done.";
+    PAUSED = "pelton_paused", Gauge, Count, ["topic", "partition"],
+        "1 while the setting paused_topics holds the partition back.";
     OUTPUT_BLOCKED = "pelton_output_blocked", Gauge, Count, ["topic", "partition"],
         "1 while a delivery that fails for good holds back the partition's commits.";
     RESTORE_RECORDS_TOTAL = "pelton_restore_records_total", Counter, Count, ["topic", "partition"],
@@ -111,11 +113,28 @@ metrics! {
         "Time from sending a commit to its answer.";
     REBALANCES_TOTAL = "pelton_rebalances_total", Counter, Count, ["event"],
         "Rebalance events: assigned, revoked, lost.";
+    CLIENT_REBUILDS_TOTAL = "pelton_client_rebuilds_total", Counter, Count, ["client"],
+        "Kafka clients that took the place of a broken one: member, fetcher, producer.";
+    WATCHDOG_TOTAL = "pelton_watchdog_total", Counter, Count, ["what"],
+        "Times something stood still, by what was done or found: slow_start, restarted_restore, restarted_fetch, renewed_fetcher, rejoined, stuck_poll_loop, blocking_handler.";
+    BLOCKING_HANDLERS = "pelton_blocking_handlers", Gauge, Count, [],
+        "Handlers that hold a thread without yielding, for a second or more, just now.";
     MEMORY_BUDGET_BYTES = "pelton_memory_budget_bytes", Gauge, Bytes, [],
         "Bytes of records and effects the worker may hold.";
     MEMORY_USED_BYTES = "pelton_memory_used_bytes", Gauge, Bytes, [],
         "Bytes of records and effects the worker holds.";
 }
+
+/// The values of [`WATCHDOG_TOTAL`]'s label `what`.
+pub const WATCHDOGS: [&str; 7] = [
+    "slow_start",
+    "restarted_restore",
+    "restarted_fetch",
+    "renewed_fetcher",
+    "rejoined",
+    "stuck_poll_loop",
+    "blocking_handler",
+];
 
 /// Gives each metric's unit and meaning to the recorder of this process.
 pub fn describe_all() {

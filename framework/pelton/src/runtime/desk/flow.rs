@@ -9,6 +9,7 @@ use pelton_engine::{Bug, Event, Offset, Time};
 
 use super::{Desk, PROGRESS_INTERVAL, RESEND, SEND_RETRY, State};
 use crate::ports::SendError;
+use crate::runtime::shared::TaskEvent;
 use crate::state::changelog_records;
 
 impl Desk {
@@ -61,6 +62,12 @@ impl Desk {
                 Ok(()) => self.outbox.sent(),
                 Err(SendError::Full) => {
                     self.send_again_at = Some(now + SEND_RETRY);
+                    break;
+                }
+                Err(SendError::Broken { client, reason }) => {
+                    self.events.send(TaskEvent::ProducerBroke { client, reason });
+                    self.outbox.refused();
+                    self.block(now);
                     break;
                 }
                 Err(SendError::Refused(error)) => {

@@ -13,6 +13,7 @@ use super::{EndingTask, PollLoop, SentCommit, Task};
 use crate::error::WorkerError;
 use crate::ports::CommitEntry;
 use crate::runtime::desk::{Command, Lease};
+use crate::runtime::lookout::Doing;
 use crate::runtime::partition_task::TaskParts;
 use crate::runtime::shared::{LostPosition, TaskEvent, Then, TopicMark};
 use crate::telemetry::Observation;
@@ -21,6 +22,7 @@ impl PollLoop {
     pub(super) fn act_on(&mut self, now: Time, action: Action) {
         match action {
             Action::Acknowledge => {
+                self.look.doing(Doing::Acknowledging);
                 if let Err(error) = self.member.acknowledge() {
                     let reason = format!("a rebalance could not be acknowledged: {error}");
                     self.fail(now, WorkerError::Client { reason });
@@ -32,6 +34,14 @@ impl PollLoop {
             Action::StartFetch { partition, from } => self.start_fetch(now, partition, from),
             Action::StopFetch { partition } => self.stop_fetch(partition),
             Action::Deliver { partition, skip_below } => self.deliver(partition, skip_below),
+            Action::Pause { partition } => {
+                tracing::info!(partition = %self.show(partition), "paused: nothing of it is fetched or started");
+                self.command(partition, Command::Pause);
+            }
+            Action::Resume { partition } => {
+                tracing::info!(partition = %self.show(partition), "resumed");
+                self.command(partition, Command::Resume);
+            }
             Action::Seal { partition } => self.command(partition, Command::Seal),
             Action::Drain { partition, send_until } => {
                 if let Some(task) = self.tasks.get_mut(&partition) {
@@ -54,17 +64,40 @@ impl PollLoop {
                 self.command(partition, Command::Committed { offset, proof });
             }
             Action::AskEnd { partition } => self.ask_log(partition),
-            Action::Silent { partition, what: SilentAction::FetchedAnew } => {
-                tracing::warn!(partition = %self.show(partition), "nothing came although there is lag; the fetch was started anew");
-            }
-            Action::Silent { partition, what: SilentAction::StillRestoring } => {
-                tracing::warn!(partition = %self.show(partition), "the partition has not started yet");
-            }
+            Action::Silent { partition, what } => self.silent(partition, what),
+            Action::RenewFetcher => self.renew_fetcher(now),
             Action::Rejoin => {
+                self.metrics.barked("rejoined");
                 tracing::warn!("the group has forgotten this member; it joins anew");
                 self.ask_coordinator(Then::Rejoin { assignments: self.assignments });
             }
+            // Without a member there is nothing left to leave.
+            Action::Leave if !self.has_member() => self.leave(),
             Action::Leave => self.ask_coordinator(Then::Leave),
+        }
+    }
+
+    /// A partition stood still: what was done about it is said and counted.
+    fn silent(&self, partition: PartitionId, what: SilentAction) {
+        let name = self.show(partition);
+        let stage = self.tasks.get(&partition).map_or("", |task| task.lease.stage());
+        match what {
+            SilentAction::FetchedAnew => {
+                self.metrics.barked("restarted_fetch");
+                tracing::warn!(partition = %name, "nothing came although there is lag; the fetch was started anew");
+            }
+            SilentAction::FetcherRenewed => {
+                self.metrics.barked("renewed_fetcher");
+                tracing::warn!(partition = %name, "still nothing came although there is lag; the fetching client is replaced");
+            }
+            SilentAction::StillRestoring => {
+                self.metrics.barked("slow_start");
+                tracing::warn!(partition = %name, stage, "the partition has not started yet");
+            }
+            SilentAction::RestoredAnew => {
+                self.metrics.barked("restarted_restore");
+                tracing::warn!(partition = %name, stage, "the partition has not started and gives no sign of life; it is begun anew");
+            }
         }
     }
 
@@ -84,10 +117,12 @@ impl PollLoop {
             let problem = format!("the group has given {name}, which no declared input matches");
             return self.fail(now, WorkerError::Declaration(problem));
         };
+        self.look.doing(Doing::StartingATask);
         self.next_status = now; // who owns what is shown at once
         self.shared.observe(&Observation::Assigned { partition: &name, epoch: epoch.0 });
         let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
         let lease = Arc::new(Lease::new());
+        self.look.watch(name.clone(), &lease);
         let metrics = self.metrics.partition(name.topic(), name.partition());
         let (cancel, cancelled) = watch::channel(false);
         let predecessor = self.ending_tasks.remove(&partition);
@@ -95,6 +130,8 @@ impl PollLoop {
             position,
             topic: predecessor.as_ref().map(|ending| ending.topic.clone()).unwrap_or_default(),
         });
+        // Should it be begun anew before it knows more, this is what it knows.
+        let topic = lost_position.as_ref().map(|lost| lost.topic.clone()).unwrap_or_default();
         let parts = TaskParts {
             id: partition,
             epoch,
@@ -120,7 +157,7 @@ impl PollLoop {
                 lease,
                 cancel,
                 body,
-                topic: TopicMark::default(),
+                topic,
                 other_topic: None,
                 out_of_range: false,
                 draining_since: None,
@@ -133,9 +170,9 @@ impl PollLoop {
         let Some(name) = self.names.name(partition).cloned() else {
             return;
         };
+        self.look.doing(Doing::StartingAFetch);
         if let Err(error) = self.fetch.start(&name, from.0) {
-            tracing::error!(partition = %name, %error, "the fetch could not be started");
-            self.fail(now, WorkerError::Client { reason: format!("fetching {name}: {error}") });
+            self.fetcher_broke(now, format!("fetching {name}: {error}"));
         }
     }
 
@@ -143,6 +180,7 @@ impl PollLoop {
         let Some(name) = self.names.name(partition) else {
             return;
         };
+        self.look.doing(Doing::StoppingAFetch);
         if let Err(error) = self.fetch.stop(name) {
             tracing::warn!(partition = %name, %error, "the fetch could not be stopped");
         }
@@ -250,6 +288,7 @@ impl PollLoop {
             let metadata = envelope.encode();
             entries.push(CommitEntry { partition: partition.clone(), offset, metadata });
         }
+        self.look.doing(Doing::Committing);
         if let Err(error) = self.member.commit(id, &entries) {
             tracing::warn!(%error, "the commit could not be sent; it will be tried again");
             let refused = |item: &CommitItem| (item.partition, CommitStatus::Retry);

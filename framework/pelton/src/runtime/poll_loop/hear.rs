@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pelton_engine::{CommitStatus, Event, Offset, PartitionId, RunInfo, Time};
+use pelton_engine::{CommitItem, CommitStatus, Event, Offset, PartitionId, RunInfo, Time};
 
 use super::{Ending, PollLoop, SentCommit};
 use crate::error::WorkerError;
@@ -20,9 +20,9 @@ impl PollLoop {
         match event {
             MemberEvent::Assigned(partitions) => {
                 tracing::info!(partitions = %list(&partitions), "assigned");
-                self.status.joined();
                 self.metrics.assigned.increment(1);
                 self.assignments += 1;
+                self.pause_assigned(now, &partitions);
                 let ids = self.names.ids(&partitions);
                 self.tell(now, Event::Assigned { partitions: ids });
             }
@@ -50,6 +50,7 @@ impl PollLoop {
             MemberEvent::InstanceFenced(reason) => {
                 self.fail(now, WorkerError::InstanceFenced { reason })
             }
+            MemberEvent::Broken(reason) => self.member_broke(now, reason),
             MemberEvent::Fatal(reason) => self.fail(now, WorkerError::Client { reason }),
         }
     }
@@ -77,16 +78,24 @@ impl PollLoop {
                 }
             }
             TaskEvent::CoordinatorAnswers(Then::Leave) => {
-                if let Ending::Draining { give_up_at } = self.ending {
-                    self.ending = Ending::Leaving { give_up_at };
-                    self.member.leave();
-                }
+                self.leave();
+            }
+            TaskEvent::MemberRetired => self.member_retired(),
+            TaskEvent::ProducerBroke { client, reason } => {
+                self.producer_broke(now, client, reason);
             }
             TaskEvent::Jumped { partition, epoch, jump } => {
                 if self.tasks.get(&partition).is_some_and(|task| task.epoch == epoch) {
                     self.jumps.insert(partition, jump);
                 }
             }
+        }
+    }
+
+    pub(super) fn leave(&mut self) {
+        if let Ending::Draining { give_up_at } = self.ending {
+            self.ending = Ending::Leaving { give_up_at };
+            self.member.leave();
         }
     }
 
@@ -154,6 +163,7 @@ impl PollLoop {
                     let partition = self.names.id(&partition);
                     self.tell(now, Event::FetchFailed { partition });
                 }
+                FetchEvent::Broken(reason) => self.fetcher_broke(now, reason),
                 FetchEvent::End { .. } => {}
             }
         }
@@ -188,8 +198,22 @@ impl PollLoop {
         if let Some(sent) = self.commit.take_if(|sent| sent.id == id) {
             self.metrics.commit_seconds.record(now.since(sent.at));
             self.observe_answers(&sent, &statuses);
+            if self.has_moved(&sent, &statuses) {
+                self.repairs.worked();
+            }
         }
         self.tell(now, Event::CommitAnswered { id, statuses });
+    }
+
+    /// Has a commit brought a partition further? The first of an assignment may only confirm
+    /// where it starts.
+    fn has_moved(&self, sent: &SentCommit, statuses: &[(PartitionId, CommitStatus)]) -> bool {
+        let accepted = |id| statuses.contains(&(id, CommitStatus::Accepted));
+        self.engine.partitions().any(|view| {
+            let item = sent.items.iter().find(|item| item.partition == view.partition);
+            let further = |item: &CommitItem| view.committed.is_some_and(|at| item.offset > at);
+            item.is_some_and(|item| further(item) && accepted(item.partition))
+        })
     }
 
     pub(super) fn observe_answers(
