@@ -69,11 +69,13 @@ pub(crate) struct Preparing {
     pub(crate) patience: Duration,
     /// It is in the hands of user code, which is waited for.
     pub(crate) waits: bool,
+    /// It can't go on at this position.
+    pub(crate) out_of_range: Option<Offset>,
 }
 
 impl Preparing {
     pub(crate) fn since(now: Time, patience: Duration) -> Self {
-        Self { said: now, moved: now, patience, waits: false }
+        Self { said: now, moved: now, patience, waits: false, out_of_range: None }
     }
 }
 

@@ -181,7 +181,7 @@ impl Engine {
             out.push(Action::StopFetch { partition });
         }
         let preparing = Preparing::since(now, self.limits.restart_after);
-        self.begin_anew(partition, epoch, preparing, out_of_range, out);
+        self.begin_anew(partition, epoch, Preparing { out_of_range, ..preparing }, out);
     }
 
     /// The partition stays ours; its task ends and another begins.
@@ -190,11 +190,11 @@ impl Engine {
         partition: PartitionId,
         epoch: Epoch,
         preparing: Preparing,
-        out_of_range: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
         out.push(Action::Close { partition, epoch, closing: Closing::Reset });
         let epoch = self.next_epoch(partition);
+        let out_of_range = preparing.out_of_range;
         let phase = Phase::Restoring(preparing);
         self.assignments.insert(partition, Assignment { epoch, phase });
         out.push(Action::Restore { partition, epoch, out_of_range });

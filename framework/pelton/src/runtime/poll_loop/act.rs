@@ -130,6 +130,8 @@ impl PollLoop {
             position,
             topic: predecessor.as_ref().map(|ending| ending.topic.clone()).unwrap_or_default(),
         });
+        // Should it be begun anew before it knows more, this is what it knows.
+        let topic = lost_position.as_ref().map(|lost| lost.topic.clone()).unwrap_or_default();
         let parts = TaskParts {
             id: partition,
             epoch,
@@ -155,7 +157,7 @@ impl PollLoop {
                 lease,
                 cancel,
                 body,
-                topic: TopicMark::default(),
+                topic,
                 other_topic: None,
                 out_of_range: false,
                 draining_since: None,
