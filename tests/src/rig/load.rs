@@ -128,12 +128,13 @@ fn run(
 ) -> Result<(), ClusterError> {
     const ERA: Duration = Duration::from_secs(3600);
     let begun = Deadline::after(ERA);
+    let noise = noise();
     while !stop.load(Ordering::Relaxed) {
         let elapsed = ERA.saturating_sub(begun.left()).as_millis();
         let due = u64::try_from(elapsed).unwrap_or(u64::MAX) * plan.rate / 1_000;
         for seq in sent.load(Ordering::Relaxed)..due {
             let record = match plan.blobs {
-                Some(blobs) => blob(seq, blobs),
+                Some(blobs) => blob(seq, blobs, &noise),
                 None => login(seq, &plan),
             };
             producer.send(&record)?;
@@ -157,17 +158,28 @@ pub(crate) fn login(seq: u64, plan: &LoadPlan) -> NewRecord {
     NewRecord::new(user, value).header("seq", seq.to_string())
 }
 
-/// The blob numbered `seq`: bytes of xorshift64.
-fn blob(seq: u64, blobs: Blobs) -> NewRecord {
-    let partitions = u64::try_from(blobs.partitions.max(1)).unwrap_or(1);
-    let partition = if seq % 10 < blobs.hot { 0 } else { seq % partitions };
-    let mut random = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut value = Vec::with_capacity(blobs.bytes + 8);
-    while value.len() < blobs.bytes {
+/// Bytes of xorshift64: longer than what lz4 looks back, so that repeating them makes nothing
+/// smaller.
+fn noise() -> Vec<u8> {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        value.extend(random.to_le_bytes());
+        random
+    };
+    std::iter::repeat_with(next).take(16_000).flat_map(u64::to_le_bytes).collect()
+}
+
+/// The blob numbered `seq`, cut out of noise.
+fn blob(seq: u64, blobs: Blobs, noise: &[u8]) -> NewRecord {
+    let partitions = u64::try_from(blobs.partitions.max(1)).unwrap_or(1);
+    let partition = if seq % 10 < blobs.hot { 0 } else { seq % partitions };
+    let mut value = Vec::with_capacity(blobs.bytes + noise.len());
+    let at = usize::try_from(seq).unwrap_or(0) * 97 % noise.len();
+    value.extend_from_slice(&noise[at..]);
+    while value.len() < blobs.bytes {
+        value.extend_from_slice(noise);
     }
     value.truncate(blobs.bytes);
     NewRecord::new(seq.to_string(), value).to_partition(i32::try_from(partition).unwrap_or(0))

@@ -74,7 +74,7 @@ impl Story {
         match self {
             Self::LargeRecords => plan,
             Self::Skewed => RigPlan { slow: slow(40), ..plan },
-            Self::SlowOutput => RigPlan { slow: slow(2_000), heavy: heavy(1, 0, 0), ..plan },
+            Self::SlowOutput => RigPlan { slow: slow(1_000), heavy: heavy(1, 0, 0), ..plan },
             Self::SmallRecords => RigPlan { slow: slow(25), heavy: None, stateless: true, ..plan },
             Self::BigWrites => {
                 let plan = RigPlan { slow: slow(1_000), heavy: heavy(0, 1, 100_000), ..plan };
@@ -89,7 +89,7 @@ impl Story {
         match self {
             Self::LargeRecords => LoadPlan::at_rate(18).of(blobs(900_000, 0)),
             Self::Skewed => LoadPlan::at_rate(40).of(blobs(900_000, 7)),
-            Self::SlowOutput => LoadPlan::at_rate(40).of(blobs(900_000, 0)),
+            Self::SlowOutput => LoadPlan::at_rate(16).of(blobs(900_000, 0)),
             Self::SmallRecords => LoadPlan::at_rate(6_000).of(blobs(100, 0)),
             Self::BigWrites => LoadPlan::at_rate(80).of(blobs(100, 0)),
         }

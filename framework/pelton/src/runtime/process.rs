@@ -293,9 +293,9 @@ fn give_up(
     let (end, status, control) = (Arc::clone(end), Arc::clone(status), Arc::clone(control));
     Box::new(move |hang| {
         let error = hang.error();
-        tracing::error!(%error, "the worker can't go on");
         status.failed(&error);
         control.end(); // should it ever wake
+        // No log line before the end by force: whoever reads the log may have stopped.
         end.tell(Err(error));
         if control.owns_process() {
             std::thread::sleep(GRACE);
