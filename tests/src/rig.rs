@@ -6,9 +6,11 @@
 
 mod endpoint;
 mod fleet;
+mod footprint;
 mod load;
 mod order;
 mod outcome;
+mod pace;
 mod protocol;
 mod steps;
 
@@ -23,10 +25,12 @@ use tempfile::TempDir;
 
 pub use endpoint::Answer;
 pub use fleet::{Ended, Fleet, WorkerProcess};
+pub use footprint::Footprint;
 pub use load::{Load, LoadPlan};
 pub use order::orders;
 use outcome::Effects;
 pub use outcome::Outcome;
+pub use pace::{Moment, Pace};
 pub use protocol::Protocol;
 pub use steps::{InFlight, Steps};
 
@@ -47,6 +51,8 @@ pub struct RigPlan {
     pub protocol: Protocol,
     /// Of the input. Default 6.
     pub partitions: i32,
+    /// Every record takes so long. Default no time.
+    pub each: Duration,
     /// One record in so many is slow. Default 300.
     pub slow_one_in: u64,
     /// A slow record takes up to so long. Default 60 ms.
@@ -65,6 +71,8 @@ pub struct RigPlan {
     pub settings: Vec<(String, String)>,
     /// More arguments of the observed worker.
     pub arguments: Vec<String>,
+    /// A settings file that every worker reads; what is logged is left to it.
+    pub file: Option<PathBuf>,
 }
 
 impl RigPlan {
@@ -103,6 +111,7 @@ impl Default for RigPlan {
         Self {
             protocol: Protocol::CooperativeSticky,
             partitions: 6,
+            each: Duration::ZERO,
             slow_one_in: 300,
             slow: Duration::from_millis(60),
             drain: Duration::ZERO,
@@ -112,6 +121,7 @@ impl Default for RigPlan {
             stateless: false,
             settings: Vec::new(),
             arguments: Vec::new(),
+            file: None,
         }
     }
 }
@@ -290,6 +300,15 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         how()
     }
 
+    /// The names of all topics it uses, and of Kafka's own topic with the group's offsets.
+    #[must_use]
+    pub fn topics(&self) -> Vec<String> {
+        let Names { input, output, .. } = &self.names;
+        let changelog = (!self.plan.stateless).then(|| self.names.changelog());
+        let offsets = "__consumer_offsets".to_owned();
+        [input.clone(), output.clone(), offsets].into_iter().chain(changelog).collect()
+    }
+
     /// Begins to fill the input.
     ///
     /// # Errors
@@ -414,7 +433,9 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
             ("LOGIN_COUNTER__INPUT_TOPIC", self.names.input.clone()),
             ("LOGIN_COUNTER__OUTPUT_TOPIC", self.names.output.clone()),
         ];
-        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let own =
+            own.into_iter().filter(|(name, _)| self.plan.file.is_none() || *name != "LOG__FILTER");
+        let own = own.map(|(name, value)| (name.to_owned(), value));
         own.chain(self.plan.protocol.settings())
             .chain(self.plan.settings.iter().cloned())
             .map(|(name, value)| (format!("PELTON__{name}"), value))
@@ -423,14 +444,17 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
 
     fn arguments(&self) -> Vec<String> {
         let plan = &self.plan;
+        let file = plan.file.as_ref().map(|file| ("--config", file.display().to_string()));
         let stateless = self.plan.stateless.then(|| "--stateless".to_owned());
         [
+            ("--each-ms", plan.each.as_millis().to_string()),
             ("--slow-one-in", plan.slow_one_in.to_string()),
             ("--slow-ms", plan.slow.as_millis().to_string()),
             ("--drain-ms", plan.drain.as_millis().to_string()),
             ("--fail-one-in", plan.fail_one_in.to_string()),
         ]
         .into_iter()
+        .chain(file)
         .chain(plan.plant.map(|bug| ("--plant", bug.name().to_owned())))
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .chain(stateless)

@@ -16,14 +16,14 @@ use nix::sys::signal::Signal;
 use pelton::config::{Flags, load};
 use pelton::ports::ClientKind;
 use pelton::{
-    Bug, Context, Emit, Exit, Fault, Handler, HandlerError, Output, Record, Worker, WorkerError,
-    WorkerHandle,
+    Bug, Context, Emit, Exit, Fault, FaultHandle, Handler, HandlerError, Output, Record, Worker,
+    WorkerError,
 };
 use pelton_testkit::ledger::LedgerWriter;
 use signal_hook::iterator::Signals;
 
 /// The first argument of a process that is to be a worker.
-pub(crate) const ROLE: &str = "observed-worker";
+const ROLE: &str = "observed-worker";
 
 /// Turns this process into a worker if it was started as one; then it never returns.
 ///
@@ -47,6 +47,17 @@ async fn work(line: &CommandLine) {
     signal_hook::low_level::exit(i32::from(exit.code()));
 }
 
+/// A process that is to be such a worker: this program itself, with no settings of its own.
+///
+/// # Errors
+///
+/// If this program's file can't be found.
+pub fn command() -> std::io::Result<std::process::Command> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.arg(ROLE).env("NO_COLOR", "1").stdin(std::process::Stdio::null());
+    Ok(command)
+}
+
 /// A login counter that keeps a ledger.
 #[derive(Debug, Parser)]
 struct CommandLine {
@@ -61,6 +72,9 @@ struct CommandLine {
     /// A known bug to plant.
     #[arg(long, value_parser = |name: &str| Bug::from_name(name).ok_or("no such bug"))]
     plant: Option<Bug>,
+    /// Every record takes so long.
+    #[arg(long, default_value_t = 0)]
+    each_ms: u64,
     /// One record in so many is slow; 0 makes none slow.
     #[arg(long, default_value_t = 0)]
     slow_one_in: u64,
@@ -114,6 +128,7 @@ impl Work {
 /// The work, slowed down and tripped up.
 struct Hindered {
     inner: Work,
+    each_ms: u64,
     slow_one_in: u64,
     slow_ms: u64,
     drain_ms: u64,
@@ -166,6 +181,9 @@ impl Handler for Hindered {
         record: &Record<'_>,
         ctx: &mut Context<'_>,
     ) -> Result<(), HandlerError> {
+        if self.each_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(self.each_ms)).await;
+        }
         if self.is_due(self.slow_one_in) {
             let pause = self.below(self.slow_ms) + 1;
             tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -203,7 +221,7 @@ pub(crate) fn signal_for(fault: Fault) -> Option<Signal> {
     FAULTS.iter().find(|(_, does)| *does == fault).map(|(signal, _)| *signal)
 }
 
-fn hear_faults(worker: WorkerHandle) -> std::io::Result<()> {
+fn hear_faults(worker: FaultHandle) -> std::io::Result<()> {
     let mut signals = Signals::new(FAULTS.map(|(signal, _)| signal as i32))?;
     let hear = move || {
         for came in signals.forever() {
@@ -225,11 +243,12 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     } else {
         Work::Count(CountLogins { totals: app.store("totals"), out })
     };
-    let (slow_one_in, slow_ms, drain_ms, fail_one_in) =
-        (line.slow_one_in, line.slow_ms, line.drain_ms, line.fail_one_in);
+    let (each_ms, slow_one_in, slow_ms, drain_ms, fail_one_in) =
+        (line.each_ms, line.slow_one_in, line.slow_ms, line.drain_ms, line.fail_one_in);
     let process = u64::from(std::process::id());
     let hold = Hold::of(line);
-    hear_faults(app.handle()).map_err(|error| WorkerError::System(format!("signals: {error}")))?;
+    hear_faults(app.fault_handle())
+        .map_err(|error| WorkerError::System(format!("signals: {error}")))?;
     app.input(&loaded.app.input_topic)
         .on_invalid(loaded.app.on_invalid)
         .retry(pelton::RetryPolicy {
@@ -240,6 +259,7 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
             let seed = u64::from(slot.partition.partition().cast_unsigned());
             Hindered {
                 inner,
+                each_ms,
                 slow_one_in,
                 slow_ms,
                 drain_ms,

@@ -9,6 +9,8 @@ use pelton_tests::{KafkaCluster, Protocol, suites, trials, worker};
 
 #[path = "system/faults.rs"]
 mod faults;
+#[path = "system/restless.rs"]
+mod restless;
 
 /// Membership changes per protocol.
 const CHANGES: u32 = 5;
@@ -30,6 +32,7 @@ fn main() -> std::process::ExitCode {
         Ok(suites::patterns::run(KafkaCluster::shared(1)?)?)
     }));
     trials.extend(faults::trials());
+    trials.extend(restless::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

@@ -95,6 +95,10 @@ pub(crate) struct Active {
     pub(crate) helped: Helped,
     /// The log's end, where known.
     pub(crate) end: Option<Offset>,
+    /// The log did not hold `expected` when it was asked for last.
+    pub(crate) outside: bool,
+    /// Nothing more can be read at `expected`: what was read is finished, then it is left.
+    pub(crate) out_of_range: bool,
 }
 
 /// What was done about a silent partition.

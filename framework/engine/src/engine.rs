@@ -11,6 +11,8 @@
 mod commits;
 mod drains;
 mod fetches;
+mod out_of_range;
+mod pauses;
 mod rebalances;
 mod watchdogs;
 
@@ -53,6 +55,8 @@ pub struct PartitionView {
     pub buffered_records: u64,
     /// Bytes in its buffer.
     pub buffered_bytes: u64,
+    /// An operator has paused it.
+    pub paused: bool,
 }
 
 /// The worker's half that decides for all partitions.
@@ -76,6 +80,8 @@ pub struct Engine {
     limits: EngineLimits,
     assignments: BTreeMap<PartitionId, Assignment>,
     epochs: BTreeMap<PartitionId, u64>,
+    /// What an operator has paused, assigned or not.
+    paused: BTreeSet<PartitionId>,
     /// A revocation or loss that is not acknowledged yet, and of what.
     unacknowledged: Option<BTreeSet<PartitionId>>,
     in_flight: Option<InFlight>,
@@ -117,6 +123,7 @@ impl Engine {
             limits,
             assignments: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            paused: BTreeSet::new(),
             unacknowledged: None,
             in_flight: None,
             commits: 0,
@@ -167,8 +174,12 @@ impl Engine {
                     active.progress.want_proof();
                 }
             }
-            Event::ResetWanted { partition, epoch } => self.reset(now, partition, epoch, out),
+            Event::ResetWanted { partition, epoch } => self.reset(now, partition, epoch, None, out),
             Event::FetchFailed { partition } => self.fetch_failed(now, partition),
+            Event::OutOfRange { partition } => self.out_of_range(partition, out),
+            Event::LogSeen { partition, epoch, log } => {
+                self.log_seen(partition, epoch, log, out);
+            }
             Event::FetcherReplaced => self.fetcher_replaced(now, out),
             Event::MemberGone => self.member_gone(now, out),
             Event::End { partition, end } => {
@@ -179,6 +190,8 @@ impl Engine {
                 }
             }
             Event::CommitAnswered { id, statuses } => self.answered(now, id, &statuses, out),
+            Event::Paused { partitions } => self.pause(&partitions, out),
+            Event::Resumed { partitions } => self.resume(&partitions, out),
             Event::Shutdown { cancel_at, release_at } => {
                 self.begin_shutdown(now, cancel_at, release_at, out);
             }
@@ -188,6 +201,7 @@ impl Engine {
     /// Does what time and the events since the last call make due. Returns when it must be
     /// called again at the latest.
     pub fn tick(&mut self, now: Time, out: &mut Vec<Action>) -> Option<Time> {
+        self.leave_lost_positions(now, out);
         self.regulate_fetches(now, out);
         self.seal_if_due(now, out);
         self.watch(now, out);
@@ -212,6 +226,7 @@ impl Engine {
                 end: active.and_then(|a| a.end),
                 buffered_records: active.map_or(0, |a| a.buffered.records),
                 buffered_bytes: active.map_or(0, |a| a.buffered.bytes),
+                paused: self.paused.contains(partition),
             }
         })
     }

@@ -2,6 +2,7 @@
 
 use crate::commit::CommitStatus;
 use crate::ids::{Epoch, Offset, PartitionId};
+use crate::log_range::LogRange;
 use crate::time::Time;
 
 /// A run as the engine sees it: records of one partition that arrived together.
@@ -148,6 +149,21 @@ pub enum Event {
         /// Which partition.
         partition: PartitionId,
     },
+    /// The partition's position is not in its log, or its log is another one: nothing more can
+    /// be read there.
+    OutOfRange {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// The answer to [`Action::AskEnd`](crate::Action::AskEnd).
+    LogSeen {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment it was asked.
+        epoch: Epoch,
+        /// What its log holds.
+        log: LogRange,
+    },
     /// The client that fetches was replaced: nothing is started in the new one.
     FetcherReplaced,
     /// The group's client is no more: whatever it had is lost, what it was asked is never
@@ -166,6 +182,17 @@ pub enum Event {
         id: u64,
         /// What it says of each partition.
         statuses: Vec<(PartitionId, CommitStatus)>,
+    },
+    /// An operator pauses these partitions, ours or not: nothing of them is fetched or started
+    /// until they are resumed. They are assigned, committed and given up as ever.
+    Paused {
+        /// Which.
+        partitions: Vec<PartitionId>,
+    },
+    /// An operator lets these partitions go on.
+    Resumed {
+        /// Which.
+        partitions: Vec<PartitionId>,
     },
     /// The worker is to end: everything drains.
     Shutdown {

@@ -6,6 +6,7 @@
 
 mod admin;
 mod clients;
+mod credentials;
 mod errors;
 mod fetcher;
 mod ffi;
@@ -15,6 +16,10 @@ mod settings;
 
 pub(crate) use admin::KafkaAdmin;
 pub(crate) use clients::KafkaClients;
+pub(crate) use credentials::Credentials;
 pub(crate) use fetcher::KafkaRestores;
 pub(crate) use producer::KafkaProducer;
-pub(crate) use settings::{ClientSettings, Protocol};
+pub(crate) use settings::{ClientSettings, Protocol, refusal};
+
+#[cfg(test)]
+pub(crate) use ffi::properties;

@@ -631,6 +631,14 @@ pub trait Admin: Send + Sync {
     /// If Kafka does not answer.
     async fn offsets(&self, partition: &TopicPartition) -> Result<(i64, i64), PortError>;
 
+    /// The offset of the first record whose timestamp is at or after `time_ms` (milliseconds
+    /// since 1970); the log's end if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka does not answer, or the cluster can't look up times.
+    async fn offset_at(&self, partition: &TopicPartition, time_ms: i64) -> Result<i64, PortError>;
+
     /// Creates a topic unless it exists.
     ///
     /// # Errors

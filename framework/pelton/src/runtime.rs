@@ -4,6 +4,8 @@ mod committed;
 mod desk;
 mod in_poll;
 mod input;
+mod jump;
+mod live;
 mod lookout;
 mod names;
 mod partition_task;
@@ -19,9 +21,10 @@ mod status;
 
 pub use input::OnInvalid;
 pub(crate) use input::{HandlerFactory, Input, InputSpec, SlotFactory, Subscription};
+pub(crate) use live::{Control, Live};
 #[doc(hidden)]
-pub use process::Fault;
-pub use process::{SteppedWorker, WorkerHandle};
+pub use live::{Fault, FaultHandle};
+pub use process::SteppedWorker;
 pub(crate) use process::{WorkerParts, start};
 pub(crate) use shared::Plan;
 pub(crate) use start::{SignsOfLife, Stage};

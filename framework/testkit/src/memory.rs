@@ -28,6 +28,8 @@ pub(crate) struct MemoryCluster(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     topics: BTreeMap<String, Vec<Vec<Stored>>>,
+    /// The first offset of a log, where it is not 0.
+    lows: HashMap<TopicPartition, i64>,
     committed: HashMap<TopicPartition, (i64, String)>,
     /// By number; a killed one is gone.
     members: BTreeMap<usize, Membership>,
@@ -115,6 +117,28 @@ impl MemoryCluster {
         let log = &mut logs[usize::try_from(chosen).unwrap_or(0)];
         log.push(record);
         (chosen, i64::try_from(log.len()).unwrap_or(i64::MAX) - 1)
+    }
+
+    /// Records below `below` are gone, as if by retention.
+    pub(crate) fn delete_records(&self, partition: &TopicPartition, below: i64) {
+        let mut state = self.state();
+        state.activity += 1;
+        state.lows.insert(partition.clone(), below);
+    }
+
+    pub(crate) fn low(&self, partition: &TopicPartition) -> i64 {
+        self.state().lows.get(partition).copied().unwrap_or(0)
+    }
+
+    /// The log ends at `end` from now on, as after an unclean election.
+    pub(crate) fn truncate(&self, partition: &TopicPartition, end: i64) {
+        let mut state = self.state();
+        state.activity += 1;
+        let at = usize::try_from(partition.partition()).unwrap_or(usize::MAX);
+        if let Some(log) = state.topics.get_mut(partition.topic()).and_then(|logs| logs.get_mut(at))
+        {
+            log.truncate(usize::try_from(end).unwrap_or(0));
+        }
     }
 
     pub(crate) fn records(&self, topic: &str) -> Vec<(i32, Stored)> {
@@ -453,12 +477,21 @@ impl Fetch for MemoryFetch {
         }
         let mut left = max_records;
         self.with(|state, running| {
+            let mut lost = Vec::new();
             for (partition, position) in running.iter_mut() {
                 let at = usize::try_from(partition.partition()).unwrap_or(0);
                 let Some(log) = state.topics.get(partition.topic()).and_then(|logs| logs.get(at))
                 else {
                     continue;
                 };
+                let low = state.lows.get(partition).copied().unwrap_or(0);
+                let end = i64::try_from(log.len()).unwrap_or(i64::MAX);
+                if !(low..=end).contains(position) {
+                    let (partition, offset) = (partition.clone(), *position);
+                    lost.push(partition.clone());
+                    out.push(FetchEvent::OutOfRange { partition, offset });
+                    continue;
+                }
                 let mut run = Run::new(partition.clone());
                 let from = usize::try_from(*position).unwrap_or(0);
                 for record in log.iter().skip(from).take(left) {
@@ -472,6 +505,9 @@ impl Fetch for MemoryFetch {
                     state.activity += 1;
                     out.push(FetchEvent::Run(run));
                 }
+            }
+            for partition in lost {
+                running.remove(&partition); // dead until it is started again
             }
         });
     }
@@ -554,7 +590,14 @@ impl Admin for MemoryCluster {
     }
 
     async fn offsets(&self, partition: &TopicPartition) -> Result<(i64, i64), PortError> {
-        Ok((0, i64::try_from(self.log(partition).len()).unwrap_or(i64::MAX)))
+        Ok((self.low(partition), i64::try_from(self.log(partition).len()).unwrap_or(i64::MAX)))
+    }
+
+    async fn offset_at(&self, partition: &TopicPartition, time_ms: i64) -> Result<i64, PortError> {
+        let log = self.log(partition);
+        let newer = |record: &Stored| record.timestamp_ms.is_some_and(|at| at >= time_ms);
+        let at = log.iter().position(newer).unwrap_or(log.len());
+        Ok(i64::try_from(at).unwrap_or(i64::MAX))
     }
 
     async fn create(&self, topic: &TopicSpec) -> Result<Created, PortError> {

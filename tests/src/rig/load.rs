@@ -20,13 +20,21 @@ pub struct LoadPlan {
     pub rate: u64,
     /// Different keys. Default 97.
     pub users: u64,
+    /// Do all users log in equally often? Default no: one of them makes an eighth of it all.
+    pub even: bool,
 }
 
 impl LoadPlan {
     /// So many records a second.
     #[must_use]
     pub fn at_rate(rate: u64) -> Self {
-        Self { rate, users: 97 }
+        Self { rate, users: 97, even: false }
+    }
+
+    /// So many records a second, spread over all partitions alike.
+    #[must_use]
+    pub fn evenly(rate: u64) -> Self {
+        Self { rate, users: 5_000, even: true }
     }
 }
 
@@ -97,7 +105,7 @@ fn run(
         let elapsed = ERA.saturating_sub(begun.left()).as_millis();
         let due = u64::try_from(elapsed).unwrap_or(u64::MAX) * plan.rate / 1_000;
         for seq in sent.load(Ordering::Relaxed)..due {
-            producer.send(&login(seq, plan.users))?;
+            producer.send(&login(seq, &plan))?;
             sent.store(seq + 1, Ordering::Relaxed);
         }
         producer.serve();
@@ -107,9 +115,10 @@ fn run(
 }
 
 /// The login numbered `seq`: users are skewed, one in five fails.
-pub(crate) fn login(seq: u64, users: u64) -> NewRecord {
+pub(crate) fn login(seq: u64, plan: &LoadPlan) -> NewRecord {
     let hash = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-    let user = format!("user-{}", (hash % users.max(1)) * (hash >> 8 & 7) / 7);
+    let skew = if plan.even { 7 } else { hash >> 8 & 7 };
+    let user = format!("user-{}", (hash % plan.users.max(1)) * skew / 7);
     let status = if hash.is_multiple_of(5) { "failure" } else { "success" };
     let value = format!(
         r#"{{"user":"{user}","status":"{status}","ip":"192.0.2.1","at":"2026-01-01T00:00:00Z"}}"#

@@ -29,10 +29,12 @@ impl Engine {
         };
         let expected = active.expected;
         if active.fetch.is_some_and(|fetch| run.first < fetch.from) {
-            out.push(Action::Backwards { partition, offset: run.first, expected });
+            // The topic was truncated or recreated: going on would swallow records.
+            self.out_of_range(partition, out);
             return;
         }
         active.heard = now;
+        active.outside = false;
         active.helped = Helped::Not;
         if let Some(fetch) = &mut active.fetch {
             fetch.again_at = None;
@@ -59,6 +61,10 @@ impl Engine {
             let (partition, Phase::Running(active)) = (*partition, &mut assignment.phase) else {
                 continue;
             };
+            // Out of range: there is nothing to fetch.
+            if active.out_of_range || self.paused.contains(&partition) {
+                continue;
+            }
             let room = active.buffered.leaves_half_of(share) && !held.fills(budget);
             if active.fetch.is_some() {
                 if active.buffered.fills(share) {

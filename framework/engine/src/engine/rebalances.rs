@@ -2,8 +2,6 @@
 //!
 //! Upholds INV-5: nothing starts unless it is ours, nothing of a lost partition is committed.
 
-use std::time::Duration;
-
 use super::{Ending, Engine};
 use crate::action::{Action, Closing, CommitItem};
 use crate::assignment::{Active, Assignment, Drain, Fetching, Helped, Phase, Preparing};
@@ -28,7 +26,8 @@ impl Engine {
             let phase = if self.ending != Ending::No {
                 Phase::Released
             } else {
-                out.push(Action::Restore { partition: *partition, epoch });
+                let out_of_range = None;
+                out.push(Action::Restore { partition: *partition, epoch, out_of_range });
                 Phase::Restoring(Preparing::since(now, self.limits.restart_after))
             };
             self.assignments.insert(*partition, Assignment { epoch, phase });
@@ -130,6 +129,7 @@ impl Engine {
         committed: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
+        let paused = self.paused.contains(&partition);
         let Some(assignment) = self.current(partition, epoch) else {
             return;
         };
@@ -138,7 +138,7 @@ impl Engine {
         }
         assignment.phase = Phase::Running(Active {
             expected: position,
-            fetch: Some(Fetching::from(position)),
+            fetch: (!paused).then(|| Fetching::from(position)),
             buffered: Volume::default(),
             progress: Progress::starting_at(position, committed),
             heard: now,
@@ -146,8 +146,14 @@ impl Engine {
             fetched_anew_for: None,
             helped: Helped::Not,
             end: None,
+            outside: false,
+            out_of_range: false,
         });
-        out.push(Action::StartFetch { partition, from: position });
+        out.push(if paused {
+            Action::Pause { partition }
+        } else {
+            Action::StartFetch { partition, from: position }
+        });
     }
 
     pub(super) fn reset(
@@ -155,6 +161,7 @@ impl Engine {
         now: Time,
         partition: PartitionId,
         epoch: Epoch,
+        out_of_range: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
         let Some(assignment) = self.current(partition, epoch) else {
@@ -166,24 +173,24 @@ impl Engine {
         if active.fetch.is_some() {
             out.push(Action::StopFetch { partition });
         }
-        let patience = self.limits.restart_after;
-        self.begin_anew(now, partition, epoch, patience, out);
+        let preparing = Preparing::since(now, self.limits.restart_after);
+        self.begin_anew(partition, epoch, preparing, out_of_range, out);
     }
 
     /// The partition stays ours; its task ends and another begins.
     pub(super) fn begin_anew(
         &mut self,
-        now: Time,
         partition: PartitionId,
         epoch: Epoch,
-        patience: Duration,
+        preparing: Preparing,
+        out_of_range: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
         out.push(Action::Close { partition, epoch, closing: Closing::Reset });
         let epoch = self.next_epoch(partition);
-        let phase = Phase::Restoring(Preparing::since(now, patience));
+        let phase = Phase::Restoring(preparing);
         self.assignments.insert(partition, Assignment { epoch, phase });
-        out.push(Action::Restore { partition, epoch });
+        out.push(Action::Restore { partition, epoch, out_of_range });
     }
 
     /// Without its client nothing is ours any more, and nobody will say so.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::{Ending, Engine};
 use crate::action::{Action, SilentAction};
-use crate::assignment::{Active, Fetching, Helped, Phase};
+use crate::assignment::{Active, Fetching, Helped, Phase, Preparing};
 use crate::ids::{Epoch, PartitionId};
 use crate::limits::EngineLimits;
 use crate::time::Time;
@@ -36,6 +36,13 @@ impl Engine {
         for (partition, assignment) in &mut self.assignments {
             let (partition, epoch) = (*partition, assignment.epoch);
             match &mut assignment.phase {
+                // It is silent because it was told to be; how far it falls behind is still shown.
+                Phase::Running(active) if self.paused.contains(&partition) => {
+                    if now.since(active.asked) >= limits.silent_after {
+                        active.asked = now;
+                        out.push(Action::AskEnd { partition });
+                    }
+                }
                 Phase::Running(active) => match help(now, &limits, active, may_renew) {
                     Help::None => {}
                     Help::Resume => fetch_anew(now, partition, active, out),
@@ -113,7 +120,8 @@ impl Engine {
         for (partition, epoch, patience) in stuck {
             let patience = (patience * 2).min(self.limits.restart_after * PATIENCE);
             out.push(Action::Silent { partition, what: SilentAction::RestoredAnew });
-            self.begin_anew(now, partition, epoch, patience, out);
+            // A position outside its log is found out again: the commit says the same.
+            self.begin_anew(partition, epoch, Preparing::since(now, patience), None, out);
         }
     }
 }
@@ -224,7 +232,7 @@ mod tests {
         let actions = tick(&mut engine, limits.restart_after.as_secs());
         let closing = Closing::Reset;
         let close = Action::Close { partition: PARTITION, epoch: EPOCH, closing };
-        let restore = Action::Restore { partition: PARTITION, epoch: Epoch(2) };
+        let restore = Action::Restore { partition: PARTITION, epoch: Epoch(2), out_of_range: None };
         assert!(actions.windows(2).any(|two| two == [close.clone(), restore.clone()]));
         // INV-7: what the old task still says counts for nothing.
         let (partition, position) = (PARTITION, Offset(9));
@@ -312,7 +320,7 @@ mod tests {
         assert_eq!(tell(&mut engine, 3, late), []);
         assert_eq!(barks(&mut engine, 3..500), []);
         let given = tell(&mut engine, 500, Event::Assigned { partitions: vec![partition] });
-        let restore = Action::Restore { partition, epoch: Epoch(2) };
+        let restore = Action::Restore { partition, epoch: Epoch(2), out_of_range: None };
         assert_eq!(given, [Action::Acknowledge, restore]);
     }
 }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, DefaultConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
+use crate::kafka::credentials::Attached;
 use crate::kafka::errors::port_error;
-use crate::kafka::ffi::topic_id;
+use crate::kafka::ffi::{set_credentials, topic_id};
+use crate::kafka::settings::ClientSettings;
 use crate::ports::{Admin, Created, PortError, TopicIdentity, TopicSpec};
 use crate::topic_partition::TopicPartition;
 
@@ -20,17 +22,25 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Topics over librdkafka: a client without a group for questions, an admin client for changes.
 pub(crate) struct KafkaAdmin {
+    /// First, so that they go before the clients.
+    _credentials: [Attached; 2],
     asking: Arc<BaseConsumer<DefaultConsumerContext>>,
-    changing: AdminClient<DefaultClientContext>,
+    changing: Arc<AdminClient<DefaultClientContext>>,
 }
 
 impl KafkaAdmin {
-    pub(crate) fn new(asking: &ClientConfig, changing: &ClientConfig) -> Result<Self, PortError> {
+    pub(crate) fn new(settings: &ClientSettings) -> Result<Self, PortError> {
         let error = |error: KafkaError| port_error("the admin client", &error);
-        Ok(Self {
-            asking: Arc::new(asking.create().map_err(error)?),
-            changing: changing.create().map_err(error)?,
-        })
+        let asking: Arc<BaseConsumer<DefaultConsumerContext>> =
+            Arc::new(settings.asking().create().map_err(error)?);
+        let changing: Arc<AdminClient<DefaultClientContext>> =
+            Arc::new(settings.changing().create().map_err(error)?);
+        let (told, also) = (Arc::clone(&asking), Arc::clone(&changing));
+        let credentials = [
+            settings.credentials.attach(move |u, p| set_credentials(told.client(), u, p)),
+            settings.credentials.attach(move |u, p| set_credentials(also.inner(), u, p)),
+        ];
+        Ok(Self { _credentials: credentials, asking, changing })
     }
 
     /// librdkafka's embedded cluster answers no admin call, and its client waits for one in vain;
@@ -91,6 +101,32 @@ impl Admin for KafkaAdmin {
         let partition = partition.clone();
         self.ask("asking for a partition's offsets", move |client| {
             client.fetch_watermarks(partition.topic(), partition.partition(), TIMEOUT)
+        })
+        .await
+    }
+
+    async fn offset_at(&self, partition: &TopicPartition, time_ms: i64) -> Result<i64, PortError> {
+        if self.is_embedded().await {
+            return Err(PortError::lasting(
+                "the embedded cluster can't look up times; start at `earliest` there",
+            ));
+        }
+        let partition = partition.clone();
+        self.ask("asking for the offset at a time", move |client| {
+            let (topic, number) = (partition.topic(), partition.partition());
+            // The end first: what arrives between the two questions lies behind it and is read.
+            let (_, end) = client.fetch_watermarks(topic, number, TIMEOUT)?;
+            let mut asked = TopicPartitionList::with_capacity(1);
+            asked.add_partition_offset(topic, number, KafkaOffset::Offset(time_ms))?;
+            let answer = client.offsets_for_times(asked, TIMEOUT)?;
+            let Some(answer) = answer.find_partition(topic, number) else {
+                return Err(KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition));
+            };
+            answer.error()?;
+            Ok(match answer.offset() {
+                KafkaOffset::Offset(offset) => offset.min(end),
+                _ => end,
+            })
         })
         .await
     }

@@ -30,10 +30,12 @@ impl Clients for KafkaClients {
             broker_assigns: self.settings.protocol == Protocol::Consumer,
             again: self.again.swap(true, Ordering::AcqRel),
         };
-        Ok(Box::new(KafkaMember::join(&self.settings.member(), membership, waker)?))
+        let (config, credentials) = (self.settings.member(), &self.settings.credentials);
+        Ok(Box::new(KafkaMember::join(&config, membership, credentials, waker)?))
     }
 
     fn fetch(&self, waker: Waker) -> Result<Box<dyn Fetch>, PortError> {
-        Ok(Box::new(KafkaFetch::new(&self.settings.fetcher(), waker)?))
+        let (config, credentials) = (self.settings.fetcher(), &self.settings.credentials);
+        Ok(Box::new(KafkaFetch::new(&config, credentials, waker)?))
     }
 }

@@ -9,8 +9,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext};
 
+use crate::kafka::credentials::{Attached, Credentials};
 use crate::kafka::errors::port_error;
-use crate::kafka::ffi::{FetchQueue, Fetched};
+use crate::kafka::ffi::{FetchQueue, Fetched, set_credentials};
 use crate::kafka::settings::ClientSettings;
 use crate::ports::{Fetch, FetchEvent, PortError, RestoreFetches, Waker};
 use crate::record::Run;
@@ -18,6 +19,8 @@ use crate::topic_partition::TopicPartition;
 
 /// Reads partitions from explicit offsets over librdkafka.
 pub(crate) struct KafkaFetch {
+    /// First, so that it goes before the client.
+    _credentials: Attached,
     queue: FetchQueue<FetchContext>,
     consumer: Arc<BaseConsumer<FetchContext>>,
     running: HashSet<TopicPartition>,
@@ -40,7 +43,11 @@ impl ClientContext for FetchContext {
 impl ConsumerContext for FetchContext {}
 
 impl KafkaFetch {
-    pub(crate) fn new(config: &ClientConfig, waker: Waker) -> Result<Self, PortError> {
+    pub(crate) fn new(
+        config: &ClientConfig,
+        credentials: &Arc<Credentials>,
+        waker: Waker,
+    ) -> Result<Self, PortError> {
         let mut consumer: BaseConsumer<FetchContext> = config
             .create_with_context(FetchContext::default())
             .map_err(|error| port_error("the fetcher's client", &error))?;
@@ -48,7 +55,10 @@ impl KafkaFetch {
         consumer.set_nonempty_callback(move || wake());
         let consumer = Arc::new(consumer);
         let queue = FetchQueue::new(Arc::clone(&consumer), waker);
-        Ok(Self { queue, consumer, running: HashSet::new() })
+        let told = Arc::clone(&consumer);
+        let credentials = credentials
+            .attach(move |user, password| set_credentials(told.client(), user, password));
+        Ok(Self { _credentials: credentials, queue, consumer, running: HashSet::new() })
     }
 }
 
@@ -138,6 +148,7 @@ pub(crate) struct KafkaRestores {
 
 impl RestoreFetches for KafkaRestores {
     fn open(&self, waker: Waker) -> Result<Box<dyn Fetch>, PortError> {
-        Ok(Box::new(KafkaFetch::new(&self.settings.restore(), waker)?))
+        let credentials = &self.settings.credentials;
+        Ok(Box::new(KafkaFetch::new(&self.settings.restore(), credentials, waker)?))
     }
 }

@@ -1,5 +1,5 @@
 //! What rust-rdkafka does not offer, made safe: per-partition fetch queues, commits with answers,
-//! topic ids.
+//! topic ids, new credentials.
 //!
 //! The only `unsafe` of this crate. Each type owns its native handles and an `Arc` of the client
 //! they belong to, so they are always destroyed before it: `rd_kafka_destroy` hangs for ever
@@ -380,6 +380,36 @@ fn last_error(failed: i32, what: &str) -> Result<(), PortError> {
     Err(PortError::passing(format!("{what}: {code}")))
 }
 
+/// User and password for the connections that the client makes from now on (SASL PLAIN and SCRAM).
+pub(crate) fn set_credentials<C: ClientContext>(
+    client: &Client<C>,
+    user: &str,
+    password: &str,
+) -> Result<(), PortError> {
+    // An error of CString would show the text.
+    let text = |text: &str| {
+        CString::new(text)
+            .map_err(|_| PortError::lasting("the credentials hold a NUL, which no text can"))
+    };
+    let (user, password) = (text(user)?, text(password)?);
+    // SAFETY: the client and both texts live during the call; librdkafka copies the texts. The
+    // error, if there is one, is ours and destroyed here.
+    unsafe {
+        let error = native::rd_kafka_sasl_set_credentials(
+            client.native_ptr(),
+            user.as_ptr(),
+            password.as_ptr(),
+        );
+        if error.is_null() {
+            return Ok(());
+        }
+        let reason = CStr::from_ptr(native::rd_kafka_error_string(error));
+        let refused = PortError::lasting(format!("new credentials: {}", reason.to_string_lossy()));
+        native::rd_kafka_error_destroy(error);
+        Err(refused)
+    }
+}
+
 /// What a broker says of a topic: `None` if there is none, otherwise its id, unless the broker is
 /// too old to have one. Blocks for as long as `timeout`.
 pub(crate) fn topic_id<C: ClientContext>(
@@ -458,4 +488,39 @@ unsafe fn read_topic_id(
         let text = CStr::from_ptr(native::rd_kafka_Uuid_base64str(id));
         Ok(Some((!old).then(|| text.to_string_lossy().into_owned())))
     }
+}
+
+/// A property of librdkafka, as its own table has it.
+#[cfg(test)]
+pub(crate) struct Property {
+    pub(crate) name: String,
+    /// What its value may be.
+    pub(crate) range: String,
+    pub(crate) alias_of: Option<String>,
+}
+
+/// Every property that this librdkafka has, but its hidden ones.
+#[cfg(test)]
+pub(crate) fn properties() -> Vec<Property> {
+    let mut text = ptr::null_mut();
+    let mut length = 0;
+    // SAFETY: the stream is ours, is closed before its text is read, and the text is freed once,
+    // after it was copied.
+    let table = unsafe {
+        let stream = libc::open_memstream(&raw mut text, &raw mut length);
+        assert!(!stream.is_null());
+        native::rd_kafka_conf_properties_show(stream.cast());
+        assert_eq!(libc::fclose(stream), 0);
+        let table = CStr::from_ptr(text).to_string_lossy().into_owned();
+        libc::free(text.cast());
+        table
+    };
+    let rows = table.lines().filter(|line| line.contains(" | ") && !line.starts_with("Property"));
+    let property = |row: &str| {
+        let cell = |at| row.split(" | ").nth(at).unwrap_or_default().trim().to_owned();
+        let alias_of = row.split_once("| Alias for `").and_then(|(_, rest)| rest.split_once('`'));
+        let alias_of = alias_of.map(|(name, _)| name.to_owned());
+        Property { name: cell(0), range: cell(2), alias_of }
+    };
+    rows.map(property).collect()
 }

@@ -17,8 +17,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
+use crate::kafka::credentials::{Attached, Credentials};
 use crate::kafka::errors::{Fatal, commit_status, fatal, port_error};
-use crate::kafka::ffi::{CommitQueue, create_partition_object, generation};
+use crate::kafka::ffi::{CommitQueue, create_partition_object, generation, set_credentials};
 use crate::ports::{
     CommitEntry, Committed, CommittedOffsets, Done, Member, MemberEvent, PortError, Waker,
 };
@@ -40,6 +41,8 @@ const LEAVING_POLL: Duration = Duration::from_millis(50);
 const QUESTIONS: u32 = 6;
 
 pub(crate) struct KafkaMember {
+    /// First, so that it goes before the client.
+    _credentials: Attached,
     commits: CommitQueue<MemberContext>,
     /// The commit that is being answered, topic by topic.
     answering: Option<Answering>,
@@ -138,6 +141,7 @@ impl KafkaMember {
     pub(crate) fn join(
         config: &ClientConfig,
         membership: Membership,
+        credentials: &Arc<Credentials>,
         waker: Waker,
     ) -> Result<Self, PortError> {
         let context = MemberContext {
@@ -152,7 +156,11 @@ impl KafkaMember {
         let wake = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wake());
         let consumer = Arc::new(consumer);
+        let told = Arc::clone(&consumer);
+        let credentials = credentials
+            .attach(move |user, password| set_credentials(told.client(), user, password));
         let member = Self {
+            _credentials: credentials,
             commits: CommitQueue::new(Arc::clone(&consumer), waker),
             answering: None,
             consumer,

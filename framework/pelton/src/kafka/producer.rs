@@ -3,14 +3,17 @@
 use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{
     BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
-use rdkafka::{ClientConfig, ClientContext};
 
+use crate::kafka::credentials::Attached;
 use crate::kafka::errors::port_error;
+use crate::kafka::ffi::set_credentials;
+use crate::kafka::settings::ClientSettings;
 use crate::ports::{OutRecord, PortError, Producer, Reports, SendError};
 
 /// Writes records over librdkafka; a thread of its own serves the delivery reports.
@@ -18,7 +21,7 @@ use crate::ports::{OutRecord, PortError, Producer, Reports, SendError};
 /// A client with a fatal error (an idempotent producer that lost its place) refuses everything
 /// for ever; it is renewed, and the outboxes send again what it did not deliver.
 pub(crate) struct KafkaProducer {
-    config: ClientConfig,
+    settings: ClientSettings,
     current: Mutex<Current>,
 }
 
@@ -26,7 +29,13 @@ struct Current {
     /// Counts the clients.
     number: u64,
     /// `None` once closed.
-    client: Option<Client>,
+    client: Option<Attended>,
+}
+
+/// A client, and its place among those that hear of new credentials; that goes first.
+struct Attended {
+    credentials: Attached,
+    client: Client,
 }
 
 type Client = ThreadedProducer<ReportContext>;
@@ -58,9 +67,9 @@ impl ProducerContext for ReportContext {
 }
 
 impl KafkaProducer {
-    pub(crate) fn new(config: ClientConfig) -> Result<Self, PortError> {
-        let client = make(&config)?;
-        Ok(Self { config, current: Mutex::new(Current { number: 1, client: Some(client) }) })
+    pub(crate) fn new(settings: ClientSettings) -> Result<Self, PortError> {
+        let client = make(&settings)?;
+        Ok(Self { settings, current: Mutex::new(Current { number: 1, client: Some(client) }) })
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -70,14 +79,18 @@ impl KafkaProducer {
     /// A client of its own for the caller (clones share the native one), and its number.
     fn client(&self) -> Option<(u64, Client)> {
         let current = self.current();
-        current.client.clone().map(|client| (current.number, client))
+        current.client.as_ref().map(|attended| (current.number, attended.client.clone()))
     }
 }
 
-fn make(config: &ClientConfig) -> Result<Client, PortError> {
-    config
+fn make(settings: &ClientSettings) -> Result<Attended, PortError> {
+    let client: Client = settings
+        .producer()
         .create_with_context(ReportContext)
-        .map_err(|error| port_error("the producer's client", &error))
+        .map_err(|error| port_error("the producer's client", &error))?;
+    let told = client.clone();
+    let tell = move |user: &str, password: &str| set_credentials(told.client(), user, password);
+    Ok(Attended { credentials: settings.credentials.attach(tell), client })
 }
 
 impl Producer for KafkaProducer {
@@ -119,7 +132,7 @@ impl Producer for KafkaProducer {
         if current.number != broken || current.client.is_none() {
             return Ok(()); // it was renewed before, or the worker ends
         }
-        let old = current.client.replace(make(&self.config)?);
+        let old = current.client.replace(make(&self.settings)?);
         current.number += 1;
         drop(current);
         // Its end waits for its last reports; the outboxes send nothing before they have them.
@@ -135,7 +148,11 @@ impl Producer for KafkaProducer {
     }
 
     fn close(&self, graceful: bool) {
-        let client = self.current().client.take();
+        let attended = self.current().client.take();
+        let client = attended.map(|Attended { credentials, client }| {
+            drop(credentials);
+            client
+        });
         if !graceful {
             if let Some(client) = &client {
                 // Left alone, but not with work: what arrives late would overwrite newer values.

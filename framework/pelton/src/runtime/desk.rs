@@ -37,6 +37,11 @@ pub(crate) enum Command {
         send_until: Option<Time>,
     },
     Cancel,
+    /// Start nothing more until resumed.
+    Pause,
+    Resume,
+    /// The pace has changed.
+    ChangePace,
     Close(Closing),
     Committed {
         offset: Offset,
@@ -102,6 +107,9 @@ pub(crate) struct Desk {
     proof: Proof,
     resends: u32,
     next_tick: Option<Time>,
+    paused: bool,
+    /// When the next record may start, once asked for.
+    may_start: Option<Time>,
 }
 
 /// What a task and the poll loop share about one assignment, besides messages.
@@ -242,6 +250,8 @@ impl Desk {
             state: State::Running,
             send_again_at: None,
             resends: 0,
+            paused: false,
+            may_start: None,
         }
     }
 
@@ -269,6 +279,9 @@ impl Desk {
                     *cancelled = true;
                 }
             }
+            Command::Pause => self.paused = true,
+            Command::Resume => self.paused = false,
+            Command::ChangePace => self.may_start = None,
             Command::Close(closing) => {
                 self.state = State::Closed(closing);
                 self.drop_waiting(now);

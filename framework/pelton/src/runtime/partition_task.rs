@@ -22,8 +22,8 @@ use crate::handler::Handler;
 use crate::ports::{PortError, Reports};
 use crate::runtime::desk::{Command, Desk, Lease, Step};
 use crate::runtime::input::{HandlerFactory, InputSpec, OnInvalid};
-use crate::runtime::prepare::prepare;
-use crate::runtime::shared::{EventSender, Shared, TaskEvent};
+use crate::runtime::prepare::{Preparing, prepare};
+use crate::runtime::shared::{EventSender, LostPosition, Shared, TaskEvent};
 use crate::runtime::slot::{Called, Slot};
 use crate::runtime::start::{SignsOfLife, Stage};
 use crate::state::Stores;
@@ -46,6 +46,8 @@ pub(crate) struct TaskParts {
     pub(crate) cancelled: watch::Receiver<bool>,
     /// The task of this partition's assignment before, while it has not ended.
     pub(crate) predecessor: Option<JoinHandle<()>>,
+    /// It can't go on at this position.
+    pub(crate) lost_position: Option<LostPosition>,
     /// How often the process had thawed when the partition was assigned: ownership is proved up
     /// to then, and no further.
     pub(crate) thaws: u64,
@@ -110,10 +112,18 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
         let _panicked = predecessor.await.is_err();
     }
     signs.at(Stage::Reading);
+    let preparing = Preparing {
+        shared: &parts.shared,
+        spec: &parts.spec,
+        partition: &parts.partition,
+        metrics: &parts.metrics,
+        signs: &signs,
+        lost_position: parts.lost_position.as_ref(),
+    };
     let prepared = tokio::select! {
         biased;
         _closed = closed(&mut parts.commands) => return None,
-        prepared = prepare(&parts.shared, &parts.spec, &parts.partition, &parts.metrics, &signs) => prepared,
+        prepared = prepare(&preparing) => prepared,
     };
     let prepared = match prepared {
         Ok(prepared) => prepared,
@@ -125,6 +135,13 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
     };
     let (partition, epoch) = (parts.id, parts.epoch);
     parts.events.send(TaskEvent::Settled { partition, epoch, topic: prepared.topic });
+    if let Some(jump) = prepared.jump {
+        let (partition, epoch) = (&parts.partition, epoch.0);
+        let (from, to) = (jump.position, jump.went_on_at);
+        parts.shared.observe(&Observation::Jumped { partition, epoch, from, to });
+        let (partition, epoch) = (parts.id, parts.epoch);
+        parts.events.send(TaskEvent::Jumped { partition, epoch, jump });
+    }
     let mut bound = vec![None; parts.shared.plan.stores.len()];
     for (at, store) in parts.spec.stores.iter().enumerate() {
         if let Some(place) = bound.get_mut(*store) {

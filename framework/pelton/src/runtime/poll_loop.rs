@@ -7,6 +7,7 @@
 
 mod act;
 mod ask;
+mod change;
 mod end;
 mod hear;
 mod rebuild;
@@ -22,10 +23,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::rebuild::Repairs;
+use crate::admin::JumpStatus;
 use crate::error::WorkerError;
 use crate::ports::{Clients, Fetch, FetchEvent, Member};
 use crate::record::Run;
 use crate::runtime::desk::{Command, Lease};
+use crate::runtime::live::Live;
 use crate::runtime::lookout::{Doing, Lookout};
 use crate::runtime::names::Names;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent, TopicMark};
@@ -50,6 +53,7 @@ pub(crate) struct PollLoop {
     shared: Arc<Shared>,
     runtime: tokio::runtime::Handle,
     engine: Engine,
+    live: Live,
     inbox: mpsc::Receiver<TaskEvent>,
     events: EventSender,
     names: Names,
@@ -72,6 +76,8 @@ pub(crate) struct PollLoop {
     assignments: u64,
     /// Input topics that are not there.
     missing: BTreeSet<String>,
+    /// The last jump of each partition of ours.
+    jumps: BTreeMap<PartitionId, JumpStatus>,
     failure: Option<WorkerError>,
     ending: Ending,
 }
@@ -86,6 +92,8 @@ struct Task {
     topic: TopicMark,
     /// Another id of its topic, seen once: a broker may lag behind.
     other_topic: Option<String>,
+    /// Its position is not in its log, and that has been said.
+    out_of_range: bool,
     draining_since: Option<Time>,
     metrics: PartitionMetrics,
 }
@@ -94,6 +102,7 @@ struct Task {
 struct EndingTask {
     body: JoinHandle<()>,
     since: Time,
+    topic: TopicMark,
     metrics: PartitionMetrics,
     /// It was found not to yield, and counted.
     blocked: bool,
@@ -136,6 +145,7 @@ pub(crate) struct LoopParts {
     pub(crate) shared: Arc<Shared>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) engine: Engine,
+    pub(crate) live: Live,
     pub(crate) inbox: mpsc::Receiver<TaskEvent>,
     pub(crate) events: EventSender,
     pub(crate) incarnation: String,
@@ -161,6 +171,7 @@ impl PollLoop {
             shared: parts.shared,
             runtime: parts.runtime,
             engine: parts.engine,
+            live: parts.live,
             inbox: parts.inbox,
             events: parts.events,
             names: Names::default(),
@@ -178,6 +189,7 @@ impl PollLoop {
             next_topics: Time::ZERO,
             assignments: 0,
             missing: BTreeSet::new(),
+            jumps: BTreeMap::new(),
             failure: None,
             ending: Ending::No,
         }

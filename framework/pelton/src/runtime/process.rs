@@ -6,7 +6,6 @@
 
 use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -17,8 +16,9 @@ use crate::error::{Exit, WorkerError};
 use crate::host::Machine;
 use crate::kafka::{ClientSettings, KafkaAdmin, KafkaClients, KafkaProducer, KafkaRestores};
 use crate::output::SendGate;
-use crate::ports::{ClientKind, Clients, Host, PortError, Ports, Waker};
+use crate::ports::{Clients, Host, PortError, Ports, Waker};
 use crate::runtime::committed::CurrentCommitted;
+use crate::runtime::live::{Control, Fault, Live, Pacer};
 use crate::runtime::lookout::{self, Duty, Hang, Lookout};
 use crate::runtime::poll_loop::{LoopParts, PollLoop, Turn};
 use crate::runtime::shared::{EventSender, Plan, RESTORES, Shared};
@@ -32,93 +32,12 @@ pub(crate) struct WorkerParts {
     pub(crate) plan: Plan,
     pub(crate) clients: ClientSettings,
     pub(crate) limits: EngineLimits,
+    pub(crate) live: Live,
     /// A silence of the poll loop above it is taken for a frozen process.
     pub(crate) thaw_limit: Duration,
     /// A poll loop that hangs for so long has lost its partitions.
     pub(crate) max_poll_interval: Duration,
     pub(crate) observer: Option<Arc<dyn Observer>>,
-}
-
-/// Tells a running worker to end, from anywhere.
-///
-/// ```
-/// # fn doc(handle: pelton::WorkerHandle) {
-/// handle.shut_down(); // drain, commit, leave; Worker::run returns when it is done
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct WorkerHandle(Arc<Stop>);
-
-#[derive(Default)]
-struct Stop {
-    wanted: AtomicBool,
-    /// The process is there for this worker alone, and may be ended with it.
-    owns_process: AtomicBool,
-    faults: Mutex<Vec<Fault>>,
-    thread: std::sync::OnceLock<std::thread::Thread>,
-}
-
-/// What a test does to a running worker.
-///
-/// ```
-/// use pelton::{Fault, Worker, ports::ClientKind};
-///
-/// let handle = Worker::builder("login-counter").handle();
-/// handle.inject(Fault::Break(ClientKind::Producer)); // once it runs, in builds for tests
-/// ```
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// One of its clients has a fatal error.
-    Break(ClientKind),
-    /// The poll loop hangs for ever.
-    Hang,
-}
-
-impl std::fmt::Debug for Stop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stop").field("wanted", &self.wanted).finish_non_exhaustive()
-    }
-}
-
-impl WorkerHandle {
-    pub(crate) fn new() -> Self {
-        Self(Arc::default())
-    }
-
-    /// Begins a graceful shutdown; calling it again changes nothing.
-    pub fn shut_down(&self) {
-        self.0.wanted.store(true, Ordering::Release);
-        if let Some(thread) = self.0.thread.get() {
-            thread.unpark();
-        }
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.0.wanted.load(Ordering::Acquire)
-    }
-
-    pub(crate) fn own_process(&self) {
-        self.0.owns_process.store(true, Ordering::Release);
-    }
-
-    fn owns_process(&self) -> bool {
-        self.0.owns_process.load(Ordering::Acquire)
-    }
-
-    /// Does this to the running worker: for tests, and only where the feature `planted-bugs` is.
-    #[doc(hidden)]
-    pub fn inject(&self, fault: Fault) {
-        self.0.faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
-        if let Some(thread) = self.0.thread.get() {
-            thread.unpark();
-        }
-    }
-
-    fn take_fault(&self) -> Option<Fault> {
-        let faults = || self.0.faults.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        if cfg!(feature = "planted-bugs") { faults() } else { None }
-    }
 }
 
 /// A worker at work.
@@ -164,10 +83,16 @@ pub struct SteppedWorker {
     host: Arc<dyn Host>,
     ended: Option<Result<(), WorkerError>>,
     status: Arc<StatusBoard>,
+    control: Arc<Control>,
 }
 
 impl SteppedWorker {
-    pub(crate) fn new(parts: WorkerParts, status: Arc<StatusBoard>, ports: Ports) -> Self {
+    pub(crate) fn new(
+        parts: WorkerParts,
+        status: Arc<StatusBoard>,
+        control: Arc<Control>,
+        ports: Ports,
+    ) -> Self {
         let (queue, inbox) = mpsc::channel();
         let metrics = WorkerMetrics::new(&parts.clients.group_id);
         let shared = Arc::new(Shared {
@@ -181,6 +106,7 @@ impl SteppedWorker {
             observer: parts.observer,
             metrics: metrics.clone(),
             restoring: Semaphore::new(RESTORES),
+            pacer: Pacer::new(parts.live.max_records_per_second, ports.host.now()),
         });
         let poll_loop = PollLoop::new(LoopParts {
             member: ports.member,
@@ -190,6 +116,7 @@ impl SteppedWorker {
             shared,
             runtime: tokio::runtime::Handle::current(),
             engine: Engine::new(parts.limits),
+            live: parts.live,
             inbox,
             events: EventSender::new(queue, ports.waker),
             incarnation: "stepped".to_owned(),
@@ -197,14 +124,18 @@ impl SteppedWorker {
             status: Arc::clone(&status),
             metrics,
         });
-        Self { poll_loop: Some(poll_loop), host: ports.host, ended: None, status }
+        Self { poll_loop: Some(poll_loop), host: ports.host, ended: None, status, control }
     }
 
     /// One round of the poll loop. Returns when to call again at the latest; `None` once the
     /// worker has ended.
     pub fn step(&mut self) -> Option<Time> {
         let mut poll_loop = self.poll_loop.take()?;
-        match poll_loop.step(self.host.now()) {
+        let now = self.host.now();
+        if let Some(live) = self.control.take_change() {
+            poll_loop.change(now, live);
+        }
+        match poll_loop.step(now) {
             Turn::Again(at) => {
                 self.poll_loop = Some(poll_loop);
                 Some(at)
@@ -245,20 +176,19 @@ impl SteppedWorker {
 pub(crate) async fn start(
     parts: WorkerParts,
     status: Arc<StatusBoard>,
-    handle: &WorkerHandle,
+    control: &Arc<Control>,
 ) -> Result<Running, WorkerError> {
     let host: Arc<dyn Host> = Arc::new(Machine::new());
     let lasting = |error: PortError| WorkerError::Kafka(error.reason);
-    let admin =
-        KafkaAdmin::new(&parts.clients.asking(), &parts.clients.changing()).map_err(lasting)?;
+    let admin = KafkaAdmin::new(&parts.clients).map_err(lasting)?;
     start_up::check(&parts.plan, &admin, &*host).await?;
     let cluster = crate::ports::Admin::cluster_id(&admin).await;
-    let producer = KafkaProducer::new(parts.clients.producer()).map_err(lasting)?;
+    let producer = KafkaProducer::new(parts.clients.clone()).map_err(lasting)?;
     let runtime = tokio::runtime::Handle::current();
     let (ended, receiver) = oneshot::channel();
     let end = Arc::new(End(Mutex::new(Some(ended))));
     let incarnation = format!("{:x}", host.seed());
-    let handle = handle.clone();
+    let control = Arc::clone(control);
     let look = Arc::<Lookout>::default();
     let metrics = WorkerMetrics::new(&parts.clients.group_id);
     let (running, over) = mpsc::channel();
@@ -269,13 +199,13 @@ pub(crate) async fn start(
         metrics: metrics.clone(),
         max_poll_interval: parts.max_poll_interval,
         over,
-        give_up: give_up(&end, &status, &handle),
+        give_up: give_up(&end, &status, &control),
     })
     .map_err(|error| WorkerError::System(format!("the lookout's thread: {error}")))?;
     let body = move || {
         let _until_the_end: mpsc::Sender<()> = running;
         let thread = std::thread::current();
-        let _first = handle.0.thread.set(thread.clone());
+        control.adopt(thread.clone());
         let waker: Waker = Arc::new(move || thread.unpark());
         let subscription =
             parts.plan.inputs.iter().map(|input| input.subscription.name().to_owned());
@@ -296,6 +226,7 @@ pub(crate) async fn start(
                 observer: parts.observer,
                 metrics: metrics.clone(),
                 restoring: Semaphore::new(RESTORES),
+                pacer: Pacer::new(parts.live.max_records_per_second, host.now()),
             });
             let poll_loop = PollLoop::new(LoopParts {
                 member,
@@ -305,6 +236,7 @@ pub(crate) async fn start(
                 shared,
                 runtime,
                 engine: Engine::new(parts.limits),
+                live: parts.live,
                 inbox,
                 events: EventSender::new(queue, waker),
                 incarnation,
@@ -312,7 +244,7 @@ pub(crate) async fn start(
                 status,
                 metrics,
             });
-            let driving = AssertUnwindSafe(|| drive(poll_loop, &*host, &handle));
+            let driving = AssertUnwindSafe(|| drive(poll_loop, &*host, &control));
             std::panic::catch_unwind(driving).unwrap_or_else(|_| {
                 Err(WorkerError::System(
                     "the poll loop panicked; this is a bug in Pelton".to_owned(),
@@ -346,16 +278,16 @@ impl End {
 fn give_up(
     end: &Arc<End>,
     status: &Arc<StatusBoard>,
-    handle: &WorkerHandle,
+    control: &Arc<Control>,
 ) -> Box<dyn FnOnce(Hang) + Send> {
-    let (end, status, handle) = (Arc::clone(end), Arc::clone(status), handle.clone());
+    let (end, status, control) = (Arc::clone(end), Arc::clone(status), Arc::clone(control));
     Box::new(move |hang| {
         let error = hang.error();
         tracing::error!(%error, "the worker can't go on");
         status.failed(&error);
-        handle.shut_down(); // should it ever wake
+        control.end(); // should it ever wake
         end.tell(Err(error));
-        if handle.owns_process() {
+        if control.owns_process() {
             std::thread::sleep(GRACE);
             let exit = Exit::from(Err(hang.error()));
             exit.explain();
@@ -370,15 +302,18 @@ const GRACE: Duration = Duration::from_secs(2);
 /// Calls the loop until it is over.
 ///
 /// A panic leaves the loop and its clients as they are: closing a client can hang.
-fn drive(poll_loop: PollLoop, host: &dyn Host, handle: &WorkerHandle) -> Result<(), WorkerError> {
+fn drive(poll_loop: PollLoop, host: &dyn Host, control: &Control) -> Result<(), WorkerError> {
     let status = Arc::clone(&poll_loop.status);
     let mut poll_loop = ManuallyDrop::new(poll_loop);
     loop {
         let now = host.now();
-        if handle.is_wanted() {
+        if let Some(live) = control.take_change() {
+            poll_loop.change(now, live);
+        }
+        if control.is_end_wanted() {
             poll_loop.shut_down(now);
         }
-        match handle.take_fault() {
+        match control.take_fault() {
             None => {}
             Some(Fault::Break(client)) => poll_loop.break_for_test(client),
             Some(Fault::Hang) => loop {

@@ -3,14 +3,16 @@
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use pelton_engine::{Bug, Epoch, Event, PartitionId};
+use pelton_engine::{Bug, Epoch, Event, Offset, PartitionId};
 use tokio::sync::Semaphore;
 
+use crate::admin::JumpStatus;
 use crate::error::WorkerError;
 use crate::output::{OutputSpec, SendGate};
 use crate::ports::{Admin, Host, Producer, RestoreFetches, TopicIdentity, Waker};
 use crate::runtime::committed::CurrentCommitted;
 use crate::runtime::input::Input;
+use crate::runtime::live::Pacer;
 use crate::state::StoreSpec;
 use crate::telemetry::{Observation, Observer, WorkerMetrics};
 
@@ -22,6 +24,7 @@ pub(crate) struct Plan {
     pub(crate) outputs: Arc<[OutputSpec]>,
     pub(crate) stores: Arc<[StoreSpec]>,
     pub(crate) offset_reset: pelton_engine::OffsetReset,
+    pub(crate) out_of_range: pelton_engine::OutOfRangePolicy,
     pub(crate) max_poll_records: usize,
     pub(crate) shutdown_timeout: Duration,
     /// How soon a topic that is gone, or another one of its name, is noticed.
@@ -44,6 +47,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: WorkerMetrics,
     /// So many restores run at once at most: each has a client of its own.
     pub(crate) restoring: Semaphore,
+    pub(crate) pacer: Pacer,
 }
 
 /// Restores that run at the same time.
@@ -69,8 +73,8 @@ pub(crate) enum TaskEvent {
     Failed(WorkerError),
     /// Every topic was asked about.
     TopicsAsked,
-    /// A partition's position is not in its log.
-    OutOfRange { partition: PartitionId, epoch: Epoch, error: WorkerError },
+    /// A partition's position was not in its log; the policy has decided where it goes on.
+    Jumped { partition: PartitionId, epoch: Epoch, jump: JumpStatus },
     /// The client that was broken is out of the group.
     MemberRetired,
     /// A producer's client refuses everything.
@@ -86,6 +90,13 @@ pub(crate) struct TopicMark {
     pub(crate) partitions: u32,
     /// The topic's id, where it has one.
     pub(crate) id: Option<String>,
+}
+
+/// A position that a partition can't go on at, and the topic it belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct LostPosition {
+    pub(crate) position: Offset,
+    pub(crate) topic: TopicMark,
 }
 
 /// What the coordinator was asked for.

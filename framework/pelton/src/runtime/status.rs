@@ -53,10 +53,6 @@ impl StatusBoard {
         }
     }
 
-    pub(crate) fn has_joined(&self) -> bool {
-        self.board().joined
-    }
-
     /// The poll loop hangs, or does no longer.
     pub(crate) fn hangs(&self, what: Option<String>) {
         self.board().hangs = what;
@@ -105,6 +101,7 @@ pub(crate) fn partition_status(
     };
     let (committed, end) = (view.committed.map(|o| o.0), view.end.map(|o| o.0));
     let mut line = PartitionStatus::new(name.topic(), name.partition(), state);
+    line.paused = view.paused;
     line.position = view.position.map(|o| o.0);
     line.committed = committed;
     line.end_offset = end;
@@ -119,6 +116,7 @@ impl Status for StatusBoard {
         let restoring =
             board.partitions.iter().filter(|p| p.state == PartitionState::Restoring).count();
         let hangs = board.hangs.is_some();
+        let is_ending = board.draining || board.ended || board.failure.is_some();
         let mut reasons = Vec::new();
         reasons.extend(board.hangs.clone());
         let rebuilding = board.rebuilding.iter();
@@ -139,7 +137,7 @@ impl Status for StatusBoard {
         reasons.extend(board.failure.clone());
         Health {
             live: !board.ended && !hangs,
-            ready: board.joined && restoring == 0 && !board.draining && !hangs,
+            ready: board.joined && restoring == 0 && !is_ending && !hangs,
             started: board.started,
             reasons,
             worker: self.worker.clone(),
@@ -149,5 +147,49 @@ impl Status for StatusBoard {
 
     fn partitions(&self) -> Vec<PartitionStatus> {
         self.board().partitions.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(state: PartitionState) -> PartitionStatus {
+        PartitionStatus::new("logins", 0, state)
+    }
+
+    /// Ready, and why not.
+    fn ready(board: &StatusBoard) -> (bool, String) {
+        let health = board.health();
+        (health.ready, health.reasons.join(", "))
+    }
+
+    #[test]
+    fn a_worker_is_ready_when_it_is_assigned_and_restored_and_not_about_to_end() {
+        let board = StatusBoard::new("worker".to_owned(), "group".to_owned());
+        let show = |state| board.show(vec![line(state)], Vec::new());
+        assert_eq!(ready(&board), (false, "not in the group yet".to_owned()));
+        show(PartitionState::Restoring);
+        board.joined();
+        assert_eq!(ready(&board), (false, "1 partitions are restoring".to_owned()));
+        show(PartitionState::Running);
+        assert_eq!(ready(&board), (true, String::new()));
+        show(PartitionState::Draining); // on its way to somebody else
+        assert_eq!(ready(&board), (true, String::new()));
+        board.show(Vec::new(), Vec::new()); // a spare takes over when it is needed
+        assert_eq!(ready(&board), (true, String::new()));
+        board.draining();
+        assert_eq!(ready(&board), (false, "shutting down".to_owned()));
+        assert!(board.health().live, "it ends by itself, a restart would only disturb it");
+        board.ended();
+        assert!(!ready(&board).0 && !board.health().live);
+    }
+
+    #[test]
+    fn a_worker_that_failed_is_not_ready_and_says_why() {
+        let board = StatusBoard::new("worker".to_owned(), "group".to_owned());
+        board.joined();
+        board.failed(&WorkerError::System("no memory".to_owned()));
+        assert_eq!(ready(&board), (false, "PLT-0601: no memory".to_owned()));
     }
 }

@@ -103,7 +103,7 @@ pub(crate) async fn restore(request: &RestoreRequest<'_>) -> Result<StoreLayers,
     Ok(layers)
 }
 
-fn take(layers: &mut StoreLayers, record: &Record<'_>) -> Result<(), PortError> {
+pub(crate) fn take(layers: &mut StoreLayers, record: &Record<'_>) -> Result<(), PortError> {
     let version = record.header(VERSION_HEADER);
     if version.is_some_and(|version| version != VERSION) {
         return Err(PortError::lasting(format!(

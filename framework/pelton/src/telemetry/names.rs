@@ -81,6 +81,10 @@ metrics! {
         "Attempts after a record's first.";
     REDELIVERED_RECORDS_TOTAL = "pelton_redelivered_records_total", Counter, Count, ["topic", "partition"],
         "Records the client delivered again and the position guard dropped.";
+    OUT_OF_RANGE_TOTAL = "pelton_out_of_range_total", Counter, Count, ["topic", "partition"],
+        "Times the partition's position was not in its log, or belonged to another topic of its name.";
+    SKIPPED_RECORDS_TOTAL = "pelton_skipped_records_total", Counter, Count, ["topic", "partition"],
+        "Offsets never read: jumped over, as on_out_of_range says, because they were deleted or lie before the end.";
     BLOCKED_HANDLERS_TOTAL = "pelton_blocked_handlers_total", Counter, Count, ["topic", "partition"],
         "Handlers that did not yield when cancelled; their effects were discarded.";
     FETCH_STOPS_TOTAL = "pelton_fetch_stops_total", Counter, Count, ["topic", "partition"],
@@ -89,6 +93,8 @@ metrics! {
         "Records read and not yet done.";
     BUFFERED_BYTES = "pelton_buffered_bytes", Gauge, Bytes, ["topic", "partition"],
         "Bytes of the records read and not yet done.";
+    PAUSED = "pelton_paused", Gauge, Count, ["topic", "partition"],
+        "1 while the setting paused_topics holds the partition back.";
     OUTPUT_BLOCKED = "pelton_output_blocked", Gauge, Count, ["topic", "partition"],
         "1 while a delivery that fails for good holds back the partition's commits.";
     RESTORE_RECORDS_TOTAL = "pelton_restore_records_total", Counter, Count, ["topic", "partition"],

@@ -8,13 +8,15 @@ use regex::Regex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::handle::WorkerHandle;
 use super::input::InputBuilder;
 use super::{Worker, plan};
 use crate::config::{Flags, GroupProtocol, Settings};
 use crate::error::{Exit, WorkerError};
 use crate::output::{Output, OutputSpec};
 use crate::runtime::{
-    Input, InputSpec, Plan, SlotFactory, StatusBoard, Subscription, WorkerHandle, WorkerParts,
+    Control, FaultHandle, Input, InputSpec, Plan, SlotFactory, StatusBoard, Subscription,
+    WorkerParts,
 };
 use crate::state::{Store, StoreSpec};
 use crate::telemetry::{self, Observer};
@@ -48,7 +50,7 @@ pub struct WorkerBuilder {
     observer: Option<Arc<dyn Observer>>,
     bug: Option<Bug>,
     problems: Vec<String>,
-    handle: WorkerHandle,
+    control: Arc<Control>,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,7 @@ impl WorkerBuilder {
             observer: None,
             bug: None,
             problems: Vec::new(),
-            handle: WorkerHandle::new(),
+            control: Arc::default(),
         }
     }
 
@@ -167,11 +169,11 @@ impl WorkerBuilder {
         self
     }
 
-    /// The handle of the worker that will be built: to end it from elsewhere while
-    /// [`run`](Self::run) has it.
+    /// Does things to the worker while it runs: for tests.
+    #[doc(hidden)]
     #[must_use]
-    pub fn handle(&self) -> WorkerHandle {
-        self.handle.clone()
+    pub fn fault_handle(&self) -> FaultHandle {
+        FaultHandle::new(Arc::clone(&self.control))
     }
 
     /// Plants a known bug: for tests of the ledger.
@@ -229,7 +231,7 @@ impl WorkerBuilder {
 
     async fn run_with_signals(self) -> Result<(), WorkerError> {
         let (worker, handle) = self.build()?;
-        handle.own_process();
+        handle.control().own_process();
         let limit = worker.parts.plan.shutdown_timeout;
         let stop = crate::signals::listen(handle, limit)
             .map_err(|error| WorkerError::System(format!("signals: {error}")))?;
@@ -259,21 +261,28 @@ impl WorkerBuilder {
             outputs: self.outputs.into(),
             stores: stores.into(),
             offset_reset: plan::offset_reset(&settings),
+            out_of_range: plan::out_of_range(&settings),
             max_poll_records: usize::try_from(settings.max_poll_records).unwrap_or(500),
             shutdown_timeout: settings.shutdown_timeout,
             discovery: settings.partition_discovery_interval,
             broker_assigns: settings.group_protocol == GroupProtocol::Consumer,
             bug: self.bug,
         };
-        let handle = self.handle;
         let clients = plan::client_settings(&settings, &group, &self.name);
         let status = Arc::new(StatusBoard::new(clients.client_id.clone(), group));
+        let handle = WorkerHandle::new(
+            self.control,
+            settings.clone(),
+            Arc::clone(&plan.inputs),
+            Arc::clone(&clients.credentials),
+        );
         let parts = WorkerParts {
-            plan,
             limits: plan::limits(&settings, self.bug),
+            live: plan::live(&settings, &plan.inputs)?,
             thaw_limit: plan::thaw_limit(&settings),
             max_poll_interval: settings.max_poll_interval(),
             clients,
+            plan,
             observer: self.observer,
         };
         Ok((Worker { parts, settings, status, handle: handle.clone() }, handle))

@@ -15,7 +15,7 @@ use crate::ports::CommitEntry;
 use crate::runtime::desk::{Command, Lease};
 use crate::runtime::lookout::Doing;
 use crate::runtime::partition_task::TaskParts;
-use crate::runtime::shared::{TaskEvent, Then, TopicMark};
+use crate::runtime::shared::{LostPosition, TaskEvent, Then, TopicMark};
 use crate::telemetry::Observation;
 
 impl PollLoop {
@@ -28,14 +28,19 @@ impl PollLoop {
                     self.fail(now, WorkerError::Client { reason });
                 }
             }
-            Action::Restore { partition, epoch } => self.restore(now, partition, epoch),
+            Action::Restore { partition, epoch, out_of_range } => {
+                self.restore(now, partition, epoch, out_of_range);
+            }
             Action::StartFetch { partition, from } => self.start_fetch(now, partition, from),
             Action::StopFetch { partition } => self.stop_fetch(partition),
             Action::Deliver { partition, skip_below } => self.deliver(partition, skip_below),
-            Action::Backwards { partition, offset, .. } => {
-                if let Some(name) = self.names.name(partition).cloned() {
-                    self.out_of_range(&name, offset.0);
-                }
+            Action::Pause { partition } => {
+                tracing::info!(partition = %self.show(partition), "paused: nothing of it is fetched or started");
+                self.command(partition, Command::Pause);
+            }
+            Action::Resume { partition } => {
+                tracing::info!(partition = %self.show(partition), "resumed");
+                self.command(partition, Command::Resume);
             }
             Action::Seal { partition } => self.command(partition, Command::Seal),
             Action::Drain { partition, send_until } => {
@@ -58,7 +63,7 @@ impl PollLoop {
             Action::Committed { partition, offset, proof } => {
                 self.command(partition, Command::Committed { offset, proof });
             }
-            Action::AskEnd { partition } => self.ask_end(partition),
+            Action::AskEnd { partition } => self.ask_log(partition),
             Action::Silent { partition, what } => self.silent(partition, what),
             Action::RenewFetcher => self.renew_fetcher(now),
             Action::Rejoin => {
@@ -96,7 +101,13 @@ impl PollLoop {
         }
     }
 
-    pub(super) fn restore(&mut self, now: Time, partition: PartitionId, epoch: Epoch) {
+    pub(super) fn restore(
+        &mut self,
+        now: Time,
+        partition: PartitionId,
+        epoch: Epoch,
+        out_of_range: Option<Offset>,
+    ) {
         let Some(name) = self.names.name(partition).cloned() else {
             return;
         };
@@ -114,6 +125,11 @@ impl PollLoop {
         self.look.watch(name.clone(), &lease);
         let metrics = self.metrics.partition(name.topic(), name.partition());
         let (cancel, cancelled) = watch::channel(false);
+        let predecessor = self.ending_tasks.remove(&partition);
+        let lost_position = out_of_range.map(|position| LostPosition {
+            position,
+            topic: predecessor.as_ref().map(|ending| ending.topic.clone()).unwrap_or_default(),
+        });
         let parts = TaskParts {
             id: partition,
             epoch,
@@ -127,7 +143,8 @@ impl PollLoop {
             metrics: metrics.clone(),
             cancelled,
             thaws: self.shared.gate.thaws(),
-            predecessor: self.ending_tasks.remove(&partition).map(|ending| ending.body),
+            predecessor: predecessor.map(|ending| ending.body),
+            lost_position,
         };
         let body = self.runtime.spawn(input.slots.task(parts));
         self.tasks.insert(
@@ -140,6 +157,7 @@ impl PollLoop {
                 body,
                 topic: TopicMark::default(),
                 other_topic: None,
+                out_of_range: false,
                 draining_since: None,
                 metrics,
             },
@@ -232,8 +250,11 @@ impl PollLoop {
         task.lease.alive.store(false, Ordering::Release);
         task.cancel.send_replace(true);
         let _ended = task.commands.send(Command::Close(closing)).is_err();
-        let ending =
-            EndingTask { body: task.body, since: now, metrics: task.metrics, blocked: false };
+        if closing != Closing::Reset {
+            self.jumps.remove(&partition);
+        }
+        let Task { body, topic, metrics, .. } = task;
+        let ending = EndingTask { body, since: now, topic, metrics, blocked: false };
         self.ending_tasks.insert(partition, ending);
         if let Some(name) = self.names.name(partition) {
             let (partition, epoch) = (name, epoch.0);

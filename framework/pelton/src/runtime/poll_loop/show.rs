@@ -21,6 +21,8 @@ impl PollLoop {
         let ends: Vec<_> = self
             .engine
             .partitions()
+            // Nothing is fetched of a paused one: what the client knows of its end is old.
+            .filter(|view| !view.paused)
             .filter_map(|view| {
                 let name = self.names.name(view.partition)?;
                 self.fetch.end_offset(name).map(|end| (view.partition, end))
@@ -29,9 +31,6 @@ impl PollLoop {
         for (partition, end) in ends {
             self.tell(now, Event::End { partition, end: Offset(end) });
         }
-        if !self.status.has_joined() && self.member.has_joined() {
-            self.status.joined(); // a spare member hears of no assignment
-        }
         let wall = self.shared.host.wall_clock_ms();
         let lines = self.engine.partitions().filter_map(|view| {
             let name = self.names.name(view.partition)?;
@@ -39,6 +38,7 @@ impl PollLoop {
             let oldest = task.map_or(-1, |task| task.lease.oldest.load(Ordering::Relaxed));
             let behind = u64::try_from(wall - oldest).ok().filter(|_| oldest >= 0);
             let mut line = partition_status(name, &view, behind.map(Duration::from_millis))?;
+            line.last_jump = self.jumps.get(&view.partition).cloned();
             let blocking = task.map_or(0, |task| task.lease.user_code.blocking_ms());
             line.blocking_seconds =
                 (blocking > 0).then(|| Duration::from_millis(blocking).as_secs_f64());
@@ -48,6 +48,10 @@ impl PollLoop {
             Some(line)
         });
         self.status.show(lines.collect(), self.missing.iter().cloned().collect());
+        // After its partitions are shown, or it would be ready before they are restored.
+        if self.member.has_joined() {
+            self.status.joined();
+        }
         self.measure_memory();
         self.find_blocked(now);
     }
@@ -113,6 +117,7 @@ fn measure(metrics: &PartitionMetrics, view: &PartitionView, line: &PartitionSta
         }
     }
     metrics.lag_seconds.set(line.time_lag_seconds.unwrap_or(0.0));
+    metrics.paused.set(if view.paused { 1.0 } else { 0.0 });
     metrics.buffered_records.set(view.buffered_records as f64);
     metrics.buffered_bytes.set(view.buffered_bytes as f64);
 }
