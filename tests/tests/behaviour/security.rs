@@ -29,6 +29,9 @@ pub(crate) fn secure() -> Result<&'static SecureKafka, Failed> {
 /// So soon a worker says why it can't start, and has ended.
 const SOON: Duration = Duration::from_secs(10);
 
+/// How long a token lives that is renewed.
+const TOKEN: Duration = Duration::from_secs(6);
+
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -301,7 +304,14 @@ fn counts(login: Login) -> Result<(), Failed> {
     let load = rig.load(LoadPlan::at_rate(500))?;
     rig.wait_until_begun(PATIENCE)?;
     fleet.start(1)?;
+    let outlived = Stopwatch::start();
     rig.wait_until_caught_up(PATIENCE)?;
+    if renewal.is_some() {
+        // Nobody's first token is good for anything any more.
+        let over = || (outlived.elapsed() > TOKEN * 3 / 2).then_some(());
+        wait_for("the end of every first token", PATIENCE, over)?;
+        rig.wait_until_caught_up(PATIENCE)?;
+    }
     fleet.terminate_any()?;
     rig.wait_until_caught_up(PATIENCE)?;
     load.stop()?;
@@ -312,7 +322,7 @@ fn counts(login: Login) -> Result<(), Failed> {
 
 /// Keeps the token fresh, until dropped; each lives shorter than the run.
 fn renew_tokens(secure: &'static SecureKafka) -> Result<mpsc::Sender<()>, Failed> {
-    let write = move || secure.write_token(Duration::from_secs(8));
+    let write = move || secure.write_token(TOKEN);
     write()?;
     let (renewal, over) = mpsc::channel();
     std::thread::spawn(move || {
