@@ -151,6 +151,9 @@ fn tls_way_out(refusal: &Refusal, reason: &str) -> &'static str {
     } else if says(&["alert", "client SSL authentication"]) {
         "the broker wants a client certificate that it trusts: set ssl.certificate.location and \
          ssl.key.location under [kafka]"
+    } else if says(&["verify failed"]) {
+        "is ssl.ca.location under [kafka] the certificate of the authority that signed the \
+         broker's, and has the broker's expired?"
     } else {
         "set ssl.ca.location under [kafka] to the certificate of the authority that signed the \
          broker's"
@@ -181,6 +184,7 @@ mod tests {
         let all = [
             way_out(&Refusal::Tls, "certificate has expired"),
             way_out(&Refusal::Tls, "hostname mismatch"),
+            way_out(&Refusal::Tls, "certificate verify failed"), // as librdkafka says it
             way_out(&Refusal::Tls, "unable to get local issuer certificate"),
             way_out(&Refusal::Tls, "ssl/tls alert certificate required"),
             way_out(&Refusal::Protocol, "Disconnected"),

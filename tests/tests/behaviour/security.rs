@@ -1,6 +1,7 @@
 //! Do workers get in where Kafka wants TLS, a login and rights, and what do they say when not?
 
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
@@ -13,7 +14,7 @@ use crate::refusal::Refusal;
 use crate::{insist, insist_on_exact, say};
 
 /// The one node of this module's tests; it ends with the process.
-fn secure() -> Result<&'static SecureKafka, Failed> {
+pub(crate) fn secure() -> Result<&'static SecureKafka, Failed> {
     use std::sync::{Mutex, PoisonError};
     static SHARED: Mutex<Option<&'static SecureKafka>> = Mutex::new(None);
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -85,6 +86,15 @@ pub(crate) fn trials() -> Vec<Trial> {
             Refusal { code: login, exit: 13, says: &["sasl.mechanism"] },
         ),
         refused(
+            "a_token_that_has_expired",
+            Login::Token,
+            |secure| {
+                let expired = secure.write_token(Duration::ZERO);
+                vec![("OAUTH_TOKEN_FILE", text(&secure.token_file())); usize::from(expired.is_ok())]
+            },
+            Refusal { code: login, exit: 13, says: &["token for counter has expired"] },
+        ),
+        refused(
             "an_authority_file_that_is_not_there",
             scram,
             |_| vec![("KAFKA__SSL_CA_LOCATION", "/nowhere/ca.pem".to_owned())],
@@ -113,27 +123,35 @@ fn text(path: &Path) -> String {
 /// What a broker that comes and goes could be the cause of is waited for, but not for long.
 fn passing() -> Result<(), Failed> {
     let secure = secure()?;
-    let rig = Rig::new(secure.kafka(), secure.plan(RigPlan::default(), Login::Scram)?)?;
-    let plain = secure.kafka().bootstrap_servers();
+    let rig = Rig::new(secure.kafka(), RigPlan::default())?;
+    let owned = |settings: &[(&str, &str)]| -> Vec<(String, String)> {
+        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    };
+    let scram_at = |address: &str| -> Result<_, Failed> {
+        let mut settings = secure.settings(Login::Scram)?;
+        settings.push(("BOOTSTRAP_SERVERS".to_owned(), address.to_owned()));
+        Ok(settings)
+    };
+    let (address, authority) = (secure.sasl_address(), text(&secure.authority_file()));
+    let address = ("BOOTSTRAP_SERVERS", address.as_str());
+    let no_login = [
+        address,
+        ("KAFKA__SECURITY_PROTOCOL", "SSL"),
+        ("KAFKA__SSL_CA_LOCATION", authority.as_str()),
+    ];
     let (protocol, nowhere) = (("PLT-0313", 13), ("PLT-0301", 8));
+    let closed = ["security.protocol", "Disconnected"];
     let cases = [
-        (
-            ("KAFKA__SECURITY_PROTOCOL", "PLAINTEXT"),
-            protocol,
-            ["security.protocol", "Disconnected"],
-        ),
-        (
-            ("BOOTSTRAP_SERVERS", plain),
-            protocol,
-            ["security.protocol", "PLAINTEXT broker listener"],
-        ),
-        (("KAFKA__SECURITY_PROTOCOL", "SSL"), protocol, ["security.protocol", "Disconnected"]),
-        (("BOOTSTRAP_SERVERS", "no.such.invalid:93"), nowhere, ["resolve", "no.such.invalid"]),
-        (("BOOTSTRAP_SERVERS", "localhost:1"), nowhere, ["refused", "is bootstrap_servers right"]),
+        (owned(&[address]), protocol, closed),
+        (owned(&no_login), protocol, closed),
+        (scram_at(secure.kafka().bootstrap_servers())?, protocol, closed),
+        (scram_at("no.such.invalid:93")?, nowhere, ["resolve", "no.such.invalid"]),
+        (scram_at("localhost:1")?, nowhere, ["refused", "is bootstrap_servers right"]),
     ];
     let (mut fleet, deadline) = (rig.fleet(), Deadline::after(SOON));
-    for (setting, ..) in &cases {
-        fleet.launch(&[*setting])?;
+    for (settings, ..) in &cases {
+        let settings = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        fleet.launch(&settings.collect::<Vec<_>>())?;
     }
     for (_, (code, exit), says) in &cases {
         let ended = fleet.wait_for_end(0, deadline.left())?;
@@ -277,6 +295,7 @@ fn counts(login: Login) -> Result<(), Failed> {
             secure.grant(&Right::of_a_counter(rig.names()))?;
         }
     }
+    let renewal = (login == Login::Token).then(|| renew_tokens(secure)).transpose()?;
     let mut fleet = rig.fleet();
     fleet.start(1)?;
     let load = rig.load(LoadPlan::at_rate(500))?;
@@ -286,5 +305,20 @@ fn counts(login: Login) -> Result<(), Failed> {
     fleet.terminate_any()?;
     rig.wait_until_caught_up(PATIENCE)?;
     load.stop()?;
-    insist_on_exact(&rig.finish(fleet)?)
+    let outcome = rig.finish(fleet)?;
+    drop(renewal);
+    insist_on_exact(&outcome)
+}
+
+/// Keeps the token fresh, until dropped; each lives shorter than the run.
+fn renew_tokens(secure: &'static SecureKafka) -> Result<mpsc::Sender<()>, Failed> {
+    let write = move || secure.write_token(Duration::from_secs(8));
+    write()?;
+    let (renewal, over) = mpsc::channel();
+    std::thread::spawn(move || {
+        while over.recv_timeout(Duration::from_secs(1)) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let _the_run_will_show_it = write();
+        }
+    });
+    Ok(renewal)
 }

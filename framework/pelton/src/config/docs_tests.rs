@@ -178,11 +178,12 @@ fn problems(schema: &Value, value: &Value, path: &str) -> Vec<String> {
             ("minLength", Value::String(text)) => text.len() as u64 >= rule.as_u64().unwrap(),
             ("minimum", Value::Number(number)) => number.as_i64() >= rule.as_i64(),
             ("maximum", Value::Number(number)) => number.as_i64() <= rule.as_i64(),
-            ("items", Value::Array(items)) => {
-                items.iter().all(|item| problems(rule, item, path).is_empty())
-            }
             ("anyOf", _) => subschemas().any(|schema| fits(&schema)),
             ("oneOf", _) => subschemas().filter(fits).count() == 1,
+            ("items", Value::Array(items)) => {
+                found.extend(items.iter().flat_map(|item| problems(rule, item, path)));
+                true
+            }
             ("required", Value::Object(table)) => {
                 subschemas().all(|key| table.contains_key(key.as_str().unwrap_or_default()))
             }
@@ -206,7 +207,6 @@ fn problems(schema: &Value, value: &Value, path: &str) -> Vec<String> {
                 | "minLength"
                 | "minimum"
                 | "maximum"
-                | "items"
                 | "required"
                 | "properties",
                 _,

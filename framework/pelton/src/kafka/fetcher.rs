@@ -19,6 +19,14 @@ use crate::record::Run;
 use crate::refusal::{Operation, Refusal};
 use crate::topic_partition::TopicPartition;
 
+/// A run is closed when it holds so many bytes, or one record: the memory budget is given out by
+/// the run.
+const RUN_BYTES: usize = 64 * 1024;
+
+/// One poll hands over about so many bytes at most; what is left stays in librdkafka's queue, which
+/// is bounded, too.
+const POLL_BYTES: usize = 1024 * 1024;
+
 /// Reads partitions from explicit offsets over librdkafka.
 pub(crate) struct KafkaFetch {
     /// First, so that it goes before the client.
@@ -26,6 +34,8 @@ pub(crate) struct KafkaFetch {
     queue: FetchQueue<Hearing>,
     consumer: Arc<BaseConsumer<Hearing>>,
     running: HashSet<TopicPartition>,
+    /// How many records are taken out of librdkafka at a time: few, if they are large.
+    step: usize,
 }
 
 impl KafkaFetch {
@@ -48,7 +58,7 @@ impl KafkaFetch {
         let credentials = settings
             .credentials
             .attach(move |user, password| set_credentials(told.client(), user, password));
-        Ok(Self { _credentials: credentials, queue, consumer, running: HashSet::new() })
+        Ok(Self { _credentials: credentials, queue, consumer, running: HashSet::new(), step: 1 })
     }
 }
 
@@ -71,20 +81,63 @@ impl Fetch for KafkaFetch {
     }
 
     fn poll(&mut self, max_records: usize, out: &mut Vec<FetchEvent>) {
-        // Errors and logs of the client itself, heard by its context; records never come this way.
-        while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {}
         let hearing = self.consumer.context();
-        if hearing.is_broken() {
-            let fatal = self.consumer.client().fatal_error();
-            let reason = fatal.map_or_else(|| "a fatal error".to_owned(), |(_, reason)| reason);
+        // Errors and logs of the client itself, heard by its context; records never come this way.
+        while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {
+            hearing.has_failed();
+        }
+        if hearing.take_failed()
+            && let Some((_, reason)) = self.consumer.client().fatal_error()
+        {
             return out.push(FetchEvent::Broken(reason));
         }
-        let refusals = hearing.refusals();
         let mut run: Option<Run> = None;
-        self.queue.batch(max_records, |fetched| {
+        let (mut records, mut bytes) = (0, 0);
+        while records < max_records && bytes < POLL_BYTES {
+            let (taken, size) = self.take(self.step.min(max_records - records), &mut run, out);
+            records += taken;
+            bytes += size;
+            if taken == 0 {
+                break;
+            }
+            // So many of them as fit into one poll, were all as large as these.
+            self.step = (POLL_BYTES * taken / size.max(1)).clamp(1, self.step * 2);
+        }
+        out.extend(run.map(FetchEvent::Run));
+    }
+
+    fn end_offset(&self, partition: &TopicPartition) -> Option<i64> {
+        self.queue.cached_end(partition.topic(), partition.partition())
+    }
+
+    fn close(self: Box<Self>) {
+        // Dropping stops everything: 0.3 to 5 ms, with partitions running or a broker down.
+    }
+
+    #[cfg(feature = "planted-bugs")]
+    fn break_for_test(&self) {
+        crate::kafka::ffi::raise_fatal(self.consumer.client());
+    }
+}
+
+impl KafkaFetch {
+    /// Takes at most `max` records out of librdkafka's queue, behind those of `run`; returns how
+    /// many, and of how many bytes.
+    fn take(
+        &mut self,
+        max: usize,
+        run: &mut Option<Run>,
+        out: &mut Vec<FetchEvent>,
+    ) -> (usize, usize) {
+        let refusals = self.consumer.context().refusals();
+        let mut bytes = 0;
+        let taken = self.queue.batch(max, |fetched| {
+            let size = fetched.value.map_or(0, <[u8]>::len) + fetched.key.map_or(0, <[u8]>::len);
+            bytes += size;
             let fits = |run: &Run| {
                 run.partition().partition() == fetched.partition
                     && run.partition().topic() == &**fetched.topic
+                    && run.bytes() + size <= RUN_BYTES
             };
             if fetched.error != RDKafkaErrorCode::NoError || !run.as_ref().is_some_and(fits) {
                 out.extend(run.take().map(FetchEvent::Run));
@@ -122,20 +175,7 @@ impl Fetch for KafkaFetch {
                 }
             }
         });
-        out.extend(run.map(FetchEvent::Run));
-    }
-
-    fn end_offset(&self, partition: &TopicPartition) -> Option<i64> {
-        self.queue.cached_end(partition.topic(), partition.partition())
-    }
-
-    fn close(self: Box<Self>) {
-        // Dropping stops everything: 0.3 to 5 ms, with partitions running or a broker down.
-    }
-
-    #[cfg(feature = "planted-bugs")]
-    fn break_for_test(&self) {
-        crate::kafka::ffi::raise_fatal(self.consumer.client());
+        (taken, bytes)
     }
 }
 

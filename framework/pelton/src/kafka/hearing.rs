@@ -18,29 +18,33 @@ pub(crate) struct Hearing {
     /// The client's part: `fetcher`, `admin`.
     role: &'static str,
     refusals: Arc<Refusals>,
-    broken: AtomicBool,
+    /// There was an error; whether it was a fatal one is to be asked.
+    failed: AtomicBool,
 }
 
 impl Hearing {
     pub(crate) fn new(role: &'static str, refusals: &Arc<Refusals>) -> Self {
-        Self { role, refusals: Arc::clone(refusals), broken: AtomicBool::new(false) }
+        Self { role, refusals: Arc::clone(refusals), failed: AtomicBool::new(false) }
     }
 
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.refusals
     }
 
-    /// Has the client had a fatal error since this was asked last?
-    pub(crate) fn is_broken(&self) -> bool {
-        self.broken.swap(false, Ordering::AcqRel)
+    /// The client has had an error.
+    pub(crate) fn has_failed(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    /// Has it had one since this was asked last?
+    pub(crate) fn take_failed(&self) -> bool {
+        self.failed.swap(false, Ordering::AcqRel)
     }
 
     /// An error of a connection. What is refused is said once, by whoever reviews the refusals.
     pub(crate) fn hear(&self, error: &KafkaError, reason: &str) {
         let code = error.rdkafka_error_code();
-        if code == Some(Code::Fatal) {
-            self.broken.store(true, Ordering::Release);
-        }
+        self.has_failed();
         if let Some(refusal) = code.and_then(|code| refusal(code, reason)) {
             let is_lasting = refusal.is_lasting();
             self.refusals.tell(refusal, cause(reason));

@@ -38,6 +38,10 @@ const COMMITTED_TIMEOUT: Duration = Duration::from_secs(5);
 /// Closing may take so long before the client is left alone.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// A broken client that leaves its group is served so often, so long each time.
+const LEAVING_POLLS: u32 = 20;
+const LEAVING_POLL: Duration = Duration::from_millis(50);
+
 /// A broken client asks so often at most whether its coordinator is there, before it is left
 /// alone: without heartbeats its session ends by itself.
 const QUESTIONS: u32 = 6;
@@ -53,6 +57,7 @@ pub(crate) struct KafkaMember {
     incremental: bool,
     is_static: bool,
     again: bool,
+    leaves_when_broken: bool,
     waiting: Option<Rebalance>,
     left: bool,
 }
@@ -165,6 +170,9 @@ pub(crate) struct Membership {
     pub(crate) incremental: bool,
     /// It has a group instance id: a restart keeps its partitions, so closing must not leave.
     pub(crate) is_static: bool,
+    /// KIP-848: a static member that leaves keeps its place for the next of its name. In a
+    /// classic group the next one takes the place of one that never left.
+    pub(crate) broker_assigns: bool,
     /// It takes the place of one that broke: the group may not have let go of that one yet.
     pub(crate) again: bool,
 }
@@ -206,6 +214,7 @@ impl KafkaMember {
             incremental: membership.incremental,
             is_static: membership.is_static,
             again: membership.again,
+            leaves_when_broken: membership.broker_assigns || !membership.is_static,
             waiting: None,
             left: false,
         };
@@ -289,6 +298,19 @@ impl KafkaMember {
             _ if raised.is_some() => MemberEvent::Broken(text),
             _ => MemberEvent::Trouble(text),
         }
+    }
+
+    /// Closing a client with a fatal error does not leave the group, and its partitions would
+    /// wait for the end of its session: unsubscribing does, without asking anybody back.
+    fn leave_broken(&self) {
+        self.consumer.context().inline.store(true, Ordering::Release);
+        self.consumer.unsubscribe();
+        let mut polls = 0;
+        while polls < LEAVING_POLLS && self.consumer.assignment().is_ok_and(|a| a.count() > 0) {
+            let _events = self.consumer.poll(LEAVING_POLL).is_some();
+            polls += 1;
+        }
+        let _last_word = self.consumer.poll(LEAVING_POLL).is_some();
     }
 
     /// Is the group's coordinator there? Asked for the committed offsets of anything we read.
@@ -450,8 +472,15 @@ impl Member for KafkaMember {
         let retire = move || {
             // As at every end: LeaveGroup without its coordinator can crash librdkafka 2.12.1.
             let answers = (0..QUESTIONS).any(|_| self.coordinator_answers());
-            self.close(answers);
+            if answers && self.leaves_when_broken {
+                self.leave_broken();
+            }
             done();
+            if answers {
+                drop(self); // takes 10 s in a classic group
+            } else {
+                let _left_alone = ManuallyDrop::new(self);
+            }
         };
         let spawned = std::thread::Builder::new().name("pelton-retire".to_owned()).spawn(retire);
         if let Err(error) = spawned {

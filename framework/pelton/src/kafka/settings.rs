@@ -10,7 +10,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
-use crate::config::KafkaSettings;
+use crate::config::{KafkaSettings, MemoryShares};
 use crate::kafka::credentials::Credentials;
 use crate::kafka::tokens::Tokens;
 use crate::refusals::Refusals;
@@ -27,6 +27,8 @@ pub(crate) struct ClientSettings {
     /// How soon new partitions and topics are found, at the latest.
     pub(crate) discovery: Duration,
     pub(crate) message_timeout: Duration,
+    /// How the memory budget is divided.
+    pub(crate) memory: MemoryShares,
     /// What became of user and password since.
     pub(crate) credentials: Arc<Credentials>,
     /// What the user passes through; secrets among it are not in `Debug`.
@@ -76,10 +78,6 @@ const READING: &[(&str, &str)] = &[
     ("fetch.wait.max.ms", "100"),
     // No cost that could be measured (hardware CRC32C).
     ("check.crcs", "true"),
-    // What one fetch response may bring, and what waits inside librdkafka: modest, because the
-    // memory budget counts only what has been handed over.
-    ("fetch.max.bytes", "16777216"),
-    ("queued.max.messages.kbytes", "32768"),
     ("queued.min.messages", "20000"),
 ];
 
@@ -124,7 +122,10 @@ impl ClientSettings {
 
     /// A fetcher for a restore; it tells the ends of the logs.
     pub(crate) fn restore(&self) -> ClientConfig {
-        self.reader("restore", true)
+        let mut config = self.reader("restore", true);
+        let queue = self.memory.restore_queue_kbytes.to_string();
+        config.set("queued.max.messages.kbytes", queue);
+        config
     }
 
     /// Asks about topics.
@@ -137,7 +138,19 @@ impl ClientSettings {
     }
 
     fn reader(&self, role: &str, tell_ends: bool) -> ClientConfig {
-        let mut config = self.with_defaults(role, READING);
+        // What waits inside librdkafka, and what one response may bring: set aside in the memory
+        // budget.
+        let memory = &self.memory;
+        let queue = memory.fetch_queue_kbytes.to_string();
+        let (response, partition) =
+            (memory.fetch_response.to_string(), memory.partition_response.to_string());
+        let mut defaults = READING.to_vec();
+        defaults.extend([
+            ("queued.max.messages.kbytes", queue.as_str()),
+            ("fetch.max.bytes", &response),
+            ("fetch.message.max.bytes", &partition),
+        ]);
+        let mut config = self.with_defaults(role, &defaults);
         config
             .set("auto.offset.reset", "error")
             .set("enable.auto.commit", "false")
@@ -149,13 +162,14 @@ impl ClientSettings {
 
     /// The producer: idempotent, short-lived messages.
     pub(crate) fn producer(&self) -> ClientConfig {
+        let queue = self.memory.producer_kbytes.to_string();
         let defaults = &[
             // Small enough to stay below the latency of a commit, large enough to batch.
             ("linger.ms", "5"),
             ("compression.type", "lz4"),
-            // One worker's undelivered outputs are bounded per partition already; this bounds
-            // the client as a whole. 1 GiB by default.
-            ("queue.buffering.max.kbytes", "65536"),
+            // A worker's undelivered outputs are bounded already; this bounds the client as a
+            // whole. 1 GiB by default.
+            ("queue.buffering.max.kbytes", &queue),
         ];
         let mut config = self.with_defaults("producer", defaults);
         config
@@ -264,6 +278,7 @@ fn applies(name: &str, role: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
 
     fn settings(protocol: Protocol) -> ClientSettings {
         ClientSettings {
@@ -275,6 +290,7 @@ mod tests {
             max_poll_interval_ms: 300_000,
             discovery: Duration::from_secs(30),
             message_timeout: Duration::from_millis(7_500),
+            memory: MemoryShares::of(&Settings::default()),
             credentials: Arc::default(),
             pass_through: {
                 let mut kafka = KafkaSettings::default();

@@ -19,10 +19,10 @@ use crate::refusal::Refusal;
 use crate::refusals::Refusals;
 
 /// A source that failed is asked again so soon.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_secs(1);
 
 /// At start-up it may fail for so long.
-const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Looks up so often whether the worker is still there.
 const LOOK: Duration = Duration::from_secs(10);

@@ -6,12 +6,14 @@
 
 use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use pelton_engine::{Engine, EngineLimits, Time};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::config::RESTORES;
 use crate::error::{Exit, WorkerError};
 use crate::host::Machine;
 use crate::kafka::{ClientSettings, KafkaAdmin, KafkaClients, KafkaProducer, KafkaRestores};
@@ -21,7 +23,7 @@ use crate::runtime::committed::CurrentCommitted;
 use crate::runtime::live::{Control, Fault, Live, Pacer};
 use crate::runtime::lookout::{self, Duty, Hang, Lookout};
 use crate::runtime::poll_loop::{LoopParts, PollLoop, Turn};
-use crate::runtime::shared::{EventSender, Plan, RESTORES, Shared};
+use crate::runtime::shared::{EventSender, Plan, Shared};
 use crate::runtime::start_up;
 use crate::runtime::status::StatusBoard;
 use crate::telemetry::{Observer, WorkerMetrics};
@@ -108,6 +110,7 @@ impl SteppedWorker {
             restoring: Semaphore::new(RESTORES),
             pacer: Pacer::new(parts.live.max_records_per_second, ports.host.now()),
             refusals: parts.clients.refusals,
+            start_below: AtomicU64::new(0),
         });
         let poll_loop = PollLoop::new(LoopParts {
             member: ports.member,
@@ -233,6 +236,7 @@ pub(crate) async fn start(
                 restoring: Semaphore::new(RESTORES),
                 pacer: Pacer::new(parts.live.max_records_per_second, host.now()),
                 refusals,
+                start_below: AtomicU64::new(0),
             });
             let poll_loop = PollLoop::new(LoopParts {
                 member,
@@ -289,9 +293,9 @@ fn give_up(
     let (end, status, control) = (Arc::clone(end), Arc::clone(status), Arc::clone(control));
     Box::new(move |hang| {
         let error = hang.error();
-        tracing::error!(%error, "the worker can't go on");
         status.failed(&error);
         control.end(); // should it ever wake
+        // No log line before the end by force: whoever reads the log may have stopped.
         end.tell(Err(error));
         if control.owns_process() {
             std::thread::sleep(GRACE);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pelton_engine::{PartitionState as EngineState, PartitionView};
 
-use crate::admin::{Health, PartitionState, PartitionStatus, Status};
+use crate::admin::{Health, MemoryStatus, PartitionState, PartitionStatus, Status};
 use crate::error::WorkerError;
 use crate::ports::ClientKind;
 use crate::topic_partition::TopicPartition;
@@ -30,6 +30,7 @@ struct Board {
     /// Clients that are being rebuilt, and why.
     rebuilding: Vec<(ClientKind, String)>,
     partitions: Vec<PartitionStatus>,
+    memory: Option<MemoryStatus>,
     /// Input topics that are not there.
     missing: Vec<String>,
     /// What Kafka refuses.
@@ -96,6 +97,10 @@ impl StatusBoard {
     pub(crate) fn refused(&self, refused: Vec<String>) {
         self.board().refused = refused;
     }
+
+    pub(crate) fn show_memory(&self, memory: MemoryStatus) {
+        self.board().memory = Some(memory);
+    }
 }
 
 /// One line of the board; `None` for a partition that is no longer ours.
@@ -159,6 +164,10 @@ impl Status for StatusBoard {
 
     fn partitions(&self) -> Vec<PartitionStatus> {
         self.board().partitions.clone()
+    }
+
+    fn memory(&self) -> Option<MemoryStatus> {
+        self.board().memory
     }
 }
 

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use super::handle::WorkerHandle;
 use super::input::InputBuilder;
 use super::{Worker, plan};
-use crate::config::{Flags, GroupProtocol, Settings};
+use crate::config::{Flags, GroupProtocol, MemoryShares, Settings};
 use crate::error::{Exit, WorkerError};
 use crate::kafka::Tokens;
 use crate::oauth::{OauthToken, TokenSource};
@@ -302,6 +302,7 @@ impl WorkerBuilder {
             shutdown_timeout: settings.shutdown_timeout,
             discovery: settings.partition_discovery_interval,
             broker_assigns: settings.group_protocol == GroupProtocol::Consumer,
+            memory: MemoryShares::of(&settings),
             bug: self.bug,
         };
         let mut clients = plan::client_settings(&settings, &group, &self.name);
@@ -314,7 +315,7 @@ impl WorkerBuilder {
             Arc::clone(&clients.credentials),
         );
         let parts = WorkerParts {
-            limits: plan::limits(&settings, self.bug),
+            limits: plan::limits(&settings, &plan),
             live: plan::live(&settings, &plan.inputs)?,
             thaw_limit: plan::thaw_limit(&settings),
             max_poll_interval: settings.max_poll_interval(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pelton_engine::{Event, Offset, PartitionId, PartitionView, Time};
 
 use super::PollLoop;
-use crate::admin::PartitionStatus;
+use crate::admin::{MemoryStatus, PartitionStatus};
 use crate::error::WorkerError;
 use crate::refusals::Change;
 use crate::runtime::status::partition_status;
@@ -94,11 +94,35 @@ impl PollLoop {
 
     #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
     fn measure_memory(&self) {
-        let records: u64 = self.engine.partitions().map(|view| view.buffered_bytes).sum();
-        let effects: usize =
-            self.tasks.values().map(|t| t.lease.effects_bytes.load(Ordering::Relaxed)).sum();
-        self.metrics.memory_used_bytes.set(records as f64 + effects as f64);
-        self.metrics.memory_budget_bytes.set(self.engine.limits().budget_bytes as f64);
+        let used = self.memory_used();
+        let parts = &self.metrics.memory_used_bytes;
+        for (gauge, bytes) in [
+            (&parts.fetch_ahead, used.fetch_ahead_bytes),
+            (&parts.restores, used.restores_bytes),
+            (&parts.records, used.records_bytes),
+            (&parts.outputs, used.outputs_bytes),
+            (&parts.stores, used.stores_bytes),
+            (&self.metrics.memory_budget_bytes, used.budget_bytes),
+        ] {
+            gauge.set(bytes as f64);
+        }
+        self.status.show_memory(used);
+    }
+
+    fn memory_used(&self) -> MemoryStatus {
+        let plan = &self.shared.plan;
+        let mut used = MemoryStatus {
+            budget_bytes: plan.memory.budget(),
+            fetch_ahead_bytes: plan.memory.fetch_ahead,
+            restores_bytes: if plan.has_changelogs() { plan.memory.restores } else { 0 },
+            ..MemoryStatus::default()
+        };
+        for view in self.engine.partitions() {
+            used.records_bytes += view.buffered_bytes;
+            used.outputs_bytes += view.effects.outputs;
+            used.stores_bytes += view.effects.stores;
+        }
+        used
     }
 
     /// Forgets the tasks that have ended and names those that can't be ended.
