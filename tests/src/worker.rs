@@ -49,6 +49,17 @@ async fn work(line: &CommandLine) {
     signal_hook::low_level::exit(i32::from(exit.code()));
 }
 
+/// A process that is to be such a worker: this program itself, with no settings of its own.
+///
+/// # Errors
+///
+/// If this program's file can't be found.
+pub fn command() -> std::io::Result<std::process::Command> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.arg(ROLE).env("NO_COLOR", "1").stdin(std::process::Stdio::null());
+    Ok(command)
+}
+
 /// A login counter that keeps a ledger.
 #[derive(Debug, Parser)]
 struct CommandLine {
