@@ -2,15 +2,21 @@
 //!
 //! [`KafkaCluster`] is the face. Below it: `distribution` (the jars, the JVM), `node` (one
 //! process and its settings), `ports`, `reaper` (nodes never outlive their test), `nodes` (all
-//! of them, with their folder) and `tools` (Kafka's own command line).
+//! of them, with their folder), `group_log` (what they say of a group) and `tools` (Kafka's own
+//! command line). [`SecureKafka`] is a cluster that lets in only who it knows: `certificates`,
+//! `rights`, `security`.
 
 mod admin;
+mod certificates;
 pub(crate) mod distribution;
+mod group_log;
 pub(crate) mod node;
 pub(crate) mod nodes;
 mod ports;
 mod process;
 mod reaper;
+mod rights;
+mod security;
 pub(crate) mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +27,9 @@ use std::time::Duration;
 use rdkafka::consumer::Consumer;
 
 pub use distribution::Distribution;
+pub use group_log::GroupLog;
+pub use rights::{Operation, Resource, Right};
+pub use security::{Login, SecureKafka};
 pub use tools::{TOOLS, tool_class};
 
 use crate::cluster::client;
@@ -79,7 +88,12 @@ impl KafkaCluster {
         }
         let distribution = Distribution::get(&|_| {})?;
         let nodes = Nodes::start(distribution, nodes, &[])?;
-        Ok(Self { bootstrap_servers: nodes.bootstrap_servers(), nodes: Some(nodes) })
+        Ok(Self::of(nodes))
+    }
+
+    /// Nodes that were started elsewhere in this crate.
+    pub(crate) fn of(nodes: Nodes) -> Self {
+        Self { bootstrap_servers: nodes.bootstrap_servers(), nodes: Some(nodes) }
     }
 
     /// A cluster of that many nodes shared by all tests of this process: for tests that only
@@ -254,6 +268,32 @@ impl KafkaCluster {
         let metadata = client::topic_with_leaders(asking.client(), OFFSETS)?;
         let partitions = metadata.topics().iter().map(|topic| topic.partitions().len()).sum();
         self.leader_of(OFFSETS, offsets_partition(group, partitions))
+    }
+
+    /// What the coordinators have done with a group so far, by their own logs.
+    ///
+    /// # Errors
+    ///
+    /// [`ClusterError::NotOurs`]; [`ClusterError::Io`] if a log can't be read.
+    pub fn group_log(&self, group: &str) -> Result<GroupLog, ClusterError> {
+        let logs = self.ours("read a node's log")?.logs()?;
+        Ok(GroupLog::of(group, &logs))
+    }
+
+    /// Moves every partition's leadership to its first replica, as Kafka does by itself some
+    /// minutes after a node's return: coordinators move with it.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka's tool fails.
+    pub fn elect_preferred_leaders(&self) -> Result<(), ClusterError> {
+        let class = "org.apache.kafka.tools.LeaderElectionCommand";
+        let arguments = ["--election-type", "preferred", "--all-topic-partitions"];
+        let answer = self.tool(class, &arguments)?;
+        if answer.status.success() {
+            return Ok(());
+        }
+        Err(ClusterError::refused("electing leaders", String::from_utf8_lossy(&answer.stderr)))
     }
 
     /// Waits until every running node serves and knows the others.

@@ -4,6 +4,7 @@
 //!   records in and out, committed offsets, log ends.
 //! - [`KafkaCluster`]: real Apache Kafka in nodes of our own, which tests may kill, stop, freeze
 //!   and start again; or a cluster named by `PELTON_TEST_BOOTSTRAP`.
+//! - [`SecureKafka`]: a node that wants TLS, a login and rights.
 //! - [`hand`]: a cluster that outlives the command that started it, behind `cargo kafka`.
 //! - [`Rig`]: a whole run: topics, a load, worker processes, and a verdict; [`suites`] are the
 //!   runs that prove the promises, in short and long forms.
@@ -21,9 +22,13 @@ mod waiting;
 pub mod worker;
 
 pub use cluster::{Cluster, ClusterError, Committed, Isolation, NewRecord, StoredRecord};
-pub use kafka::{Distribution, KafkaCluster, TOOLS, tool_class};
+pub use kafka::{
+    Distribution, GroupLog, KafkaCluster, Login, Operation, Resource, Right, SecureKafka, TOOLS,
+    tool_class,
+};
 pub use rig::{
-    Answer, Blobs, Ended, Fleet, Heavy, InFlight, Load, LoadPlan, MemoryUse, MemoryWatch, Names,
-    Outcome, Protocol, Rig, RigPlan, Steps, WorkerProcess, orders,
+    Answer, Blobs, Ended, Fleet, Footprint, Heavy, InFlight, Load, LoadPlan, MemoryUse,
+    MemoryWatch, Moment, Names, Outcome, Pace, Protocol, Rig, RigPlan, Steps, WorkerProcess,
+    orders,
 };
 pub use waiting::{Deadline, Stopwatch, wait_for};

@@ -6,11 +6,13 @@
 
 mod endpoint;
 mod fleet;
+mod footprint;
 mod heavy;
 mod load;
 mod memory;
 mod order;
 mod outcome;
+mod pace;
 mod protocol;
 mod steps;
 
@@ -25,12 +27,14 @@ use tempfile::TempDir;
 
 pub use endpoint::Answer;
 pub use fleet::{Ended, Fleet, WorkerProcess};
+pub use footprint::Footprint;
 pub use heavy::Heavy;
 pub use load::{Blobs, Load, LoadPlan};
 pub use memory::{MemoryUse, MemoryWatch};
 pub use order::orders;
 use outcome::Effects;
 pub use outcome::Outcome;
+pub use pace::{Moment, Pace};
 pub use protocol::Protocol;
 pub use steps::{InFlight, Steps};
 
@@ -51,6 +55,8 @@ pub struct RigPlan {
     pub protocol: Protocol,
     /// Of the input. Default 6.
     pub partitions: i32,
+    /// Every record takes so long. Default no time.
+    pub each: Duration,
     /// One record in so many is slow. Default 300.
     pub slow_one_in: u64,
     /// A slow record takes up to so long. Default 60 ms.
@@ -72,9 +78,29 @@ pub struct RigPlan {
     pub stuck_after: Duration,
     /// More settings, as environment variables without their prefix.
     pub settings: Vec<(String, String)>,
+    /// A settings file that every worker reads; what is logged is left to it.
+    pub file: Option<PathBuf>,
+    /// More arguments of the observed worker.
+    pub arguments: Vec<String>,
 }
 
 impl RigPlan {
+    /// Each record of `user` takes so long; where `thread`, it holds its thread meanwhile.
+    ///
+    /// ```
+    /// use pelton_tests::RigPlan;
+    /// use std::time::Duration;
+    /// let plan = RigPlan::default().holding("alice", Duration::from_secs(10), false);
+    /// assert_eq!(plan.arguments, ["--hold-user", "alice", "--hold-ms", "10000"]);
+    /// ```
+    #[must_use]
+    pub fn holding(mut self, user: &str, time: Duration, thread: bool) -> Self {
+        let time = time.as_millis().to_string();
+        self.arguments.extend(["--hold-user", user, "--hold-ms", &time].map(str::to_owned));
+        self.arguments.extend(thread.then(|| "--hold-thread".to_owned()));
+        self
+    }
+
     /// With one setting more, an environment variable without its prefix; it beats the rig's own.
     ///
     /// ```
@@ -94,6 +120,7 @@ impl Default for RigPlan {
         Self {
             protocol: Protocol::CooperativeSticky,
             partitions: 6,
+            each: Duration::ZERO,
             slow_one_in: 300,
             slow: Duration::from_millis(60),
             drain: Duration::ZERO,
@@ -104,6 +131,8 @@ impl Default for RigPlan {
             heavy: None,
             stuck_after: outcome::STUCK,
             settings: Vec::new(),
+            file: None,
+            arguments: Vec::new(),
         }
     }
 }
@@ -134,7 +163,7 @@ pub struct Rig<'a, C: Cluster + ?Sized> {
 }
 
 /// What the topics and the group of a run are called.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Names {
     /// The input topic.
     pub input: String,
@@ -282,6 +311,15 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         how()
     }
 
+    /// The names of all topics it uses, and of Kafka's own topic with the group's offsets.
+    #[must_use]
+    pub fn topics(&self) -> Vec<String> {
+        let Names { input, output, .. } = &self.names;
+        let changelog = (!self.plan.stateless).then(|| self.names.changelog());
+        let offsets = "__consumer_offsets".to_owned();
+        [input.clone(), output.clone(), offsets].into_iter().chain(changelog).collect()
+    }
+
     /// Begins to fill the input.
     ///
     /// # Errors
@@ -410,7 +448,9 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
             ("LOGIN_COUNTER__INPUT_TOPIC", self.names.input.clone()),
             ("LOGIN_COUNTER__OUTPUT_TOPIC", self.names.output.clone()),
         ];
-        let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let own =
+            own.into_iter().filter(|(name, _)| self.plan.file.is_none() || *name != "LOG__FILTER");
+        let own = own.map(|(name, value)| (name.to_owned(), value));
         own.chain(self.plan.protocol.settings())
             .chain(self.plan.settings.iter().cloned())
             .map(|(name, value)| (format!("PELTON__{name}"), value))
@@ -419,18 +459,22 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
 
     fn arguments(&self) -> Vec<String> {
         let plan = &self.plan;
+        let file = plan.file.as_ref().map(|file| ("--config", file.display().to_string()));
         let stateless = self.plan.stateless.then(|| "--stateless".to_owned());
         let heavy = plan.heavy.map(|heavy| format!("--heavy={heavy}"));
         [
+            ("--each-ms", plan.each.as_millis().to_string()),
             ("--slow-one-in", plan.slow_one_in.to_string()),
             ("--slow-ms", plan.slow.as_millis().to_string()),
             ("--drain-ms", plan.drain.as_millis().to_string()),
             ("--fail-one-in", plan.fail_one_in.to_string()),
         ]
         .into_iter()
+        .chain(file)
         .chain(plan.plant.map(|bug| ("--plant", bug.name().to_owned())))
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .chain(stateless)
+        .chain(plan.arguments.iter().cloned())
         .chain(heavy)
         .collect()
     }

@@ -4,6 +4,7 @@
 //! A suite's function carries out one run and returns what it showed; the tables here say how
 //! `cargo chaos` runs it, round by round.
 
+pub mod coordinator;
 pub mod dead_brokers;
 pub mod freeze;
 pub mod kill;
@@ -11,6 +12,9 @@ pub mod leader;
 pub mod membership;
 pub mod memory;
 pub mod patterns;
+pub mod roll;
+pub mod soak;
+pub mod storm;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -198,6 +202,62 @@ pub const ALL: &[Suite] = &[
         nodes: 3,
         rounds: 2,
         round: |kafka| leader::round(kafka, Protocol::Kip848),
+    },
+    Suite {
+        name: "coordinator",
+        about: "SIGKILL of the group's coordinator, 3 a round: nothing lost, repeats only by the kill",
+        nodes: 3,
+        rounds: 2,
+        round: |kafka| coordinator::round(kafka, Protocol::CooperativeSticky),
+    },
+    Suite {
+        name: "coordinator-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 3,
+        rounds: 2,
+        round: |kafka| coordinator::round(kafka, Protocol::Kip848),
+    },
+    Suite {
+        name: "roll",
+        about: "every broker restarted in good order, twice a round: nothing lost or repeated, no rebalance",
+        nodes: 3,
+        rounds: 2,
+        round: |kafka| roll::round(kafka, Protocol::CooperativeSticky),
+    },
+    Suite {
+        name: "roll-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 3,
+        rounds: 2,
+        round: |kafka| roll::round(kafka, Protocol::Kip848),
+    },
+    Suite {
+        name: "soak",
+        about: "joins, leaves and restarts of brokers, ten minutes a round: open files and threads of those who stay are constant",
+        nodes: 3,
+        rounds: 3,
+        round: |kafka| soak::round(kafka, Protocol::CooperativeSticky),
+    },
+    Suite {
+        name: "soak-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 3,
+        rounds: 3,
+        round: |kafka| soak::round(kafka, Protocol::Kip848),
+    },
+    Suite {
+        name: "storm",
+        about: "50 joins and leaves in 60 s, records of 200 ms: nobody evicted, nothing lost or repeated, 95 % of the rate within 10 s",
+        nodes: 1,
+        rounds: 2,
+        round: |kafka| storm::round(kafka, Protocol::CooperativeSticky),
+    },
+    Suite {
+        name: "storm-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 1,
+        rounds: 2,
+        round: |kafka| storm::round(kafka, Protocol::Kip848),
     },
     Suite {
         name: "dead-brokers",

@@ -1,7 +1,8 @@
 //! The login counter under observation: what the whole-system tests start as processes.
 //!
 //! The same handler, settings and runtime as `login-counter`; around it a ledger, records that
-//! take time, drains that take time, and a planted bug where a test wants one. `--stateless` puts
+//! take time, drains that take time, and a planted bug where a test wants one; signals let its
+//! Kafka clients break and its poll loop hang. `--stateless` puts
 //! a witness in the counter's place: no store, one output per record. A test binary starts
 //! *itself* as a worker ([`run_if_asked`]), so no other binary has to be built or found.
 
@@ -11,16 +12,20 @@ use std::time::Duration;
 
 use clap::Parser;
 use login_counter::{CountLogins, LoginCounterSettings};
+use nix::sys::signal::Signal;
 use pelton::config::{Flags, load};
+use pelton::ports::ClientKind;
 use pelton::{
-    Bug, Context, Emit, Exit, Handler, HandlerError, Output, Record, Store, Worker, WorkerError,
+    Bug, Context, Emit, Exit, Fault, FaultHandle, Handler, HandlerError, Output, Record, Store,
+    Worker, WorkerError,
 };
 use pelton_testkit::ledger::LedgerWriter;
+use signal_hook::iterator::Signals;
 
 use crate::rig::Heavy;
 
 /// The first argument of a process that is to be a worker.
-pub(crate) const ROLE: &str = "observed-worker";
+const ROLE: &str = "observed-worker";
 
 /// Turns this process into a worker if it was started as one; then it never returns.
 ///
@@ -44,6 +49,17 @@ async fn work(line: &CommandLine) {
     signal_hook::low_level::exit(i32::from(exit.code()));
 }
 
+/// A process that is to be such a worker: this program itself, with no settings of its own.
+///
+/// # Errors
+///
+/// If this program's file can't be found.
+pub fn command() -> std::io::Result<std::process::Command> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.arg(ROLE).env("NO_COLOR", "1").stdin(std::process::Stdio::null());
+    Ok(command)
+}
+
 /// A login counter that keeps a ledger.
 #[derive(Debug, Parser)]
 struct CommandLine {
@@ -58,6 +74,9 @@ struct CommandLine {
     /// A known bug to plant.
     #[arg(long, value_parser = |name: &str| Bug::from_name(name).ok_or("no such bug"))]
     plant: Option<Bug>,
+    /// Every record takes so long.
+    #[arg(long, default_value_t = 0)]
+    each_ms: u64,
     /// One record in so many is slow; 0 makes none slow.
     #[arg(long, default_value_t = 0)]
     slow_one_in: u64,
@@ -67,6 +86,15 @@ struct CommandLine {
     /// A drain takes up to so long.
     #[arg(long, default_value_t = 0)]
     drain_ms: u64,
+    /// Each record of this user takes `--hold-ms`.
+    #[arg(long)]
+    hold_user: Option<String>,
+    /// How long such a record takes.
+    #[arg(long, default_value_t = 0)]
+    hold_ms: u64,
+    /// Such a record holds its thread meanwhile.
+    #[arg(long)]
+    hold_thread: bool,
     /// One record in so many fails at its first attempt; 0 makes none fail.
     #[arg(long, default_value_t = 0)]
     fail_one_in: u64,
@@ -137,11 +165,37 @@ fn digits(bytes: &[u8], many: usize) -> String {
 /// The work, slowed down and tripped up.
 struct Hindered {
     inner: Work,
+    each_ms: u64,
     slow_one_in: u64,
     slow_ms: u64,
     drain_ms: u64,
     fail_one_in: u64,
+    hold: Option<Hold>,
     random: u64,
+}
+
+/// A user whose records take their time.
+#[derive(Clone)]
+struct Hold {
+    user: String,
+    time: Duration,
+    /// They don't yield meanwhile.
+    thread: bool,
+}
+
+impl Hold {
+    fn of(line: &CommandLine) -> Option<Self> {
+        let (time, thread) = (Duration::from_millis(line.hold_ms), line.hold_thread);
+        line.hold_user.clone().map(|user| Self { user, time, thread })
+    }
+
+    async fn last(&self) {
+        if self.thread {
+            std::thread::sleep(self.time);
+        } else {
+            tokio::time::sleep(self.time).await;
+        }
+    }
 }
 
 impl Hindered {
@@ -164,9 +218,17 @@ impl Handler for Hindered {
         record: &Record<'_>,
         ctx: &mut Context<'_>,
     ) -> Result<(), HandlerError> {
+        if self.each_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(self.each_ms)).await;
+        }
         if self.is_due(self.slow_one_in) {
             let pause = self.below(self.slow_ms) + 1;
             tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        if let Some(hold) =
+            self.hold.as_ref().filter(|hold| record.key() == Some(hold.user.as_bytes()))
+        {
+            hold.last().await;
         }
         self.inner.handle(record, ctx).await?;
         if ctx.attempt() == 1 && self.is_due(self.fail_one_in) {
@@ -183,6 +245,32 @@ impl Handler for Hindered {
     }
 }
 
+/// What a signal does to the worker.
+const FAULTS: [(Signal, Fault); 4] = [
+    (Signal::SIGUSR1, Fault::Break(ClientKind::Member)),
+    (Signal::SIGUSR2, Fault::Break(ClientKind::Fetcher)),
+    (Signal::SIGWINCH, Fault::Break(ClientKind::Producer)),
+    (Signal::SIGURG, Fault::Hang),
+];
+
+/// The signal that does this to an observed worker.
+pub(crate) fn signal_for(fault: Fault) -> Option<Signal> {
+    FAULTS.iter().find(|(_, does)| *does == fault).map(|(signal, _)| *signal)
+}
+
+fn hear_faults(worker: FaultHandle) -> std::io::Result<()> {
+    let mut signals = Signals::new(FAULTS.map(|(signal, _)| signal as i32))?;
+    let hear = move || {
+        for came in signals.forever() {
+            let fault = FAULTS.iter().find(|(signal, _)| *signal as i32 == came);
+            if let Some((_, fault)) = fault {
+                worker.inject(*fault);
+            }
+        }
+    };
+    std::thread::Builder::new().name("faults".to_owned()).spawn(hear).map(drop)
+}
+
 fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     let loaded = load::<LoginCounterSettings>("login-counter", &line.flags)?;
     let mut app = Worker::builder("login-counter");
@@ -194,9 +282,12 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     } else {
         Work::Count(CountLogins { totals: app.store("totals"), out })
     };
-    let (slow_one_in, slow_ms, drain_ms, fail_one_in) =
-        (line.slow_one_in, line.slow_ms, line.drain_ms, line.fail_one_in);
+    let (each_ms, slow_one_in, slow_ms, drain_ms, fail_one_in) =
+        (line.each_ms, line.slow_one_in, line.slow_ms, line.drain_ms, line.fail_one_in);
     let process = u64::from(std::process::id());
+    let hold = Hold::of(line);
+    hear_faults(app.fault_handle())
+        .map_err(|error| WorkerError::System(format!("signals: {error}")))?;
     app.input(&loaded.app.input_topic)
         .on_invalid(loaded.app.on_invalid)
         .retry(pelton::RetryPolicy {
@@ -207,10 +298,12 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
             let seed = u64::from(slot.partition.partition().cast_unsigned());
             Hindered {
                 inner,
+                each_ms,
                 slow_one_in,
                 slow_ms,
                 drain_ms,
                 fail_one_in,
+                hold: hold.clone(),
                 random: (process << 20 | seed) ^ 0x9e37_79b9_7f4a_7c15,
             }
         });

@@ -11,6 +11,8 @@ use pelton_tests::{KafkaCluster, Protocol, suites, trials, worker};
 mod faults;
 #[path = "system/memory.rs"]
 mod memory;
+#[path = "system/restless.rs"]
+mod restless;
 
 /// Membership changes per protocol.
 const CHANGES: u32 = 5;
@@ -32,6 +34,7 @@ fn main() -> std::process::ExitCode {
         Ok(suites::patterns::run(KafkaCluster::shared(1)?)?)
     }));
     trials.extend(faults::trials());
+    trials.extend(restless::trials());
     trials.extend(memory::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -55,6 +55,17 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// `PROPTEST_CASES=1000000 cargo test -p pelton-cli` is the long form.
+        #[test]
+        fn any_argument_is_explained_or_refused(asked in "\\PC{0,40}|(PLT|plt)?-{0,3}[0-9]{0,9}") {
+            match explain(Some(&asked)) {
+                Ok(text) => assert!(text.starts_with("PLT-"), "{text}"),
+                Err(problem) => assert!(problem.starts_with("there is no code"), "{problem}"),
+            }
+        }
+    }
+
     #[test]
     fn an_unknown_code_is_refused_and_all_can_be_listed() {
         assert!(explain(Some("nonsense")).expect_err("no such code").contains("nonsense"));

@@ -37,8 +37,12 @@ pub struct CommitItem {
 pub enum SilentAction {
     /// The fetch was stopped and started again.
     FetchedAnew,
-    /// The restore takes long; nothing was done.
+    /// Fetching it anew has not helped: the client that fetches is replaced.
+    FetcherRenewed,
+    /// It has not started for long; nothing was done.
     StillRestoring,
+    /// It gave no sign of life before it started: it was begun anew.
+    RestoredAnew,
 }
 
 /// Why a partition's task ends.
@@ -92,6 +96,9 @@ pub enum Action {
         partition: PartitionId,
         /// Of which assignment.
         epoch: Epoch,
+        /// It can't go on at this position, up to which all is done and committed: the log does
+        /// not hold it, or is another one. Decide by the policy where it goes on.
+        out_of_range: Option<Offset>,
     },
     /// Start fetching.
     StartFetch {
@@ -112,15 +119,15 @@ pub enum Action {
         /// Records below this offset were delivered before: drop and count them.
         skip_below: Offset,
     },
-    /// The run just announced goes back before the start of its fetch: the topic was
-    /// truncated or recreated, and going on would swallow records.
-    Backwards {
+    /// Start nothing more; what runs finishes, what waits stays.
+    Pause {
         /// Which partition.
         partition: PartitionId,
-        /// The offset that arrived.
-        offset: Offset,
-        /// The lowest one that could have.
-        expected: Offset,
+    },
+    /// Go on where it stood.
+    Resume {
+        /// Which partition.
+        partition: PartitionId,
     },
     /// Close the partition's outbox and say when it is durable.
     Seal {
@@ -165,8 +172,8 @@ pub enum Action {
         /// It proves that the partition is still ours.
         proof: bool,
     },
-    /// Nothing has come for long: ask Kafka for the end of the log, to tell an idle topic from a
-    /// fetch that is dead.
+    /// Nothing has come for long: ask Kafka what the log holds, to tell an idle topic from a fetch
+    /// that is dead, and from a log that has lost records.
     AskEnd {
         /// Which partition.
         partition: PartitionId,
@@ -178,6 +185,9 @@ pub enum Action {
         /// What was done about it.
         what: SilentAction,
     },
+    /// Replace the client that fetches; [`Event::FetcherReplaced`](crate::Event::FetcherReplaced)
+    /// says when it is done.
+    RenewFetcher,
     /// The group has forgotten us and does not say so: leave and join again.
     Rejoin,
     /// Everything is drained: leave the group.

@@ -10,6 +10,8 @@
 //! Upholds INV-5: whatever is not `Running` or `Draining` has nothing started, and whatever is
 //! `Lost` commits nothing.
 
+use std::time::Duration;
+
 use crate::budget::Volume;
 use crate::commit::Progress;
 use crate::event::HeldEffects;
@@ -49,11 +51,30 @@ pub(crate) struct Assignment {
 
 #[derive(Debug)]
 pub(crate) enum Phase {
-    Restoring { since: Time },
+    Restoring(Preparing),
     Running(Active),
     Draining { active: Active, drain: Drain },
     Released,
     Lost { since: Time },
+}
+
+/// A partition that has not started yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Preparing {
+    /// When its assignment began, or it was last said that it has not started.
+    pub(crate) said: Time,
+    /// The last sign of life.
+    pub(crate) moved: Time,
+    /// Without a sign of life for so long it is begun anew; doubled each time.
+    pub(crate) patience: Duration,
+    /// It is in the hands of user code, which is waited for.
+    pub(crate) waits: bool,
+}
+
+impl Preparing {
+    pub(crate) fn since(now: Time, patience: Duration) -> Self {
+        Self { said: now, moved: now, patience, waits: false }
+    }
 }
 
 /// A partition whose records are handled.
@@ -77,8 +98,24 @@ pub(crate) struct Active {
     pub(crate) asked: Time,
     /// The end of the log for which a silent fetch was started anew last.
     pub(crate) fetched_anew_for: Option<Offset>,
+    /// What was done about its silence since something last arrived.
+    pub(crate) helped: Helped,
     /// The log's end, where known.
     pub(crate) end: Option<Offset>,
+    /// The log did not hold `expected` when it was asked for last.
+    pub(crate) outside: bool,
+    /// Nothing more can be read at `expected`: what was read is finished, then it is left.
+    pub(crate) out_of_range: bool,
+}
+
+/// What was done about a silent partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Helped {
+    Not,
+    /// Its fetch was started anew.
+    FetchedAnew,
+    /// The client that fetches was replaced.
+    FetcherRenewed,
 }
 
 /// A running fetch.
@@ -110,7 +147,7 @@ pub(crate) struct Drain {
 impl Assignment {
     pub(crate) fn state(&self) -> PartitionState {
         match self.phase {
-            Phase::Restoring { .. } => PartitionState::Restoring,
+            Phase::Restoring(_) => PartitionState::Restoring,
             Phase::Running(_) => PartitionState::Running,
             Phase::Draining { .. } => PartitionState::Draining,
             Phase::Released => PartitionState::Released,
@@ -122,14 +159,14 @@ impl Assignment {
     pub(crate) fn active(&self) -> Option<&Active> {
         match &self.phase {
             Phase::Running(active) | Phase::Draining { active, .. } => Some(active),
-            Phase::Restoring { .. } | Phase::Released | Phase::Lost { .. } => None,
+            Phase::Restoring(_) | Phase::Released | Phase::Lost { .. } => None,
         }
     }
 
     pub(crate) fn active_mut(&mut self) -> Option<&mut Active> {
         match &mut self.phase {
             Phase::Running(active) | Phase::Draining { active, .. } => Some(active),
-            Phase::Restoring { .. } | Phase::Released | Phase::Lost { .. } => None,
+            Phase::Restoring(_) | Phase::Released | Phase::Lost { .. } => None,
         }
     }
 

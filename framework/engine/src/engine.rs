@@ -11,6 +11,8 @@
 mod commits;
 mod drains;
 mod fetches;
+mod out_of_range;
+mod pauses;
 mod rebalances;
 mod watchdogs;
 
@@ -54,6 +56,8 @@ pub struct PartitionView {
     pub buffered_records: u64,
     /// Bytes in its buffer.
     pub buffered_bytes: u64,
+    /// An operator has paused it.
+    pub paused: bool,
     /// What it holds of effects that Kafka does not have yet.
     pub effects: HeldEffects,
 }
@@ -79,6 +83,8 @@ pub struct Engine {
     limits: EngineLimits,
     assignments: BTreeMap<PartitionId, Assignment>,
     epochs: BTreeMap<PartitionId, u64>,
+    /// What an operator has paused, assigned or not.
+    paused: BTreeSet<PartitionId>,
     /// A revocation or loss that is not acknowledged yet, and of what.
     unacknowledged: Option<BTreeSet<PartitionId>>,
     in_flight: Option<InFlight>,
@@ -88,12 +94,20 @@ pub struct Engine {
     commits_before_assignment: u64,
     next_commit: Time,
     ending: Ending,
+    renewal: Renewal,
     /// How large runs and effects are.
     sizes: Sizes,
     /// Fetches stopped since the beginning: the order in which they wait.
     stops: u64,
     /// Somebody waits for a place to fetch.
     waits: bool,
+}
+
+/// When the client that fetches may be replaced because a partition is silent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Renewal {
+    not_before: Time,
+    renewals: u32,
 }
 
 #[derive(Debug)]
@@ -118,12 +132,14 @@ impl Engine {
             limits,
             assignments: BTreeMap::new(),
             epochs: BTreeMap::new(),
+            paused: BTreeSet::new(),
             unacknowledged: None,
             in_flight: None,
             commits: 0,
             commits_before_assignment: 0,
             next_commit: Time::ZERO,
             ending: Ending::No,
+            renewal: Renewal::default(),
             sizes: Sizes::default(),
             stops: 0,
             waits: false,
@@ -148,6 +164,9 @@ impl Engine {
             Event::Restored { partition, epoch, position, committed } => {
                 self.restored(now, partition, epoch, position, committed, out);
             }
+            Event::Preparing { partition, epoch, waits } => {
+                self.preparing(now, partition, epoch, waits);
+            }
             Event::Fetched { partition, run } => self.fetched(now, partition, run, out),
             Event::Progressed { partition, epoch, records, bytes, dirty } => {
                 self.progressed(partition, epoch, Volume { records, bytes }, dirty);
@@ -170,8 +189,14 @@ impl Engine {
                     active.progress.want_proof();
                 }
             }
-            Event::ResetWanted { partition, epoch } => self.reset(now, partition, epoch, out),
+            Event::ResetWanted { partition, epoch } => self.reset(now, partition, epoch, None, out),
             Event::FetchFailed { partition } => self.fetch_failed(now, partition),
+            Event::OutOfRange { partition } => self.out_of_range(partition, out),
+            Event::LogSeen { partition, epoch, log } => {
+                self.log_seen(partition, epoch, log, out);
+            }
+            Event::FetcherReplaced => self.fetcher_replaced(now, out),
+            Event::MemberGone => self.member_gone(now, out),
             Event::End { partition, end } => {
                 if let Some(active) =
                     self.assignments.get_mut(&partition).and_then(Assignment::active_mut)
@@ -180,6 +205,8 @@ impl Engine {
                 }
             }
             Event::CommitAnswered { id, statuses } => self.answered(now, id, &statuses, out),
+            Event::Paused { partitions } => self.pause(&partitions, out),
+            Event::Resumed { partitions } => self.resume(&partitions, out),
             Event::Shutdown { cancel_at, release_at } => {
                 self.begin_shutdown(now, cancel_at, release_at, out);
             }
@@ -189,6 +216,7 @@ impl Engine {
     /// Does what time and the events since the last call make due. Returns when it must be
     /// called again at the latest.
     pub fn tick(&mut self, now: Time, out: &mut Vec<Action>) -> Option<Time> {
+        self.leave_lost_positions(now, out);
         self.regulate_fetches(now, out);
         self.seal_if_due(now, out);
         self.watch(now, out);
@@ -213,6 +241,7 @@ impl Engine {
                 end: active.and_then(|a| a.end),
                 buffered_records: active.map_or(0, |a| a.buffered.records),
                 buffered_bytes: active.map_or(0, |a| a.buffered.bytes),
+                paused: self.paused.contains(partition),
                 effects: active.map(|a| a.effects).unwrap_or_default(),
             }
         })
@@ -246,7 +275,7 @@ impl Engine {
                     let deadline = if over { drain.release_at } else { drain.cancel_at };
                     earlier(self.retry_at(active), Some(deadline))
                 }
-                Phase::Restoring { .. } | Phase::Released | Phase::Lost { .. } => None,
+                Phase::Restoring(_) | Phase::Released | Phase::Lost { .. } => None,
             };
             wake = earlier(wake, due);
         }

@@ -153,14 +153,16 @@ fn checksum(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |sum, byte| (sum ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
 
+/// A body with a checksum that fits.
+#[cfg(test)]
+pub(crate) fn sealed(version: &str, body: &str) -> String {
+    format!("pelton{version} {:08x} {body}", checksum(body))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn sealed(version: &str, body: &str) -> String {
-        format!("pelton{version} {:08x} {body}", checksum(body))
-    }
 
     #[test]
     fn inv_8_other_tools_metadata_is_ignored_and_damaged_metadata_is_refused() {

@@ -2,6 +2,7 @@
 
 use crate::commit::CommitStatus;
 use crate::ids::{Epoch, Offset, PartitionId};
+use crate::log_range::LogRange;
 use crate::time::Time;
 
 /// A run as the engine sees it: records of one partition that arrived together.
@@ -112,6 +113,16 @@ pub enum Event {
         /// What the group has committed, if anything.
         committed: Option<Offset>,
     },
+    /// The partition's task gives a sign of life while it prepares.
+    Preparing {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment.
+        epoch: Epoch,
+        /// It waits for user code, which nobody hurries: a handler of the assignment before, or
+        /// a hook.
+        waits: bool,
+    },
     /// A run has arrived.
     Fetched {
         /// Of which partition.
@@ -176,6 +187,26 @@ pub enum Event {
         /// Which partition.
         partition: PartitionId,
     },
+    /// The partition's position is not in its log, or its log is another one: nothing more can
+    /// be read there.
+    OutOfRange {
+        /// Which partition.
+        partition: PartitionId,
+    },
+    /// The answer to [`Action::AskEnd`](crate::Action::AskEnd).
+    LogSeen {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment it was asked.
+        epoch: Epoch,
+        /// What its log holds.
+        log: LogRange,
+    },
+    /// The client that fetches was replaced: nothing is started in the new one.
+    FetcherReplaced,
+    /// The group's client is no more: whatever it had is lost, what it was asked is never
+    /// answered, and what waited for an acknowledgement needs none.
+    MemberGone,
     /// The end of the partition's log is known.
     End {
         /// Which partition.
@@ -189,6 +220,17 @@ pub enum Event {
         id: u64,
         /// What it says of each partition.
         statuses: Vec<(PartitionId, CommitStatus)>,
+    },
+    /// An operator pauses these partitions, ours or not: nothing of them is fetched or started
+    /// until they are resumed. They are assigned, committed and given up as ever.
+    Paused {
+        /// Which.
+        partitions: Vec<PartitionId>,
+    },
+    /// An operator lets these partitions go on.
+    Resumed {
+        /// Which.
+        partitions: Vec<PartitionId>,
     },
     /// The worker is to end: everything drains.
     Shutdown {

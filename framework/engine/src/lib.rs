@@ -23,16 +23,22 @@ mod action;
 mod assignment;
 mod budget;
 mod commit;
+#[cfg(test)]
+mod damage;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
 mod envelope;
 mod event;
+#[cfg(test)]
+mod foreign_bytes;
 mod ids;
 mod limits;
+mod log_range;
 #[cfg(test)]
 mod memory_tests;
 mod offset_tracker;
+mod pace;
 mod planted;
 mod retry;
 mod schedule;
@@ -47,7 +53,9 @@ pub use envelope::{Envelope, EnvelopeError, METADATA_LIMIT_BYTES};
 pub use event::{Event, HeldEffects, RunInfo};
 pub use ids::{Epoch, Offset, PartitionId};
 pub use limits::EngineLimits;
+pub use log_range::{Jump, LogRange, OutOfRange, OutOfRangePolicy, RangeCause};
 pub use offset_tracker::OffsetTracker;
+pub use pace::Pace;
 pub use planted::Bug;
 pub use retry::RetryPolicy;
 pub use schedule::{Backwards, Finish, Item, Next, Ordering, Schedule};

@@ -43,6 +43,9 @@ pub struct EngineLimits {
     /// A running partition that hears nothing for so long asks for the end of its log; if it has
     /// lag, it is fetched anew. Default 30 s.
     pub silent_after: Duration,
+    /// A partition that gives no sign of life before it starts is begun anew after so long;
+    /// doubled each time, up to 16 times as long. Default 120 s.
+    pub restart_after: Duration,
     /// A fetch that has broken off is started anew after so long. Default 500 ms.
     pub fetch_retry: Duration,
     /// A lost partition that the group says nothing of for so long makes the member join anew.
@@ -65,6 +68,7 @@ impl Default for EngineLimits {
             release_timeout: Duration::from_secs(20),
             delivery_timeout: Duration::from_millis(7_500),
             silent_after: Duration::from_secs(30),
+            restart_after: Duration::from_secs(120),
             fetch_retry: Duration::from_millis(500),
             rejoin_after: Duration::from_secs(60),
             commit_retry: Duration::from_millis(50),

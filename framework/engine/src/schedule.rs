@@ -250,6 +250,17 @@ impl Schedule {
         start
     }
 
+    /// Would [`next`](Self::next) start a record?
+    #[must_use]
+    pub fn is_due(&self, now: Time) -> bool {
+        let waits = match self.head {
+            Head::Running => true,
+            Head::RetryAt(at) => at > now,
+            Head::Ready => false,
+        };
+        self.starting && !waits && !self.waiting.is_empty()
+    }
+
     /// The attempt at record `index` has ended. Ignored if that record is not running.
     pub fn finished(&mut self, index: u64, finish: Finish, now: Time) {
         let Some(first) = self.waiting.front().copied().filter(|first| first.index == index) else {
@@ -407,7 +418,10 @@ mod tests {
             let (mut now, mut done) = (Time::ZERO, Vec::new());
             let mut fates = fates.into_iter();
             while done.len() < offsets.len() {
-                match schedule.next(now) {
+                let due = schedule.is_due(now);
+                let next = schedule.next(now);
+                prop_assert_eq!(due, matches!(next, Next::Start { .. }));
+                match next {
                     Next::Start { index, offset, .. } => {
                         prop_assert_eq!(schedule.next(now), Next::Idle);
                         let retry = fates.next() == Some(0);

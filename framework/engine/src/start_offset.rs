@@ -23,6 +23,9 @@ pub enum OffsetReset {
     Earliest,
     /// Start behind the newest record.
     Latest,
+    /// Start at the oldest record that is at least as new as this time, in milliseconds since
+    /// 1970; behind the newest if none is.
+    AtTime(i64),
     /// Refuse to start.
     Error,
 }
@@ -52,12 +55,13 @@ pub struct TopicCommits {
 /// ```
 /// use pelton_engine::{Offset, StartDecision};
 ///
-/// /// The offset to fetch from, in a log that holds `first..end`.
+/// /// The offset to fetch from, in a log that holds `first..end`, one record a millisecond.
 /// fn position(decision: StartDecision, first: Offset, end: Offset) -> Option<Offset> {
 ///     match decision {
 ///         StartDecision::At(offset) => Some(offset),
 ///         StartDecision::Earliest => Some(first),
 ///         StartDecision::Latest => Some(end),
+///         StartDecision::AtTime(ms) => Some(Offset(ms).clamp(first, end)),
 ///         StartDecision::Refused => None,
 ///     }
 /// }
@@ -71,6 +75,9 @@ pub enum StartDecision {
     Earliest,
     /// Behind the newest record.
     Latest,
+    /// At the oldest record that is at least as new as this time, in milliseconds since 1970;
+    /// behind the newest if none is.
+    AtTime(i64),
     /// Nowhere: there is no commit and `auto_offset_reset` is `error`.
     Refused,
 }
@@ -88,6 +95,7 @@ impl TopicCommits {
         match reset {
             OffsetReset::Earliest => StartDecision::Earliest,
             OffsetReset::Latest => StartDecision::Latest,
+            OffsetReset::AtTime(ms) => StartDecision::AtTime(ms),
             OffsetReset::Error => StartDecision::Refused,
         }
     }
@@ -130,6 +138,7 @@ mod tests {
         let fresh = commits(None, &[None, None]);
         assert_eq!(fresh.start(1, OffsetReset::Latest), StartDecision::Latest);
         assert_eq!(fresh.start(1, OffsetReset::Earliest), StartDecision::Earliest);
+        assert_eq!(fresh.start(1, OffsetReset::AtTime(7)), StartDecision::AtTime(7));
         assert_eq!(fresh.start(1, OffsetReset::Error), StartDecision::Refused);
         assert_eq!(fresh.settled(), 2);
     }
@@ -137,7 +146,12 @@ mod tests {
     #[test]
     fn inv_9_a_new_partition_starts_at_its_beginning_whatever_the_setting_says() {
         let grown = commits(Some(1), &[Some(40), None, None]);
-        for reset in [OffsetReset::Latest, OffsetReset::Error, OffsetReset::Earliest] {
+        for reset in [
+            OffsetReset::Latest,
+            OffsetReset::AtTime(i64::MAX),
+            OffsetReset::Error,
+            OffsetReset::Earliest,
+        ] {
             assert_eq!(grown.start(1, reset), StartDecision::Earliest);
             assert_eq!(grown.start(2, reset), StartDecision::Earliest);
         }

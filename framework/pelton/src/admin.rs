@@ -9,10 +9,14 @@
 //! | `/partitions` | what this worker owns, as JSON |
 //! | `/memory` | how it uses its memory budget, as JSON |
 //!
+//! A worker's program asks another copy of itself with `--health` (exit code 0 or 1): for containers
+//! without a shell or curl.
+//!
 //! It only reads. It has no password, so it listens on loopback unless told otherwise, and there
 //! it answers only requests that are addressed to this machine by address or as `localhost`: a
 //! web page whose name was pointed at 127.0.0.1 gets nothing.
 
+mod ask;
 mod error;
 mod routes;
 mod server;
@@ -20,6 +24,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use ask::ask;
 pub use error::AdminError;
 pub use server::AdminServer;
-pub use status::{Health, MemoryStatus, PartitionState, PartitionStatus, Status};
+pub use status::{Health, JumpStatus, MemoryStatus, PartitionState, PartitionStatus, Status};

@@ -10,15 +10,20 @@
 //!                        └─ unknown key, wrong type            └─ Settings::check: contradictions
 //! ```
 //!
-//! Loading never reads anything but the named file and the environment it is given. It upholds
+//! Loading reads nothing but the named file, the environment it is given, and the files these name
+//! for secrets. It upholds
 //! two rules: a value that can't be used is an error that says where the value came from and the
 //! way out, and a secret is never printed, neither by an error nor by `Debug`.
 
 mod check;
 mod choices;
+mod contradictions;
+#[cfg(test)]
+mod docs_tests;
 mod effective;
 mod environment;
 mod error;
+mod fields;
 mod file;
 mod flags;
 mod kafka_keys;
@@ -31,18 +36,30 @@ mod origin;
 mod pass_through;
 mod read;
 mod refused;
+mod reload;
+#[cfg(test)]
+mod schema;
+mod secret;
+mod secret_file;
 mod settings;
 mod tree;
 mod units;
+#[cfg(test)]
+mod wrong_tests;
 
-pub use choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat};
+pub use choices::{
+    AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat, OnOutOfRange,
+};
 pub use error::ConfigError;
 pub use flags::Flags;
 pub use load::{Loaded, load, load_from};
 pub use origin::Origin;
 pub use pass_through::KafkaSettings;
+pub use reload::{Change, Fate};
+pub use secret::Secret;
 pub use settings::{AdminSettings, LogSettings, Settings};
 pub use units::ByteCount;
 
 pub(crate) use memory::{MemoryShares, RESTORES};
 pub(crate) use nearest::nearest;
+pub(crate) use secret_file::is_open_to_all;

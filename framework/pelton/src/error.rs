@@ -3,10 +3,12 @@
 //! Codes (`PLT-…`) and exit codes are public: `docs/errors.md` lists them all.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::{ExitCode, Termination};
 use std::time::Duration;
 
 use crate::config::ConfigError;
+use crate::farewell;
 use crate::topic_partition::TopicPartition;
 
 /// Why a handler did not finish a record.
@@ -113,8 +115,8 @@ pub enum WorkerError {
     /// There is no commit and `auto_offset_reset` is `error`.
     #[error(
         "PLT-0303: {partition} has no committed offset and auto_offset_reset is \"error\"; \
-         set it to \"earliest\" or \"latest\", or commit an offset with kafka-consumer-groups \
-         --reset-offsets"
+         set it to \"earliest\", \"latest\" or a time (\"@2026-11-24T00:00:00Z\"), or commit an \
+         offset with kafka-consumer-groups --reset-offsets"
     )]
     NoCommittedOffset {
         /// The partition without a commit.
@@ -123,8 +125,8 @@ pub enum WorkerError {
     /// The offset to read is not in the log: records were deleted or the topic was recreated.
     #[error(
         "PLT-0304: offset {offset} of {partition} is out of range: the log holds {low} to {high}; \
-         records were deleted before they were read, or the topic was truncated or recreated; \
-         decide with kafka-consumer-groups --reset-offsets where to go on"
+         {reason}; set on_out_of_range to \"earliest\" or \"latest\" to let the worker go on by \
+         itself, or decide with kafka-consumer-groups --reset-offsets where to go on"
     )]
     OutOfRange {
         /// Which partition.
@@ -135,12 +137,15 @@ pub enum WorkerError {
         low: i64,
         /// The log's end.
         high: i64,
+        /// What had happened, and how large the gap is.
+        reason: String,
     },
     /// The topic was deleted and made anew: its offsets mean other records.
     #[error(
         "PLT-0306: the topic of {partition} was deleted and created again; the position {offset} \
-         belongs to the old one, and going on there would skip records of the new; decide with \
-         kafka-consumer-groups --reset-offsets where to go on, then start the worker again"
+         belongs to the old one, and going on there would skip records of the new; set \
+         on_out_of_range to \"earliest\" to read the new one from its beginning (\"latest\": from \
+         its end), or decide with kafka-consumer-groups --reset-offsets where to go on"
     )]
     TopicRecreated {
         /// Which partition.
@@ -164,6 +169,48 @@ pub enum WorkerError {
         changelog: String,
         /// The changelog's partitions.
         changelog_partitions: i32,
+    },
+    /// Kafka does not accept the login.
+    #[error(
+        "PLT-0311: Kafka at {bootstrap_servers} does not accept the login: {reason}; {way_out}"
+    )]
+    Login {
+        /// Where.
+        bootstrap_servers: String,
+        /// What the broker said.
+        reason: String,
+        /// What mends it.
+        way_out: String,
+    },
+    /// Rights that the worker needs are missing.
+    #[error(
+        "PLT-0312: Kafka does not allow this worker what it needs: {missing}; grant it, with NAME \
+         for the user it logs in as: {commands}"
+    )]
+    Rights {
+        /// Which operations, on what.
+        missing: String,
+        /// The commands that grant them.
+        commands: String,
+    },
+    /// TLS with a broker can't be had, or the listener speaks another protocol.
+    #[error("PLT-0313: no connection that can be used to {bootstrap_servers}: {reason}; {way_out}")]
+    Tls {
+        /// Where.
+        bootstrap_servers: String,
+        /// What went wrong.
+        reason: String,
+        /// What mends it.
+        way_out: String,
+    },
+    /// librdkafka can't make a client from the settings.
+    #[error(
+        "PLT-0314: no Kafka client can be made from the settings under [kafka]: {reason}; mend the \
+         setting that it names"
+    )]
+    ClientSettings {
+        /// What librdkafka says.
+        reason: String,
     },
     /// A record is invalid and `on_invalid` is `stop`.
     #[error(
@@ -224,12 +271,35 @@ pub enum WorkerError {
         /// What was missing.
         reason: String,
     },
+    /// The poll loop hung for so long that the group has given the partitions away.
+    #[error(
+        "PLT-0504: the poll loop has hung for {silence:?} while {doing}; the group has given its \
+         partitions away by now, and only a restart helps"
+    )]
+    Hangs {
+        /// For how long; at least `max_poll_interval_ms`.
+        silence: Duration,
+        /// What it was doing.
+        doing: String,
+    },
     /// The admin endpoint can't be opened.
     #[error(transparent)]
     Admin(#[from] crate::admin::AdminError),
     /// Logs or metrics can't be set up.
     #[error(transparent)]
     Telemetry(#[from] crate::telemetry::TelemetryError),
+    /// Files can't be kept where `state_dir` says.
+    #[error(
+        "PLT-0602: the state directory {} can't be used: {reason}; give state_dir a directory \
+         that this process may write to, with room on its disk, or leave it out",
+        path.display()
+    )]
+    StateDirectory {
+        /// `state_dir`.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
     /// The operating system refused something.
     #[error("PLT-0601: {0}")]
     System(String),
@@ -251,7 +321,10 @@ impl WorkerError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Declaration(_) | Self::Telemetry(_) => 2,
+            Self::Config(_)
+            | Self::Declaration(_)
+            | Self::Telemetry(_)
+            | Self::ClientSettings { .. } => 2,
             Self::InvalidRecord { .. } => 3,
             Self::Handler { .. } => 4,
             Self::ShutdownTimeout { .. } => 5,
@@ -264,15 +337,18 @@ impl WorkerError {
             | Self::TopicRecreated { .. } => 9,
             Self::PartitionsGrew { .. } => 10,
             Self::Store { .. } => 11,
-            Self::Admin(_) | Self::System(_) => 1,
+            Self::Hangs { .. } => 12,
+            Self::Login { .. } | Self::Tls { .. } => 13,
+            Self::Rights { .. } => 14,
+            Self::Admin(_) | Self::System(_) | Self::StateDirectory { .. } => 1,
         }
     }
 }
 
 /// How a worker's process ends: return it from `main`.
 ///
-/// 0 after a clean shutdown; otherwise the reason is written to stderr and the exit code is
-/// [`WorkerError::exit_code`].
+/// 0 after a clean shutdown; otherwise the reason is [explained](Self::explain) and the exit code
+/// is [`WorkerError::exit_code`].
 ///
 /// ```
 /// use pelton::Exit;
@@ -291,11 +367,11 @@ impl Exit {
         self.0.as_ref().err().map_or(0, WorkerError::exit_code)
     }
 
-    /// Writes the reason to stderr, if there is one.
-    #[expect(clippy::print_stderr, reason = "the last word of a process, whatever logging does")]
+    /// Writes the reason, if there is one, to stderr and, on Kubernetes, to the container's
+    /// termination log. Never panics, and takes a second at most where stderr is stuck.
     pub fn explain(&self) {
         if let Err(error) = &self.0 {
-            eprintln!("error: {error}");
+            farewell::say(&format!("error: {error}"));
         }
     }
 }

@@ -54,29 +54,45 @@
 pub mod admin;
 pub mod config;
 mod context;
+#[cfg(test)]
+#[path = "../../engine/src/damage.rs"]
+mod damage;
 mod error;
+mod farewell;
+#[cfg(test)]
+mod foreign_bytes;
 mod handler;
 pub mod host;
+mod json_problem;
 mod kafka;
+mod oauth;
 mod output;
 pub mod ports;
 mod record;
+mod refusal;
+mod refusals;
+mod reload;
+mod rotation;
 mod runtime;
 mod signals;
 mod state;
 pub mod telemetry;
 mod topic_partition;
+mod unwind;
 mod worker;
 
 pub use context::{Cancellation, Context};
 pub use error::{Exit, HandlerError, WorkerError};
 pub use handler::{Handler, SlotId};
+pub use oauth::OauthToken;
 pub use output::{Emit, Output};
 #[doc(hidden)]
 pub use pelton_engine::Bug;
 pub use pelton_engine::{Ordering, RetryPolicy};
 pub use record::{Record, Run};
-pub use runtime::{OnInvalid, SteppedWorker, WorkerHandle};
+#[doc(hidden)]
+pub use runtime::{Fault, FaultHandle};
+pub use runtime::{OnInvalid, SteppedWorker};
 pub use state::{Store, StoreKey};
 pub use topic_partition::TopicPartition;
-pub use worker::{InputBuilder, Worker, WorkerBuilder};
+pub use worker::{InputBuilder, Worker, WorkerBuilder, WorkerHandle};

@@ -89,7 +89,10 @@ pub enum MemberEvent {
     Trouble(String),
     /// Another process has our group instance id.
     InstanceFenced(String),
-    /// The client can't go on.
+    /// The client can't go on, but another one could.
+    Broken(String),
+    /// The client can't go on, and no other one could: the group or the broker refuses what this
+    /// worker is.
     Fatal(String),
 }
 
@@ -116,6 +119,55 @@ pub struct CommitEntry {
     pub offset: i64,
     /// The commit-metadata envelope.
     pub metadata: String,
+}
+
+/// Called once, from any thread, when something has ended.
+///
+/// ```
+/// use pelton::ports::Done;
+///
+/// let (told, heard) = std::sync::mpsc::channel();
+/// let done: Done = Box::new(move || told.send("ended").unwrap_or(()));
+/// done();
+/// assert_eq!(heard.recv(), Ok("ended"));
+/// ```
+pub type Done = Box<dyn FnOnce() + Send>;
+
+/// Which of a worker's clients.
+///
+/// ```
+/// use pelton::ports::ClientKind;
+/// assert_eq!(ClientKind::Fetcher.to_string(), "fetcher");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientKind {
+    /// The member of the group.
+    Member,
+    /// The one that reads.
+    Fetcher,
+    /// The one that writes.
+    Producer,
+}
+
+impl ClientKind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Member, Self::Fetcher, Self::Producer];
+
+    /// Its name in logs and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Fetcher => "fetcher",
+            Self::Producer => "producer",
+        }
+    }
+}
+
+impl fmt::Display for ClientKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// This process's identity in the group. Only the poll loop uses it.
@@ -174,6 +226,14 @@ pub trait Member: Send {
     /// Ends the client. `graceful` is false where the coordinator may be away: then the client
     /// is left alone rather than waited for.
     fn close(self: Box<Self>, graceful: bool);
+
+    /// Ends a client that is [broken](MemberEvent::Broken), off the caller's thread. `done` is
+    /// called when its place in the group is free, or can't be freed any sooner by waiting.
+    fn retire(self: Box<Self>, done: Done);
+
+    /// Lets the client fail as if it were broken: for tests.
+    #[doc(hidden)]
+    fn break_for_test(&self) {}
 }
 
 /// A committed offset as Kafka stores it.
@@ -238,7 +298,7 @@ pub trait CommittedOffsets: Send + Sync {
 ///         FetchEvent::OutOfRange { partition, .. } | FetchEvent::Trouble { partition, .. } => {
 ///             Some(partition)
 ///         }
-///         FetchEvent::Run(_) | FetchEvent::End { .. } => None,
+///         FetchEvent::Run(_) | FetchEvent::End { .. } | FetchEvent::Broken(_) => None,
 ///     }
 /// }
 /// ```
@@ -267,6 +327,8 @@ pub enum FetchEvent {
         /// What.
         reason: String,
     },
+    /// The client can't go on: nothing comes of any partition. Said once.
+    Broken(String),
 }
 
 /// Reads partitions from explicit offsets. Used by one thread.
@@ -305,6 +367,10 @@ pub trait Fetch: Send {
 
     /// Ends the client.
     fn close(self: Box<Self>);
+
+    /// Lets the client fail as if it were broken: for tests.
+    #[doc(hidden)]
+    fn break_for_test(&self) {}
 }
 
 /// A record to write.
@@ -381,7 +447,7 @@ pub trait Reports: Send + Sync {
 ///
 /// fn helps_trying_again(error: &SendError) -> bool {
 ///     match error {
-///         SendError::Full => true,
+///         SendError::Full | SendError::Broken { .. } => true,
 ///         SendError::Refused(error) => error.retryable,
 ///     }
 /// }
@@ -394,6 +460,13 @@ pub enum SendError {
     Full,
     /// It was refused.
     Refused(PortError),
+    /// The client can't go on: it refuses everything until it is [renewed](Producer::renew).
+    Broken {
+        /// Which client: they are counted.
+        client: u64,
+        /// What it said.
+        reason: String,
+    },
 }
 
 /// Writes records. Records for one partition are stored in the order they were sent, except
@@ -430,6 +503,18 @@ pub trait Producer: Send + Sync {
         ticket: u64,
         reports: &Arc<dyn Reports>,
     ) -> Result<(), SendError>;
+
+    /// Puts a new client in the place of the broken one with this number, unless that has been
+    /// done. What the old one had not delivered is reported as failed.
+    ///
+    /// # Errors
+    ///
+    /// If none can be made.
+    fn renew(&self, client: u64) -> Result<(), PortError>;
+
+    /// Lets the client fail as if it were broken: for tests.
+    #[doc(hidden)]
+    fn break_for_test(&self) {}
 
     /// Ends the client; what is undelivered is dropped. `graceful` is false where brokers may be
     /// away: then the client is left alone rather than waited for.
@@ -546,6 +631,14 @@ pub trait Admin: Send + Sync {
     /// If Kafka does not answer.
     async fn offsets(&self, partition: &TopicPartition) -> Result<(i64, i64), PortError>;
 
+    /// The offset of the first record whose timestamp is at or after `time_ms` (milliseconds
+    /// since 1970); the log's end if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka does not answer, or the cluster can't look up times.
+    async fn offset_at(&self, partition: &TopicPartition, time_ms: i64) -> Result<i64, PortError>;
+
     /// Creates a topic unless it exists.
     ///
     /// # Errors
@@ -560,8 +653,37 @@ pub trait Admin: Send + Sync {
     /// If Kafka does not answer, or refuses.
     async fn settings(&self, topic: &str) -> Result<Option<Vec<(String, String)>>, PortError>;
 
-    /// The cluster's id, where it has one.
+    /// What this process may do with a topic; `None` where Kafka does not say, or there is no
+    /// such topic.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka does not answer.
+    async fn rights(&self, topic: &str) -> Result<Option<TopicRights>, PortError> {
+        let _not_known = topic;
+        Ok(None)
+    }
+
+    /// The cluster's id, where it has one and answers within a second or so.
     async fn cluster_id(&self) -> Option<String>;
+}
+
+/// What a process may do with a topic.
+///
+/// ```
+/// use pelton::ports::TopicRights;
+///
+/// let none = TopicRights::default(); // not even to see that it exists
+/// assert!(!none.read && !none.write);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopicRights {
+    /// Fetch its records.
+    pub read: bool,
+    /// Append records.
+    pub write: bool,
+    /// Read its settings.
+    pub describe_configs: bool,
 }
 
 /// Opens a second fetch for restores: own client, alive only while restoring; it tells the ends.
@@ -588,6 +710,41 @@ pub trait RestoreFetches: Send + Sync {
     ///
     /// If none can be made.
     fn open(&self, waker: Waker) -> Result<Box<dyn Fetch>, PortError>;
+}
+
+/// Makes the clients that may have to be made again while the worker runs.
+///
+/// ```
+/// use pelton::ports::{Clients, Fetch, Member, PortError, Waker};
+///
+/// /// A world whose brokers are out of file descriptors.
+/// struct Exhausted;
+///
+/// impl Clients for Exhausted {
+///     fn member(&self, _: Waker) -> Result<Box<dyn Member>, PortError> {
+///         Err(PortError::passing("too many open files"))
+///     }
+///     fn fetch(&self, _: Waker) -> Result<Box<dyn Fetch>, PortError> {
+///         Err(PortError::passing("too many open files"))
+///     }
+/// }
+/// let waker: Waker = std::sync::Arc::new(|| {});
+/// assert!(Exhausted.fetch(waker).is_err_and(|error| error.retryable)); // tried again, later
+/// ```
+pub trait Clients: Send + Sync {
+    /// A new member, which joins the group; the one before has been [retired](Member::retire).
+    ///
+    /// # Errors
+    ///
+    /// If none can be made.
+    fn member(&self, waker: Waker) -> Result<Box<dyn Member>, PortError>;
+
+    /// A new fetcher, with nothing started.
+    ///
+    /// # Errors
+    ///
+    /// If none can be made.
+    fn fetch(&self, waker: Waker) -> Result<Box<dyn Fetch>, PortError>;
 }
 
 /// The machine the worker runs on: its clock, and a seed for what should differ by process.
@@ -640,6 +797,8 @@ pub struct Ports {
     pub member: Box<dyn Member>,
     /// The records.
     pub fetch: Box<dyn Fetch>,
+    /// Another group's client and another fetcher, should one break.
+    pub clients: Arc<dyn Clients>,
     /// The outputs.
     pub producer: Arc<dyn Producer>,
     /// The topics.

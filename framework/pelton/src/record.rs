@@ -8,6 +8,7 @@ use std::ops::Range;
 use serde::Deserialize;
 
 use crate::error::HandlerError;
+use crate::json_problem;
 use crate::topic_partition::TopicPartition;
 
 /// Records of one partition that arrived together, in offset order.
@@ -232,7 +233,8 @@ impl<'a> Record<'a> {
     /// retried, and the input's `on_invalid` decides what becomes of it.
     pub fn json<T: Deserialize<'a>>(&self) -> Result<T, HandlerError> {
         let value = self.value().ok_or_else(|| HandlerError::invalid("the record has no value"))?;
-        serde_json::from_slice(value).map_err(HandlerError::invalid)
+        serde_json::from_slice(value)
+            .map_err(|error| HandlerError::invalid(json_problem::describe(&error)))
     }
 
     fn bytes(&self, range: Option<&Range<usize>>) -> Option<&'a [u8]> {

@@ -1,20 +1,31 @@
 //! The loops that make a worker: poll loop, partition tasks, start-up and shutdown.
 
+mod committed;
 mod desk;
+mod in_poll;
 mod input;
+mod jump;
+mod live;
+mod lookout;
 mod names;
 mod partition_task;
 mod poll_loop;
 mod prepare;
 mod process;
+mod rebuilds;
 mod shared;
 mod slot;
+mod start;
 mod start_up;
 mod status;
 
 pub use input::OnInvalid;
 pub(crate) use input::{HandlerFactory, Input, InputSpec, SlotFactory, Subscription};
-pub use process::{SteppedWorker, WorkerHandle};
+pub(crate) use live::{Control, Live};
+#[doc(hidden)]
+pub use live::{Fault, FaultHandle};
+pub use process::SteppedWorker;
 pub(crate) use process::{WorkerParts, start};
 pub(crate) use shared::Plan;
+pub(crate) use start::{SignsOfLife, Stage};
 pub(crate) use status::StatusBoard;

@@ -1,12 +1,16 @@
 //! State that follows its partition: stores, their changelogs, their restore.
 
 mod changelog;
+mod directory;
 mod layers;
 mod restore;
 mod store;
 
 pub(crate) use changelog::{StoreSpec, changelog_records, changelog_settings, create_command};
+pub(crate) use directory::check as check_directory;
 pub(crate) use layers::{StoreLayers, Stores, Writes, writes_bytes};
+#[cfg(test)]
+pub(crate) use restore::take;
 pub(crate) use restore::{RestoreRequest, restore};
 pub use store::{Store, StoreKey};
 pub(crate) use store::{decode, encode};

@@ -1,6 +1,7 @@
 //! How does a user put a worker together? Declare, configure, run.
 
 mod builder;
+mod handle;
 mod input;
 mod plan;
 
@@ -9,13 +10,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 pub use builder::WorkerBuilder;
+pub use handle::WorkerHandle;
 pub use input::InputBuilder;
 
 use crate::admin::{AdminError, AdminServer};
-use crate::config::Settings;
+use crate::config::{Settings, is_open_to_all};
 use crate::error::WorkerError;
 use crate::ports::Ports;
-use crate::runtime::{self, StatusBoard, SteppedWorker, Subscription, WorkerHandle, WorkerParts};
+use crate::runtime::{self, StatusBoard, SteppedWorker, Subscription, WorkerParts};
+use crate::state;
 use crate::telemetry;
 
 /// Starts building a worker: [`Worker::builder`].
@@ -58,6 +61,12 @@ impl Worker {
     ///
     /// If the worker can't start, can't go on, or does not end within `shutdown_timeout`.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
+        for (key, path) in self.settings.secret_files().filter(|(_, path)| is_open_to_all(path)) {
+            tracing::warn!(key, path = %path.display(), "every user of this machine may read this secret; take that right from its file (chmod o-r, on Kubernetes defaultMode 0440)");
+        }
+        if let Some(directory) = &self.settings.state_dir {
+            state::check_directory(directory)?;
+        }
         let recorder = telemetry::install_recorder()
             .inspect_err(|error| tracing::warn!(%error, "metrics go elsewhere"))
             .ok();
@@ -122,7 +131,7 @@ impl Worker {
     /// If it is not called within a tokio runtime.
     #[must_use]
     pub fn on_ports(self, ports: Ports) -> SteppedWorker {
-        SteppedWorker::new(self.parts, self.status, ports)
+        SteppedWorker::new(self.parts, self.status, Arc::clone(self.handle.control()), ports)
     }
 
     async fn work(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {
@@ -131,7 +140,7 @@ impl Worker {
         let started = tokio::select! {
             biased;
             () = stop.as_mut() => return Ok(()), // nothing has been begun yet
-            started = runtime::start(self.parts, self.status, &self.handle) => started,
+            started = runtime::start(self.parts, self.status, self.handle.control()) => started,
         };
         let mut running = started?;
         tokio::select! {

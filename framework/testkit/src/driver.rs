@@ -4,19 +4,26 @@
 //! ports are a cluster in memory, and time stands still until the test lets it pass. The same
 //! calls give the same run. Further workers may join the same cluster.
 
+#[cfg(test)]
+mod broken_clients;
+#[cfg(test)]
+mod watchdogs;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton::config::{AutoOffsetReset, Settings};
-use pelton::ports::{MemberEvent, Ports};
-use pelton::{SteppedWorker, TopicPartition, WorkerBuilder, WorkerError};
+use pelton::admin::{Health, Status};
+use pelton::config::{AutoOffsetReset, ConfigError, Settings};
+use pelton::ports::{ClientKind, MemberEvent, Ports};
+use pelton::{SteppedWorker, TopicPartition, WorkerBuilder, WorkerError, WorkerHandle};
 use pelton_engine::CommitStatus;
 use serde::de::DeserializeOwned;
 
 use crate::ledger::Truth;
 use crate::memory::{
-    MemoryCluster, MemoryFetch, MemoryMember, Positions, Stored, VirtualHost, WALL_CLOCK_BEGIN_MS,
+    MemoryClients, MemoryCluster, MemoryFetch, MemoryMember, Positions, Stored, VirtualHost,
+    WALL_CLOCK_BEGIN_MS,
 };
 
 /// A record that a worker has emitted.
@@ -107,6 +114,7 @@ pub struct TestDriver {
 struct Hosted {
     runtime: tokio::runtime::Runtime,
     worker: SteppedWorker,
+    handle: WorkerHandle,
 }
 
 impl TestDriver {
@@ -176,7 +184,7 @@ impl TestDriver {
             .build()
             .unwrap_or_else(|error| panic!("no runtime: {error}"));
         app.settings(self.settings.clone());
-        let (worker, _handle) =
+        let (worker, handle) =
             app.build().unwrap_or_else(|error| panic!("the worker can't be built: {error}"));
         let cluster = &self.cluster;
         for topic in worker.topics() {
@@ -199,6 +207,7 @@ impl TestDriver {
                 cluster: cluster.clone(),
                 positions: Positions::Member(number),
             }),
+            clients: Arc::new(MemoryClients { cluster: cluster.clone(), number }),
             producer: Arc::new(cluster.clone()),
             admin: Arc::new(cluster.clone()),
             restores: Arc::new(cluster.clone()),
@@ -206,7 +215,7 @@ impl TestDriver {
             waker: Arc::new(|| {}),
         });
         drop(guard);
-        self.workers.push(Some(Hosted { runtime, worker }));
+        self.workers.push(Some(Hosted { runtime, worker, handle }));
         self.settle();
         number
     }
@@ -233,6 +242,19 @@ impl TestDriver {
         let at = self.cluster.append(topic, None, record);
         self.settle();
         at
+    }
+
+    /// Records of a partition below `below` are gone, as if retention had taken them; the worker
+    /// goes on as `on_out_of_range` says.
+    pub fn delete_records(&mut self, topic: &str, partition: i32, below: i64) {
+        self.cluster.delete_records(&TopicPartition::new(topic, partition), below);
+        self.settle();
+    }
+
+    /// A partition's log ends at `end` from now on, as after an unclean election.
+    pub fn truncate(&mut self, topic: &str, partition: i32, end: i64) {
+        self.cluster.truncate(&TopicPartition::new(topic, partition), end);
+        self.settle();
     }
 
     /// What was written to a topic so far, partition by partition, in order.
@@ -283,7 +305,8 @@ impl TestDriver {
         let mut truth = Truth::new();
         for partition in self.inputs.iter().flat_map(|topic| self.cluster.partitions(topic)) {
             let log = self.cluster.log(&partition);
-            for (offset, record) in (0..).zip(&log) {
+            let low = self.cluster.low(&partition);
+            for (offset, record) in (0..).zip(&log).filter(|(offset, _)| *offset >= low) {
                 truth.record(&partition, offset, record.key.as_deref(), record.timestamp_ms);
             }
             let end = i64::try_from(log.len()).unwrap_or(i64::MAX);
@@ -364,9 +387,58 @@ impl TestDriver {
         self.cluster.fail_deliveries(count);
     }
 
+    /// One of a worker's Kafka clients has a fatal error: it can't go on, and another takes its
+    /// place after a while. The member that takes the place of a broken one is given what that
+    /// one had, unless it was [assigned](Self::assign_to) to another worker meanwhile. All workers
+    /// of a driver share one producer.
+    pub fn break_client(&mut self, worker: usize, client: ClientKind) {
+        self.cluster.break_client(worker, client);
+        self.settle();
+    }
+
+    /// A worker's fetcher brings nothing any more and does not say why, until it is replaced.
+    pub fn silence_fetcher(&mut self, worker: usize) {
+        self.cluster.silence_fetcher(worker);
+    }
+
+    /// The next `count` questions for committed offsets are never answered.
+    pub fn leave_committed_unanswered(&mut self, count: usize) {
+        self.cluster.leave_unanswered(count);
+    }
+
+    /// How many members have taken the place of a broken one of this worker.
+    #[must_use]
+    pub fn rebuilt_members(&self, worker: usize) -> usize {
+        self.cluster.rebuilt_members(worker)
+    }
+
     /// The next commits are answered like this instead of being accepted.
     pub fn answer_commits(&mut self, answers: impl IntoIterator<Item = CommitStatus>) {
         self.cluster.answer_commits(answers);
+    }
+
+    /// Changes settings while the workers run, as SIGHUP does for a process: what is reloadable
+    /// is taken over by each, and by those that join later.
+    ///
+    /// # Errors
+    ///
+    /// If a worker refuses them.
+    pub fn reload(&mut self, change: impl FnOnce(&mut Settings)) -> Result<(), ConfigError> {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        for hosted in self.workers.iter().flatten() {
+            hosted.handle.reload(&settings)?;
+        }
+        self.settings = settings;
+        self.settle();
+        Ok(())
+    }
+
+    /// What a worker shows of itself; `None` once it was killed.
+    #[must_use]
+    pub fn status(&self, worker: usize) -> Option<&dyn Status> {
+        let hosted = self.workers.get(worker).and_then(Option::as_ref);
+        hosted.map(|hosted| hosted.worker.status())
     }
 
     /// Ends the workers gracefully, one after the other, and returns how they ended.
@@ -408,6 +480,20 @@ impl TestDriver {
     pub fn failure(&self) -> Option<&WorkerError> {
         let mut workers = self.workers.iter().flatten();
         workers.find_map(|hosted| hosted.worker.ended().and_then(|ended| ended.as_ref().err()))
+    }
+
+    /// What a worker says of itself: the answers of `/livez`, `/readyz` and `/startupz`.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such worker.
+    #[must_use]
+    #[expect(clippy::panic, reason = "a test's assertion")]
+    pub fn health(&self, worker: usize) -> Health {
+        match self.workers.get(worker) {
+            Some(Some(hosted)) => hosted.worker.status().health(),
+            _ => panic!("there is no worker {worker}"),
+        }
     }
 
     /// Lets everything happen that can happen without time passing.

@@ -33,6 +33,8 @@
 //! `flush_every` (its records count as done when they are handled); a lie told by a worker.
 
 mod check;
+#[cfg(test)]
+mod foreign_bytes;
 mod history;
 mod line;
 mod memory;

@@ -6,6 +6,9 @@
 //! - [`ledger`] judges whole runs: workers write down what they do, and a checker holds it
 //!   against the topics.
 
+#[cfg(test)]
+#[path = "../../engine/src/damage.rs"]
+mod damage;
 mod driver;
 mod embedded;
 pub mod ledger;

@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use pelton::ports::{
-    Admin, CommitEntry, Committed, CommittedOffsets, Created, Fetch, FetchEvent, Host, Member,
-    MemberEvent, OutRecord, PortError, Producer, Reports, RestoreFetches, SendError, TopicIdentity,
-    TopicSpec, Waker,
+    Admin, ClientKind, Clients, CommitEntry, Committed, CommittedOffsets, Created, Done, Fetch,
+    FetchEvent, Host, Member, MemberEvent, OutRecord, PortError, Producer, Reports, RestoreFetches,
+    SendError, TopicIdentity, TopicSpec, Waker,
 };
 use pelton::{Run, TopicPartition};
 use pelton_engine::{CommitStatus, Time};
@@ -28,6 +28,8 @@ pub(crate) struct MemoryCluster(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     topics: BTreeMap<String, Vec<Vec<Stored>>>,
+    /// The first offset of a log, where it is not 0.
+    lows: HashMap<TopicPartition, i64>,
     committed: HashMap<TopicPartition, (i64, String)>,
     /// By number; a killed one is gone.
     members: BTreeMap<usize, Membership>,
@@ -36,6 +38,11 @@ struct State {
     failing_deliveries: usize,
     /// The answers of the next commits, instead of `Accepted`.
     commit_answers: VecDeque<CommitStatus>,
+    /// Producers that were replaced; and whether the current one refuses everything.
+    producer: u64,
+    producer_broken: bool,
+    /// So many of the next questions for committed offsets are never answered.
+    unanswered: usize,
     /// Counts everything that happens.
     activity: u64,
 }
@@ -49,6 +56,22 @@ struct Membership {
     waiting: Option<MemberEvent>,
     leaving: bool,
     running: BTreeMap<TopicPartition, i64>,
+    /// The fetcher is to break, or is broken.
+    fetcher: FetcherState,
+    /// What a member that broke had, for the one that takes its place.
+    left: Vec<TopicPartition>,
+    /// Members that were made in the place of a broken one.
+    rebuilt: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum FetcherState {
+    #[default]
+    Whole,
+    Breaking,
+    Broken,
+    /// It brings nothing, and does not say why.
+    Silent,
 }
 
 impl State {
@@ -94,6 +117,28 @@ impl MemoryCluster {
         let log = &mut logs[usize::try_from(chosen).unwrap_or(0)];
         log.push(record);
         (chosen, i64::try_from(log.len()).unwrap_or(i64::MAX) - 1)
+    }
+
+    /// Records below `below` are gone, as if by retention.
+    pub(crate) fn delete_records(&self, partition: &TopicPartition, below: i64) {
+        let mut state = self.state();
+        state.activity += 1;
+        state.lows.insert(partition.clone(), below);
+    }
+
+    pub(crate) fn low(&self, partition: &TopicPartition) -> i64 {
+        self.state().lows.get(partition).copied().unwrap_or(0)
+    }
+
+    /// The log ends at `end` from now on, as after an unclean election.
+    pub(crate) fn truncate(&self, partition: &TopicPartition, end: i64) {
+        let mut state = self.state();
+        state.activity += 1;
+        let at = usize::try_from(partition.partition()).unwrap_or(usize::MAX);
+        if let Some(log) = state.topics.get_mut(partition.topic()).and_then(|logs| logs.get_mut(at))
+        {
+            log.truncate(usize::try_from(end).unwrap_or(0));
+        }
     }
 
     pub(crate) fn records(&self, topic: &str) -> Vec<(i32, Stored)> {
@@ -166,6 +211,35 @@ impl MemoryCluster {
 
     pub(crate) fn answer_commits(&self, answers: impl IntoIterator<Item = CommitStatus>) {
         self.state().commit_answers.extend(answers);
+    }
+
+    /// One of a worker's clients has a fatal error. They share one producer.
+    pub(crate) fn break_client(&self, member: usize, client: ClientKind) {
+        let mut state = self.state();
+        state.activity += 1;
+        match client {
+            ClientKind::Member => {
+                let broken = MemberEvent::Broken("the test breaks it".to_owned());
+                state.member(member).events.push_front(broken);
+            }
+            ClientKind::Fetcher => state.member(member).fetcher = FetcherState::Breaking,
+            ClientKind::Producer => state.producer_broken = true,
+        }
+    }
+
+    /// A worker's fetcher brings nothing any more, until it is replaced.
+    pub(crate) fn silence_fetcher(&self, member: usize) {
+        self.state().member(member).fetcher = FetcherState::Silent;
+    }
+
+    /// So many of the next questions for committed offsets are never answered.
+    pub(crate) fn leave_unanswered(&self, count: usize) {
+        self.state().unanswered = count;
+    }
+
+    /// How many members were made in the place of broken ones of this worker.
+    pub(crate) fn rebuilt_members(&self, member: usize) -> usize {
+        self.state().member(member).rebuilt
     }
 
     pub(crate) fn activity(&self) -> u64 {
@@ -264,6 +338,48 @@ impl Member for MemoryMember {
     }
 
     fn close(self: Box<Self>, _graceful: bool) {}
+
+    fn retire(self: Box<Self>, done: Done) {
+        let mut state = self.cluster.state();
+        state.activity += 1;
+        let member = state.member(self.number);
+        member.left.append(&mut member.owned);
+        member.events.clear();
+        member.waiting = None;
+        drop(state);
+        done();
+    }
+}
+
+/// Makes the clients of the worker with this number anew.
+pub(crate) struct MemoryClients {
+    pub(crate) cluster: MemoryCluster,
+    pub(crate) number: usize,
+}
+
+impl Clients for MemoryClients {
+    /// The group gives back what the broken one had, unless another has it by now.
+    fn member(&self, _waker: Waker) -> Result<Box<dyn Member>, PortError> {
+        let mut state = self.cluster.state();
+        state.activity += 1;
+        let mut left = std::mem::take(&mut state.member(self.number).left);
+        left.retain(|partition| !state.is_owned_by_another(self.number, partition));
+        let member = state.member(self.number);
+        member.rebuilt += 1;
+        member.events.push_back(MemberEvent::Assigned(left));
+        drop(state);
+        Ok(Box::new(MemoryMember { cluster: self.cluster.clone(), number: self.number }))
+    }
+
+    fn fetch(&self, _waker: Waker) -> Result<Box<dyn Fetch>, PortError> {
+        let mut state = self.cluster.state();
+        state.activity += 1;
+        let member = state.member(self.number);
+        (member.fetcher, member.running) = (FetcherState::Whole, BTreeMap::new());
+        drop(state);
+        let positions = Positions::Member(self.number);
+        Ok(Box::new(MemoryFetch { cluster: self.cluster.clone(), positions }))
+    }
 }
 
 struct MemoryCommitted(MemoryCluster);
@@ -271,6 +387,15 @@ struct MemoryCommitted(MemoryCluster);
 #[async_trait]
 impl CommittedOffsets for MemoryCommitted {
     async fn read(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Committed>, PortError> {
+        let is_answered = {
+            let mut state = self.0.state();
+            let is_answered = state.unanswered == 0;
+            state.unanswered = state.unanswered.saturating_sub(1);
+            is_answered
+        };
+        if !is_answered {
+            futures::future::pending::<()>().await;
+        }
         let state = self.0.state();
         let read = partitions.into_iter().map(|partition| {
             let stored = state.committed.get(&partition);
@@ -312,6 +437,26 @@ impl MemoryFetch {
     }
 }
 
+impl MemoryFetch {
+    /// A broken one says so once, and brings nothing any more.
+    fn is_broken(&self, out: &mut Vec<FetchEvent>) -> bool {
+        let Positions::Member(number) = self.positions else {
+            return false;
+        };
+        let mut state = self.cluster.state();
+        let before = std::mem::replace(&mut state.member(number).fetcher, FetcherState::Broken);
+        match before {
+            FetcherState::Whole | FetcherState::Silent => state.member(number).fetcher = before,
+            FetcherState::Breaking => {
+                state.activity += 1;
+                out.push(FetchEvent::Broken("the test breaks it".to_owned()));
+            }
+            FetcherState::Broken => {}
+        }
+        before != FetcherState::Whole
+    }
+}
+
 impl Fetch for MemoryFetch {
     fn start(&mut self, partition: &TopicPartition, offset: i64) -> Result<(), PortError> {
         self.with(|state, running| {
@@ -327,14 +472,26 @@ impl Fetch for MemoryFetch {
     }
 
     fn poll(&mut self, max_records: usize, out: &mut Vec<FetchEvent>) {
+        if self.is_broken(out) {
+            return;
+        }
         let mut left = max_records;
         self.with(|state, running| {
+            let mut lost = Vec::new();
             for (partition, position) in running.iter_mut() {
                 let at = usize::try_from(partition.partition()).unwrap_or(0);
                 let Some(log) = state.topics.get(partition.topic()).and_then(|logs| logs.get(at))
                 else {
                     continue;
                 };
+                let low = state.lows.get(partition).copied().unwrap_or(0);
+                let end = i64::try_from(log.len()).unwrap_or(i64::MAX);
+                if !(low..=end).contains(position) {
+                    let (partition, offset) = (partition.clone(), *position);
+                    lost.push(partition.clone());
+                    out.push(FetchEvent::OutOfRange { partition, offset });
+                    continue;
+                }
                 let mut run = Run::new(partition.clone());
                 let from = usize::try_from(*position).unwrap_or(0);
                 for record in log.iter().skip(from).take(left) {
@@ -348,6 +505,9 @@ impl Fetch for MemoryFetch {
                     state.activity += 1;
                     out.push(FetchEvent::Run(run));
                 }
+            }
+            for partition in lost {
+                running.remove(&partition); // dead until it is started again
             }
         });
     }
@@ -380,6 +540,10 @@ impl Producer for MemoryCluster {
     ) -> Result<(), SendError> {
         let fails = {
             let mut state = self.state();
+            if state.producer_broken {
+                let reason = "the test breaks it".to_owned();
+                return Err(SendError::Broken { client: state.producer + 1, reason });
+            }
             let fails = state.failing_deliveries > 0;
             state.failing_deliveries = state.failing_deliveries.saturating_sub(1);
             fails
@@ -396,6 +560,16 @@ impl Producer for MemoryCluster {
         };
         self.append(&record.topic, record.partition, stored);
         reports.report(ticket, Ok(()));
+        Ok(())
+    }
+
+    fn renew(&self, client: u64) -> Result<(), PortError> {
+        let mut state = self.state();
+        state.activity += 1;
+        if state.producer + 1 == client {
+            state.producer += 1;
+            state.producer_broken = false;
+        }
         Ok(())
     }
 
@@ -416,7 +590,14 @@ impl Admin for MemoryCluster {
     }
 
     async fn offsets(&self, partition: &TopicPartition) -> Result<(i64, i64), PortError> {
-        Ok((0, i64::try_from(self.log(partition).len()).unwrap_or(i64::MAX)))
+        Ok((self.low(partition), i64::try_from(self.log(partition).len()).unwrap_or(i64::MAX)))
+    }
+
+    async fn offset_at(&self, partition: &TopicPartition, time_ms: i64) -> Result<i64, PortError> {
+        let log = self.log(partition);
+        let newer = |record: &Stored| record.timestamp_ms.is_some_and(|at| at >= time_ms);
+        let at = log.iter().position(newer).unwrap_or(log.len());
+        Ok(i64::try_from(at).unwrap_or(i64::MAX))
     }
 
     async fn create(&self, topic: &TopicSpec) -> Result<Created, PortError> {

@@ -398,6 +398,13 @@ fn a4_nothing_starts_without_ownership() {
 
 // --- A5 ---------------------------------------------------------------------------------------
 
+const ONE_DONE: &str = "a assigned t-0 1
+         a started t-0 1 0
+         a start t-0 1 0 1
+         a end t-0 1 0 1 done
+         a try t-0 1 1 1
+         a known t-0 1 1 1 accepted\n";
+
 const TWO_DONE: &str = "a assigned t-0 1
          a started t-0 1 0
          a start t-0 1 0 1
@@ -480,6 +487,54 @@ fn a5_an_operator_may_jump_over_records() {
          b try t-0 1 2 1
          b known t-0 1 2 1 accepted";
     clean(text, &truth(2));
+}
+
+/// Record 1 is passed over by a worker's own word: it is no loss, and it is counted. Without the
+/// word, or with one that names another gap, it is a loss.
+#[test]
+fn a1_a2_a_jump_explains_its_own_gap_and_no_other() {
+    let text = format!(
+        "{ONE_DONE}a reset t-0 1
+         a assigned t-0 2
+         a jumped t-0 2 1 2
+         a started t-0 2 2
+         a try t-0 2 2 2
+         a known t-0 2 2 2 accepted
+         a start t-0 2 2 1
+         a end t-0 2 2 1 done
+         a try t-0 2 3 3
+         a known t-0 2 3 3 accepted"
+    );
+    assert_eq!(clean(&text, &truth(3)).jumped, 1);
+    for other in ["", "a jumped t-0 2 2 2"] {
+        let silent = text.replace("a jumped t-0 2 1 2", other);
+        let verdict = hold(&silent, &truth(3));
+        assert_eq!((verdict.count(Invariant::NoLoss), verdict.jumped), (1, 0), "{verdict}");
+        assert!(verdict.count(Invariant::CoveredCommit) > 0, "{verdict}");
+    }
+}
+
+/// The log was truncated and is read again from its beginning: repeats with a cause.
+#[test]
+fn a5_a6_a_jump_back_explains_its_repeats_and_its_commits() {
+    let text = format!(
+        "{TWO_DONE}a reset t-0 1
+         a assigned t-0 2
+         a jumped t-0 2 2 0
+         a started t-0 2 0
+         a try t-0 2 0 2
+         a known t-0 2 0 2 accepted
+         a start t-0 2 0 1
+         a end t-0 2 0 1 done
+         a try t-0 2 1 3
+         a known t-0 2 1 3 accepted"
+    );
+    let mut truth = under_way(1);
+    truth.at_rest(&partition(), Some(1), 1);
+    let verdict = clean(&text, &truth);
+    assert_eq!(verdict.repeats_by_cause().get(&Some(Cause::OffsetReset)), Some(&1));
+    let silent = text.replace("a jumped t-0 2 2 0", "");
+    assert!(!hold(&silent, &truth).is_clean());
 }
 
 #[test]

@@ -31,6 +31,15 @@ pub(crate) struct Address {
     pub(crate) controller_port: u16,
 }
 
+/// What a node is given besides what every node has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Besides {
+    /// Settings; those of the same name are overruled.
+    pub(crate) settings: String,
+    /// What its metadata log begins with, instead of the usual first records.
+    pub(crate) first_records: Option<PathBuf>,
+}
+
 /// A broker and controller in a process of its own. Dropping it ends the process.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -49,6 +58,7 @@ impl Node {
         cluster: &str,
         all: &[Address],
         address: Address,
+        besides: &Besides,
         folder: PathBuf,
         reaper: Arc<Reaper>,
     ) -> Result<Self, ClusterError> {
@@ -61,8 +71,11 @@ impl Node {
             uuid()
         );
         fs::write(data.join("meta.properties"), identity).map_err(io)?;
-        fs::copy(distribution.first_records(), data.join("bootstrap.checkpoint")).map_err(io)?;
-        fs::write(folder.join("server.properties"), settings(all, address, &data)).map_err(io)?;
+        let usual = distribution.first_records();
+        let first_records = besides.first_records.as_ref().unwrap_or(&usual);
+        fs::copy(first_records, data.join("bootstrap.checkpoint")).map_err(io)?;
+        let settings = settings(all, address, &data) + &besides.settings;
+        fs::write(folder.join("server.properties"), settings).map_err(io)?;
         Ok(Self { address, folder, process: Mutex::new(None), reaper })
     }
 
@@ -172,6 +185,12 @@ impl Node {
 
     fn id(&self) -> i32 {
         self.address.id
+    }
+
+    /// All that its processes have logged.
+    pub(crate) fn said(&self) -> Result<String, ClusterError> {
+        let read = fs::read_to_string(self.log());
+        read.map_err(ClusterError::io(self.log().display().to_string()))
     }
 
     fn log(&self) -> PathBuf {

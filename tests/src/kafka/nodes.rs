@@ -11,7 +11,7 @@ use rdkafka::consumer::Consumer;
 use crate::ClusterError;
 use crate::cluster::client;
 use crate::kafka::Distribution;
-use crate::kafka::node::{Address, Node, random, uuid};
+use crate::kafka::node::{Address, Besides, Node, random, uuid};
 use crate::kafka::ports;
 use crate::kafka::reaper::Reaper;
 use crate::waiting::{patiently, wait_for};
@@ -40,6 +40,16 @@ impl Nodes {
         Self::start_in(&folder, distribution, count, flags)
     }
 
+    /// One node with more than every node has, asked for anew at each attempt; it is told the
+    /// node's address.
+    pub(crate) fn start_one_with(
+        folder: &Path,
+        distribution: &Distribution,
+        besides: &dyn Fn(Address) -> Besides,
+    ) -> Result<Self, ClusterError> {
+        Self::attempt(folder, distribution, 1, &[], besides)
+    }
+
     /// As [`start`](Self::start), in this folder; it may not exist yet.
     pub(crate) fn start_in(
         folder: &Path,
@@ -53,9 +63,19 @@ impl Nodes {
                 "their number must be from 1 to 9",
             ));
         }
+        Self::attempt(folder, distribution, count, flags, &|_| Besides::default())
+    }
+
+    fn attempt(
+        folder: &Path,
+        distribution: &Distribution,
+        count: usize,
+        flags: &[&str],
+        besides: &dyn Fn(Address) -> Besides,
+    ) -> Result<Self, ClusterError> {
         let mut attempt = 1;
         loop {
-            let nodes = Self::create(folder, distribution, count)?;
+            let nodes = Self::create(folder, distribution, count, besides)?;
             let started = nodes
                 .nodes
                 .iter()
@@ -73,6 +93,7 @@ impl Nodes {
         folder: &Path,
         distribution: &Distribution,
         count: usize,
+        besides: &dyn Fn(Address) -> Besides,
     ) -> Result<Self, ClusterError> {
         let ports = ports::free(2 * count);
         let pairs = (1..).zip(ports.chunks_exact(2));
@@ -87,7 +108,8 @@ impl Nodes {
         let cluster = uuid();
         let create = |address: &Address| {
             let folder = folder.join(format!("node-{}", address.id));
-            Node::create(distribution, &cluster, &all, *address, folder, Arc::clone(&reaper))
+            let (besides, reaper) = (besides(*address), Arc::clone(&reaper));
+            Node::create(distribution, &cluster, &all, *address, &besides, folder, reaper)
         };
         let nodes = all.iter().map(create).collect::<Result<_, _>>()?;
         Ok(Self { nodes, distribution: distribution.clone() })
@@ -134,6 +156,11 @@ impl Nodes {
             Some(failure) => Err(failure),
             None => wait_for_brokers(&self.bootstrap_servers(), &running),
         }
+    }
+
+    /// What each node has logged, whether it runs or not.
+    pub(crate) fn logs(&self) -> Result<Vec<String>, ClusterError> {
+        self.nodes.iter().map(Node::said).collect()
     }
 
     /// The nodes that run, with the numbers of their processes.

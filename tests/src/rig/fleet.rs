@@ -9,12 +9,14 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use pelton::Fault;
 use pelton::admin::{PartitionState, PartitionStatus};
+use pelton::telemetry::names::REBALANCES_TOTAL;
 use pelton_testkit::ledger::{FaultKind, FaultLog};
 
 use crate::rig::endpoint::{self, Answer};
 use crate::rig::steps::Steps;
-use crate::rig::{Protocol, RigPlan};
+use crate::rig::{Footprint, Protocol, RigPlan};
 use crate::waiting::{Deadline, Stopwatch, patiently, wait_for};
 use crate::{ClusterError, worker};
 
@@ -23,6 +25,9 @@ const END: Duration = Duration::from_secs(30);
 
 /// A worker may take so long to join.
 const JOIN: Duration = Duration::from_secs(60);
+
+/// The file a worker leaves its reason in, beside its log.
+const TERMINATION_LOG: &str = "end";
 
 /// A slow record comes within so long.
 const CATCH: Duration = Duration::from_secs(30);
@@ -34,12 +39,15 @@ const WELL_UNDER_WAY: Duration = Duration::from_millis(15);
 #[derive(Debug)]
 pub struct Fleet {
     workers: Vec<WorkerProcess>,
+    /// Asked to end, and not yet waited for.
+    leaving: Vec<WorkerProcess>,
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     folder: PathBuf,
     faults: Arc<FaultLog>,
     is_static: bool,
     started: u32,
+    shell: Option<String>,
     random: u64,
 }
 
@@ -64,6 +72,8 @@ pub struct Ended {
     pub status: ExitStatus,
     /// All it has logged.
     pub log: String,
+    /// What Kubernetes would show as its reason; empty where it left none.
+    pub termination_log: String,
 }
 
 impl Ended {
@@ -84,14 +94,24 @@ impl Fleet {
     ) -> Self {
         Self {
             workers: Vec::new(),
+            leaving: Vec::new(),
             environment,
             arguments,
             folder: folder.to_owned(),
             faults: Arc::clone(faults),
             is_static: plan.protocol == Protocol::StaticMembership,
             started: 0,
+            shell: None,
             random: u64::from(std::process::id()) | 1,
         }
+    }
+
+    /// Workers that are started from now on are started by this shell script, which ends with
+    /// `exec "$@"`: for limits, and for what their output goes to.
+    #[must_use]
+    pub fn by_shell(mut self, script: &str) -> Self {
+        self.shell = Some(script.to_owned());
+        self
     }
 
     /// Starts `count` workers more and waits until each is in the group.
@@ -130,10 +150,13 @@ impl Fleet {
         let io = || ClusterError::io(format!("starting {name}"));
         let number = self.random();
         let log = self.folder.join(format!("{name}-{number:x}.log"));
-        let program = std::env::current_exe().map_err(io())?;
-        let mut command = Command::new(program);
+        let mut command = worker::command().map_err(io())?;
+        if let Some(script) = &self.shell {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", script, "sh"]).arg(command.get_program()).args(command.get_args());
+            command = shell;
+        }
         command
-            .arg(worker::ROLE)
             .args(&self.arguments)
             .args(["--name", name])
             .arg("--ledger")
@@ -141,6 +164,7 @@ impl Fleet {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .env("PELTON__CLIENT_ID", name)
             .envs(settings.iter().map(|(name, value)| (format!("PELTON__{name}"), value)))
+            .env("PELTON_TERMINATION_LOG", log.with_extension(TERMINATION_LOG))
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -194,6 +218,34 @@ impl Fleet {
         worker.signal(Signal::SIGTERM)?;
         let status = worker.wait(END)?;
         Ok((worker.name.clone(), status))
+    }
+
+    /// Asks a random worker to end (SIGTERM) and does not wait; its name. It may not have joined.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn dismiss_any(&mut self) -> Result<String, ClusterError> {
+        let at = self.pick();
+        let worker = self.take(at)?;
+        self.tell(FaultKind::Terminate, &worker)?;
+        worker.signal(Signal::SIGTERM)?;
+        let name = worker.name.clone();
+        self.leaving.push(worker);
+        Ok(name)
+    }
+
+    /// Waits for all that were dismissed, and insists on clean exits.
+    ///
+    /// # Errors
+    ///
+    /// If one does not end, or not with exit code 0.
+    pub fn wait_for_the_dismissed(&mut self) -> Result<(), ClusterError> {
+        for mut worker in self.leaving.drain(..) {
+            let status = worker.wait(END)?;
+            clean(&worker.name, status, &worker.log)?;
+        }
+        Ok(())
     }
 
     /// Asks a random worker to end (SIGTERM), waits, and insists on a clean exit.
@@ -254,12 +306,7 @@ impl Fleet {
             for (since, mut worker) in asked {
                 let after = since.elapsed();
                 match worker.child.try_wait().map_err(ClusterError::io(&worker.name))? {
-                    Some(status) => ended.push(Ended {
-                        name: worker.name.clone(),
-                        after,
-                        status,
-                        log: worker.log(),
-                    }),
+                    Some(status) => ended.push(worker.ended(after, status)),
                     None if after > within => {
                         let (what, last) = (format!("the end of {}", worker.name), worker.log());
                         return Err(ClusterError::Late { what, within, last: tail(&last) });
@@ -315,7 +362,7 @@ impl Fleet {
         let status = worker.wait(within)?;
         let worker = self.take(at)?;
         let after = watch.elapsed();
-        Ok(Ended { name: worker.name.clone(), after, status, log: worker.log() })
+        Ok(worker.ended(after, status))
     }
 
     /// Freezes a random worker (SIGSTOP); its place.
@@ -379,6 +426,28 @@ impl Fleet {
         let worker = self.workers.get(at).ok_or_else(none)?;
         self.tell(FaultKind::Continue, worker)?;
         worker.signal(Signal::SIGCONT)
+    }
+
+    /// Rebalance events that the workers have counted since each began: `assigned`, `revoked` and
+    /// `lost`, with and without partitions in them.
+    ///
+    /// # Errors
+    ///
+    /// If a worker does not answer.
+    pub fn rebalance_events(&self) -> Result<u64, ClusterError> {
+        self.workers.iter().map(WorkerProcess::rebalance_events).sum()
+    }
+
+    /// Lets a Kafka client of a worker break, or its poll loop hang.
+    ///
+    /// # Errors
+    ///
+    /// If there is none at that place, or it has ended.
+    pub fn inject(&self, at: usize, fault: Fault) -> Result<(), ClusterError> {
+        let worker = self.workers.get(at).ok_or_else(none)?;
+        let signal = worker::signal_for(fault)
+            .ok_or_else(|| ClusterError::refused(format!("{fault:?}"), "no signal does it"))?;
+        worker.signal(signal)
     }
 
     /// Insists that every worker still runs.
@@ -453,6 +522,12 @@ impl WorkerProcess {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    fn ended(&self, after: Duration, status: ExitStatus) -> Ended {
+        let termination_log = self.log.with_extension(TERMINATION_LOG);
+        let termination_log = std::fs::read_to_string(termination_log).unwrap_or_default();
+        Ended { name: self.name.clone(), after, status, log: self.log(), termination_log }
+    }
+
     /// Is it in its group, with or without partitions?
     #[must_use]
     pub fn has_joined(&self) -> bool {
@@ -478,6 +553,32 @@ impl WorkerProcess {
             address.ok_or_else(|| tail(&log))
         })?;
         endpoint::ask(address, path)
+    }
+
+    /// The rebalance events that it has counted.
+    ///
+    /// # Errors
+    ///
+    /// As [`ask`](Self::ask).
+    pub fn rebalance_events(&self) -> Result<u64, ClusterError> {
+        let answer = self.ask("/metrics")?;
+        let refused = |why: String| ClusterError::refused(format!("{}'s metrics", self.name), why);
+        let count = |event| {
+            let found = answer.metric(REBALANCES_TOTAL, &[("event", event)]);
+            let found =
+                found.ok_or_else(|| refused(format!("no {REBALANCES_TOTAL} of {event}")))?;
+            found.to_string().parse::<u64>().map_err(|error| refused(error.to_string()))
+        };
+        ["assigned", "revoked", "lost"].into_iter().map(count).sum()
+    }
+
+    /// What it holds of the system: open files, threads, memory.
+    ///
+    /// # Errors
+    ///
+    /// If it has ended.
+    pub fn footprint(&self) -> Result<Footprint, ClusterError> {
+        Footprint::of(self.pid())
     }
 
     /// The partitions it says it owns, by number, with their states.

@@ -21,6 +21,8 @@ pub struct LoadPlan {
     pub rate: u64,
     /// Different keys. Default 97.
     pub users: u64,
+    /// Do all users log in equally often? Default no: one of them makes an eighth of it all.
+    pub even: bool,
     /// Records of a size, in the place of logins.
     pub blobs: Option<Blobs>,
 }
@@ -47,7 +49,13 @@ impl LoadPlan {
     /// So many records a second.
     #[must_use]
     pub fn at_rate(rate: u64) -> Self {
-        Self { rate, users: 97, blobs: None }
+        Self { rate, users: 97, even: false, blobs: None }
+    }
+
+    /// So many records a second, spread over all partitions alike.
+    #[must_use]
+    pub fn evenly(rate: u64) -> Self {
+        Self { rate, users: 5_000, even: true, blobs: None }
     }
 
     /// With records of a size in the place of logins.
@@ -127,7 +135,7 @@ fn run(
         for seq in sent.load(Ordering::Relaxed)..due {
             let record = match plan.blobs {
                 Some(blobs) => blob(seq, blobs, &noise),
-                None => login(seq, plan.users),
+                None => login(seq, &plan),
             };
             producer.send(&record)?;
             sent.store(seq + 1, Ordering::Relaxed);
@@ -139,9 +147,10 @@ fn run(
 }
 
 /// The login numbered `seq`: users are skewed, one in five fails.
-pub(crate) fn login(seq: u64, users: u64) -> NewRecord {
+pub(crate) fn login(seq: u64, plan: &LoadPlan) -> NewRecord {
     let hash = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-    let user = format!("user-{}", (hash % users.max(1)) * (hash >> 8 & 7) / 7);
+    let skew = if plan.even { 7 } else { hash >> 8 & 7 };
+    let user = format!("user-{}", (hash % plan.users.max(1)) * skew / 7);
     let status = if hash.is_multiple_of(5) { "failure" } else { "success" };
     let value = format!(
         r#"{{"user":"{user}","status":"{status}","ip":"192.0.2.1","at":"2026-01-01T00:00:00Z"}}"#

@@ -1,20 +1,79 @@
 //! What does a live worker show at its endpoint? Health, and lag in records and in seconds.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pelton_tests::{
-    Answer, Cluster, KafkaCluster, NewRecord, Rig, RigPlan, WorkerProcess, trials, wait_for,
+    Answer, Cluster, KafkaCluster, NewRecord, Rig, RigPlan, WorkerProcess, trials, wait_for, worker,
 };
 
-use crate::{insist, insist_on_exact, login};
+use crate::{embedded, embedded_plan, insist, insist_on_exact, login};
 
 const PARTITIONS: i32 = 3;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trials::on_kafka("a_live_worker_shows_health_and_lag_of_each_partition", shows)]
+    vec![
+        trials::on_kafka("a_live_worker_shows_health_and_lag_of_each_partition", shows),
+        Trial::test("a_worker_is_asked_how_it_is_by_its_own_program", asked),
+        Trial::test("a_worker_that_shuts_down_is_live_and_not_ready", shutting_down),
+    ]
+}
+
+/// What a supervisor sees of it: nothing to restart, and nobody to wait for.
+fn shutting_down() -> Result<(), Failed> {
+    let cluster = embedded()?;
+    // The longest of six drains: not one of them is over at once.
+    let plan = RigPlan { partitions: 6, drain: Duration::from_secs(3), ..embedded_plan() };
+    let rig = Rig::new(&cluster, plan)?;
+    let mut fleet = rig.fleet();
+    fleet.start(1)?;
+    let worker = &fleet.workers()[0];
+    wait_for("all partitions running", PATIENCE, || worker.running().ok().filter(|n| *n == 6))?;
+    insist(worker.ask("/readyz")?.status == 200, || "it runs and is not ready".to_owned())?;
+    kill(Pid::from_raw(i32::try_from(worker.pid())?), Signal::SIGTERM)?;
+    let seen = wait_for("a worker that shuts down", PATIENCE, || {
+        let (ready, live) = (worker.ask("/readyz").ok()?, worker.ask("/livez").ok()?);
+        (ready.status != 200).then_some((ready, live))
+    })?;
+    let (ready, live) = seen;
+    let says_why = ready.status == 503 && ready.body.contains("shutting down");
+    insist(says_why && live.status == 200, || format!("{ready:?}, {live:?}"))?;
+    let ended = fleet.wait_for_end(0, PATIENCE)?;
+    let in_order = ended.status.success() && ended.termination_log.is_empty();
+    insist(in_order, || format!("{ended:?}"))
+}
+
+/// As a container's health check asks: no shell, no curl, the worker's settings.
+fn asked() -> Result<(), Failed> {
+    let cluster = embedded()?;
+    let rig = Rig::new(&cluster, embedded_plan())?;
+    let mut fleet = rig.fleet();
+    let listen = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
+    let ask = |question: &[&str]| -> Result<(Option<i32>, String), Failed> {
+        let mut command = worker::command()?;
+        let answer = command.args(question).env("PELTON__ADMIN__LISTEN", &listen).output()?;
+        let said = [answer.stdout, answer.stderr].concat();
+        Ok((answer.status.code(), String::from_utf8_lossy(&said).into_owned()))
+    };
+    let nobody = ask(&["--health"])?;
+    let says_so = nobody.1.contains(&format!("no answer from http://{listen}/livez"));
+    insist(nobody.0 == Some(1) && says_so, || format!("{nobody:?}"))?;
+    fleet.launch(&[("ADMIN__LISTEN", &listen)])?;
+    let ready = wait_for("a worker that is ready", PATIENCE, || {
+        ask(&["--health", "readyz"]).ok().filter(|answer| answer.0 == Some(0))
+    })?;
+    insist(ready.1.contains(r#""ok":true"#), || format!("{ready:?}"))?;
+    insist(ask(&["--health"])?.0 == Some(0), || "it is ready and not live".to_owned())?;
+    // Settings that can't be read are no health either: 1, as container engines want it.
+    let wrong = ask(&["--health", "--set", "admin.listen=nowhere"])?;
+    insist(wrong.0 == Some(1) && wrong.1.contains("PLT-0105"), || format!("{wrong:?}"))?;
+    fleet.terminate_any()?;
+    insist(ask(&["--health"])?.0 == Some(1), || "it has ended and is live".to_owned())
 }
 
 fn shows() -> Result<(), Failed> {

@@ -56,7 +56,7 @@ fn deleted_records(reset: &str) -> Result<(), Failed> {
         fleet.launch(&[])?;
         let ended = fleet.wait_for_end(0, SOON)?;
         let place = format!("offset 100 of {}-0 is out of range", names.input);
-        let says = &[place.as_str(), "120 to 150", "--reset-offsets"];
+        let says = &[place.as_str(), "120 to 150", "20 records were deleted", "--reset-offsets"];
         Refusal { code: "PLT-0304", exit: 9, says }.hold(&ended)?;
         insist(committed() == Some(100), || format!("{:?} is committed", committed()))?;
     }

@@ -2,16 +2,26 @@
 //! embedded cluster where it can show the same.
 //!
 //! Each module is one question: a real log counted through a change of workers, spare workers,
-//! growing topics, Kafka's own tools, records that are gone, what is refused, the endpoint.
+//! growing topics, where a group begins, Kafka's own tools, records that are gone, what is
+//! refused, hostile surroundings, garbage, the endpoint, what keeps a
+//! worker alive, last words.
 
 mod endpoint;
+mod farewells;
 mod gone;
 mod growth;
+mod liveness;
 mod operators;
+mod overtaken;
+mod payloads;
 mod real_log;
 mod refusal;
 mod refusals;
+mod reload;
+mod security;
 mod spares;
+mod starts;
+mod surroundings;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,12 +37,20 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let trials = [
         refusals::trials(),
+        surroundings::trials(),
         real_log::trials(),
         spares::trials(),
         growth::trials(),
+        starts::trials(),
         operators::trials(),
         gone::trials(),
+        overtaken::trials(),
+        payloads::trials(),
         endpoint::trials(),
+        reload::trials(),
+        security::trials(),
+        farewells::trials(),
+        liveness::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -28,6 +28,9 @@ impl Refusal<'_> {
         for part in *says {
             insist(reason.contains(part), || format!("{part:?} is not in: {reason}"))?;
         }
+        insist(ended.termination_log == format!("error: {reason}\n"), || {
+            format!("the termination log has {:?}, not {reason}", ended.termination_log)
+        })?;
         insist(ended.status.code() == Some(*exit), || format!("{}: {reason}", ended.status))?;
         insist(!ended.log.contains("panicked at"), || ended.log.clone())?;
         insist(self.is_documented(), || format!("errors.md does not know {code} with {exit}"))?;

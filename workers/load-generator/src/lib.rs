@@ -21,7 +21,12 @@
 //! ```
 
 mod clock;
+#[cfg(test)]
+#[path = "../../../framework/engine/src/damage.rs"]
+mod damage;
 mod error;
+#[cfg(test)]
+mod foreign_bytes;
 mod generated;
 mod json_lines;
 mod lines;

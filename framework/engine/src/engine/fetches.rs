@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use super::{Engine, HeldEffects};
 use crate::action::Action;
-use crate::assignment::{Active, Assignment, Fetching, Phase};
+use crate::assignment::{Active, Assignment, Fetching, Helped, Phase};
 use crate::budget::{Room, Volume};
 use crate::event::RunInfo;
-use crate::ids::{Epoch, PartitionId};
+use crate::ids::{Epoch, Offset, PartitionId};
 use crate::planted::Bug;
 use crate::time::Time;
 
@@ -43,7 +43,8 @@ impl Engine {
         };
         let expected = active.expected;
         if active.fetch.is_some_and(|fetch| run.first < fetch.from) {
-            out.push(Action::Backwards { partition, offset: run.first, expected });
+            // The topic was truncated or recreated: going on would swallow records.
+            self.out_of_range(partition, out);
             return;
         }
         // It came out of the client together with the run that stopped its fetch. From the first
@@ -61,6 +62,8 @@ impl Engine {
             return;
         }
         active.heard = now;
+        active.outside = false;
+        active.helped = Helped::Not;
         if let Some(fetch) = &mut active.fetch {
             fetch.again_at = None;
         }
@@ -86,6 +89,10 @@ impl Engine {
         let boundless = Bug::IgnoreBudget.is(self.limits.bug);
         for (partition, assignment) in &mut self.assignments {
             if let Phase::Running(active) = &mut assignment.phase {
+                // Out of range: there is nothing to fetch.
+                if active.out_of_range || self.paused.contains(partition) {
+                    continue;
+                }
                 let effects = active.effects.bytes();
                 if active.fetch.is_some() && room.is_full(active.buffered, effects) && !boundless {
                     self.stops += 1;
@@ -222,6 +229,19 @@ impl Engine {
         }
     }
 
+    /// Whatever was being fetched is fetched on by the new client.
+    pub(super) fn fetcher_replaced(&mut self, now: Time, out: &mut Vec<Action>) {
+        for (partition, assignment) in &mut self.assignments {
+            if let Phase::Running(active) = &mut assignment.phase
+                && active.fetch.is_some()
+            {
+                let from = active.expected;
+                active.start_fetch(from, now);
+                out.push(Action::StartFetch { partition: *partition, from });
+            }
+        }
+    }
+
     /// What is held, and what may come to be held before anything can be stopped.
     fn reserved(&self, room: Room) -> u64 {
         let active = self.assignments.values().filter_map(Assignment::active);
@@ -281,7 +301,7 @@ impl Active {
         self.stopped = stopped;
     }
 
-    fn start_fetch(&mut self, from: crate::ids::Offset, now: Time) {
+    pub(super) fn start_fetch(&mut self, from: Offset, now: Time) {
         self.fetch = Some(Fetching::from(from));
         self.refusing = false;
         self.heard = now;

@@ -4,7 +4,7 @@
 
 use super::{Ending, Engine};
 use crate::action::{Action, Closing, CommitItem};
-use crate::assignment::{Active, Assignment, Drain, Fetching, Phase};
+use crate::assignment::{Active, Assignment, Drain, Fetching, Helped, Phase, Preparing};
 use crate::budget::Volume;
 use crate::commit::Progress;
 use crate::event::HeldEffects;
@@ -27,8 +27,9 @@ impl Engine {
             let phase = if self.ending != Ending::No {
                 Phase::Released
             } else {
-                out.push(Action::Restore { partition: *partition, epoch });
-                Phase::Restoring { since: now }
+                let out_of_range = None;
+                out.push(Action::Restore { partition: *partition, epoch, out_of_range });
+                Phase::Restoring(Preparing::since(now, self.limits.restart_after))
             };
             self.assignments.insert(*partition, Assignment { epoch, phase });
         }
@@ -76,7 +77,7 @@ impl Engine {
                 }
                 out.push(Action::Drain { partition, send_until });
             }
-            Phase::Restoring { .. } => {
+            Phase::Restoring(_) => {
                 assignment.phase = Phase::Released;
                 out.push(Action::Close { partition, epoch, closing: Closing::Released });
             }
@@ -108,7 +109,7 @@ impl Engine {
                 zombie_commit.push(CommitItem { partition, epoch, offset: active.expected });
             }
             match assignment.phase {
-                Phase::Restoring { .. } | Phase::Running(_) | Phase::Draining { .. } => {
+                Phase::Restoring(_) | Phase::Running(_) | Phase::Draining { .. } => {
                     assignment.phase = Phase::Lost { since: now };
                     out.push(Action::Close { partition, epoch, closing: Closing::Lost });
                 }
@@ -129,17 +130,18 @@ impl Engine {
         committed: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
+        let paused = self.paused.contains(&partition);
         let stopped = self.stops;
         let Some(assignment) = self.current(partition, epoch) else {
             return;
         };
-        if !matches!(assignment.phase, Phase::Restoring { .. }) {
+        if !matches!(assignment.phase, Phase::Restoring(_)) {
             return;
         }
         assignment.phase = Phase::Running(Active {
             expected: position,
             // If there is no place for it, it loses it at once.
-            fetch: Some(Fetching::from(position)),
+            fetch: (!paused).then(|| Fetching::from(position)),
             buffered: Volume::default(),
             effects: HeldEffects::default(),
             refusing: false,
@@ -148,9 +150,16 @@ impl Engine {
             heard: now,
             asked: now,
             fetched_anew_for: None,
+            helped: Helped::Not,
             end: None,
+            outside: false,
+            out_of_range: false,
         });
-        out.push(Action::StartFetch { partition, from: position });
+        out.push(if paused {
+            Action::Pause { partition }
+        } else {
+            Action::StartFetch { partition, from: position }
+        });
     }
 
     pub(super) fn reset(
@@ -158,6 +167,7 @@ impl Engine {
         now: Time,
         partition: PartitionId,
         epoch: Epoch,
+        out_of_range: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
         let Some(assignment) = self.current(partition, epoch) else {
@@ -169,10 +179,32 @@ impl Engine {
         if active.fetch.is_some() {
             out.push(Action::StopFetch { partition });
         }
+        let preparing = Preparing::since(now, self.limits.restart_after);
+        self.begin_anew(partition, epoch, preparing, out_of_range, out);
+    }
+
+    /// The partition stays ours; its task ends and another begins.
+    pub(super) fn begin_anew(
+        &mut self,
+        partition: PartitionId,
+        epoch: Epoch,
+        preparing: Preparing,
+        out_of_range: Option<Offset>,
+        out: &mut Vec<Action>,
+    ) {
         out.push(Action::Close { partition, epoch, closing: Closing::Reset });
         let epoch = self.next_epoch(partition);
-        self.assignments
-            .insert(partition, Assignment { epoch, phase: Phase::Restoring { since: now } });
-        out.push(Action::Restore { partition, epoch });
+        let phase = Phase::Restoring(preparing);
+        self.assignments.insert(partition, Assignment { epoch, phase });
+        out.push(Action::Restore { partition, epoch, out_of_range });
+    }
+
+    /// Without its client nothing is ours any more, and nobody will say so.
+    pub(super) fn member_gone(&mut self, now: Time, out: &mut Vec<Action>) {
+        let all: Vec<_> = self.assignments.keys().copied().collect();
+        self.lose(now, &all, out);
+        self.assignments.clear();
+        self.unacknowledged = None;
+        self.in_flight = None;
     }
 }

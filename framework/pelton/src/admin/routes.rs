@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
 use super::status::{Health, Status};
+use crate::telemetry;
 
 const PATHS: &str =
     "this endpoint has /livez, /readyz, /startupz, /metrics, /partitions and /memory";
@@ -64,6 +65,7 @@ fn probe(
 async fn metrics_text(State(shared): State<Shared>) -> Response {
     match shared.metrics {
         Some(metrics) => {
+            telemetry::measure_process();
             ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
                 .into_response()
         }

@@ -148,6 +148,9 @@ pub struct PartitionStatus {
     pub partition: i32,
     /// Where it stands.
     pub state: PartitionState,
+    /// Paused by the setting `paused_topics`: it is ours, and nothing of it is read or started.
+    #[serde(default)]
+    pub paused: bool,
     /// Offset of the next record to read.
     pub position: Option<i64>,
     /// Offset the group has stored.
@@ -158,6 +161,42 @@ pub struct PartitionStatus {
     pub lag: Option<i64>,
     /// Age of the oldest unfinished record, in seconds.
     pub time_lag_seconds: Option<f64>,
+    /// For how long its handler has held a thread without yielding, where that is a second or
+    /// more.
+    #[serde(default)]
+    pub blocking_seconds: Option<f64>,
+    /// Where it went on when its position was not in its log, if that has happened since it was
+    /// assigned to this worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_jump: Option<JumpStatus>,
+}
+
+/// Where a partition went on whose position was not in its log.
+///
+/// ```
+/// use pelton::admin::JumpStatus;
+///
+/// let text = r#"{"cause":"records were deleted before they were read","position":100,
+///     "log_start":120,"log_end":150,"gap_records":20,"went_on_at":150,"skipped_records":50}"#;
+/// let jump: JumpStatus = serde_json::from_str(text).unwrap();
+/// assert_eq!(jump.skipped_records, 50); // 20 were gone, 30 were passed over
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JumpStatus {
+    /// What had happened, in words.
+    pub cause: String,
+    /// The offset that was to be read.
+    pub position: i64,
+    /// The first offset of the log.
+    pub log_start: i64,
+    /// The log's end.
+    pub log_end: i64,
+    /// By how many records the position missed the log.
+    pub gap_records: u64,
+    /// The offset at which reading went on.
+    pub went_on_at: i64,
+    /// How many offsets at least are never read.
+    pub skipped_records: u64,
 }
 
 impl PartitionStatus {
@@ -168,11 +207,14 @@ impl PartitionStatus {
             topic: topic.into(),
             partition,
             state,
+            paused: false,
             position: None,
             committed: None,
             end_offset: None,
             lag: None,
             time_lag_seconds: None,
+            blocking_seconds: None,
+            last_jump: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::nearest::nearest;
 /// assert_eq!(GroupProtocol::try_from("classic".to_owned()), Ok(GroupProtocol::Classic));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GroupProtocol {
@@ -31,6 +32,7 @@ pub enum GroupProtocol {
 /// assert!(refused.contains("use \"cooperative-sticky\""));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum AssignmentStrategy {
@@ -68,17 +70,49 @@ impl AssignmentStrategy {
 /// use pelton::config::AutoOffsetReset;
 ///
 /// assert_eq!(AutoOffsetReset::try_from("latest".to_owned()), Ok(AutoOffsetReset::Latest));
+///
+/// let new_year = AutoOffsetReset::try_from("@2027-01-01T00:00:00Z".to_owned());
+/// assert_eq!(new_year, Ok(AutoOffsetReset::AtTime(1_798_761_600_000)));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", rename_all = "snake_case")]
+#[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
 pub enum AutoOffsetReset {
     /// At the oldest record the log still holds: nothing is lost, the whole log is read.
     Earliest,
     /// At the log's end: what arrives before the first commit is lost.
     Latest,
+    /// At the oldest record at least as new as this time, in milliseconds since 1970; at the log's
+    /// end if none is. Written `@` and a time (`@2026-11-24T00:00:00Z`) or the milliseconds.
+    AtTime(i64),
     /// Nowhere: the worker stops with an error.
     Error,
+}
+
+/// What becomes of a position that is not in its log: records were deleted before they were read,
+/// the log was truncated, or the topic was deleted and created again.
+///
+/// What was read before is handled and committed first, under each of them.
+///
+/// ```
+/// use pelton::config::OnOutOfRange;
+///
+/// assert_eq!(OnOutOfRange::default(), OnOutOfRange::Fail);
+/// assert_eq!(OnOutOfRange::try_from("latest".to_owned()), Ok(OnOutOfRange::Latest));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
+#[serde(try_from = "String", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum OnOutOfRange {
+    /// The worker ends and says how large the gap is.
+    #[default]
+    Fail,
+    /// It goes on at the oldest record the log holds: what was deleted is skipped; a log that
+    /// was truncated is read again from its beginning, a new topic from its.
+    Earliest,
+    /// It goes on at the log's end: what was deleted is skipped, and so is all that is there.
+    Latest,
 }
 
 /// What a record's effects may do when something fails.
@@ -89,6 +123,7 @@ pub enum AutoOffsetReset {
 /// assert_eq!(Guarantee::default(), Guarantee::AtLeastOnce);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Guarantee {
@@ -105,6 +140,7 @@ pub enum Guarantee {
 /// assert_eq!(LogFormat::try_from("json".to_owned()), Ok(LogFormat::Json));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LogFormat {
@@ -148,6 +184,9 @@ impl TryFrom<String> for AutoOffsetReset {
     type Error = String;
 
     fn try_from(word: String) -> Result<Self, String> {
+        if let Some(time) = word.trim().strip_prefix('@') {
+            return time_ms(time.trim()).map(Self::AtTime);
+        }
         let words =
             [("earliest", Self::Earliest), ("latest", Self::Latest), ("error", Self::Error)];
         let refused: &Refused = &[
@@ -156,6 +195,54 @@ impl TryFrom<String> for AutoOffsetReset {
             ("largest", "Kafka's word is \"latest\"; write that"),
             ("end", "Kafka's word is \"latest\"; write that"),
             ("none", "Pelton's word is \"error\"; write that"),
+        ];
+        if time_ms(word.trim()).is_ok() {
+            return Err(format!("a time to begin at has an `@` before it; {TIME_HINT}"));
+        }
+        choose(&word, &words, refused)
+            .map_err(|problem| format!("{problem}; or, to begin at a time, {TIME_HINT}"))
+    }
+}
+
+impl From<AutoOffsetReset> for String {
+    fn from(reset: AutoOffsetReset) -> Self {
+        match reset {
+            AutoOffsetReset::Earliest => "earliest".to_owned(),
+            AutoOffsetReset::Latest => "latest".to_owned(),
+            AutoOffsetReset::Error => "error".to_owned(),
+            AutoOffsetReset::AtTime(ms) => match jiff::Timestamp::from_millisecond(ms) {
+                Ok(time) => format!("@{time}"),
+                Err(_) => format!("@{ms}"),
+            },
+        }
+    }
+}
+
+const TIME_HINT: &str = "write `@` and a time with its zone, as in \"@2026-11-24T00:00:00Z\", or \
+                         `@` and milliseconds since 1970";
+
+/// Milliseconds since 1970 of a time as RFC 3339 writes it, or of the bare number.
+fn time_ms(time: &str) -> Result<i64, String> {
+    let parsed = match time.parse::<i64>() {
+        Ok(ms) => jiff::Timestamp::from_millisecond(ms),
+        Err(_) => time.parse::<jiff::Timestamp>(),
+    };
+    let time = parsed.map_err(|_| format!("it is no moment in time; {TIME_HINT}"))?;
+    match time.as_millisecond() {
+        ms if ms >= 0 => Ok(ms),
+        _ => Err(format!("Kafka knows no time before 1970; {TIME_HINT}")),
+    }
+}
+
+impl TryFrom<String> for OnOutOfRange {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        let words = [("fail", Self::Fail), ("earliest", Self::Earliest), ("latest", Self::Latest)];
+        let refused: &Refused = &[
+            ("error", "Pelton's word is \"fail\"; write that"),
+            ("stop", "Pelton's word is \"fail\"; write that"),
+            ("none", "Pelton's word is \"fail\"; write that"),
         ];
         choose(&word, &words, refused)
     }
@@ -239,6 +326,41 @@ mod tests {
             "no such choice; did you mean \"range\"? (one of \"cooperative-sticky\", \"range\", \
              \"roundrobin\")"
         );
+    }
+
+    #[test]
+    fn a_start_at_a_time_is_an_at_sign_and_the_time() {
+        let reset = |word: &str| AutoOffsetReset::try_from(word.to_owned());
+        let wanted = Ok(AutoOffsetReset::AtTime(1_795_478_400_000));
+        for word in [
+            "@2026-11-24T00:00:00Z",
+            " @2026-11-24T00:00:00.000z ",
+            "@2026-11-24 00:00:00Z",
+            "@2026-11-24T01:30:00+01:30",
+            "@1795478400000",
+        ] {
+            assert_eq!(reset(word), wanted, "{word}");
+        }
+        let written = serde_json::to_value(AutoOffsetReset::AtTime(1_795_478_400_500)).unwrap();
+        assert_eq!(written, "@2026-11-24T00:00:00.5Z");
+        for (word, problem) in [
+            ("@", "it is no moment in time"),
+            ("@yesterday", "it is no moment in time"),
+            // Without its zone a time is another one on another machine.
+            ("@2026-11-24T00:00:00", "it is no moment in time"),
+            ("@2026-11-24", "it is no moment in time"),
+            ("@2026-02-30T00:00:00Z", "it is no moment in time"),
+            ("@99999999999999999", "it is no moment in time"),
+            ("@99999999999999999999999", "it is no moment in time"),
+            ("@-1", "Kafka knows no time before 1970"),
+            ("@1969-12-31T23:59:59Z", "Kafka knows no time before 1970"),
+            ("2026-11-24T00:00:00Z", "a time to begin at has an `@` before it"),
+            ("tomorrow", "no such choice; write one of"),
+        ] {
+            let error = reset(word).unwrap_err();
+            assert!(error.starts_with(problem), "{word}: {error}");
+            assert!(error.contains("@2026-11-24T00:00:00Z"), "{word}: {error}");
+        }
     }
 
     #[test]

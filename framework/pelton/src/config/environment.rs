@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::error::ConfigError;
 use super::kafka_keys;
 use super::origin::Origin;
+use super::secret_file::FILE;
 use super::tree::Tree;
 
 const PREFIX: &str = "PELTON__";
@@ -56,9 +57,16 @@ pub(super) fn of_process() -> Result<BTreeMap<String, String>, ConfigError> {
     Ok(variables)
 }
 
-/// The key with dots: `fetch_wait_max_ms` → `fetch.wait.max.ms`. A few keys do have a `_`.
+/// The key with dots: `fetch_wait_max_ms` → `fetch.wait.max.ms`. A few keys do have a `_`; and
+/// `sasl_password__file` → `sasl.password.file`.
 fn kafka_key(rest: &str) -> String {
-    if kafka_keys::find(rest).is_some() { rest.to_owned() } else { rest.replace('_', ".") }
+    if kafka_keys::find(rest).is_some() {
+        return rest.to_owned();
+    }
+    match rest.strip_suffix("__file") {
+        Some(secret) => format!("{}.{FILE}", secret.replace('_', ".")),
+        None => rest.replace('_', "."),
+    }
 }
 
 #[cfg(test)]
@@ -80,6 +88,8 @@ mod tests {
             ("PELTON__LOGIN_COUNTER__INPUT_TOPIC", vec!["login_counter", "input_topic"]),
             ("PELTON__KAFKA__FETCH_WAIT_MAX_MS", vec!["kafka", "fetch.wait.max.ms"]),
             ("PELTON__KAFKA__LOG_LEVEL", vec!["kafka", "log_level"]),
+            ("PELTON__KAFKA__SASL_PASSWORD__FILE", vec!["kafka", "sasl.password.file"]),
+            ("PELTON__IDLE__TOKEN__FILE", vec!["idle", "token", "file"]),
         ] {
             let mut wanted = Tree::empty();
             wanted.set(&path, Tree::text("v", Origin::Environment(name.to_owned())));

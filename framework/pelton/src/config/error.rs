@@ -73,6 +73,13 @@ pub enum ConfigError {
          give Worker::builder another name"
     )]
     ApplicationName { name: String, reason: String },
+
+    /// A file that a setting names for a secret doesn't give one. Its text is not repeated.
+    #[error(
+        "PLT-0111: the secret `{key}` can't be read from {}, named by {origin}: {problem}",
+        path.display()
+    )]
+    SecretFile { key: String, path: PathBuf, origin: Origin, problem: String },
 }
 
 impl ConfigError {
@@ -90,6 +97,7 @@ impl ConfigError {
             Self::Contradiction { .. } => "PLT-0108",
             Self::Malformed { .. } => "PLT-0109",
             Self::ApplicationName { .. } => "PLT-0110",
+            Self::SecretFile { .. } => "PLT-0111",
         }
     }
 }

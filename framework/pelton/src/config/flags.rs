@@ -43,6 +43,11 @@ pub struct Flags {
     /// Print each setting with its source, secrets hidden, and exit
     #[arg(long)]
     pub print_config: bool,
+
+    /// Ask the worker that runs here with the same settings how it is, and exit with 0 or 1
+    #[arg(long, value_name = "PROBE", num_args = 0..=1, default_missing_value = "livez",
+          value_parser = ["livez", "readyz", "startupz"])]
+    pub health: Option<String>,
 }
 
 impl std::fmt::Debug for Flags {
@@ -56,6 +61,7 @@ impl std::fmt::Debug for Flags {
             .field("bootstrap_servers", &self.bootstrap_servers)
             .field("group_id", &self.group_id)
             .field("print_config", &self.print_config)
+            .field("health", &self.health)
             .finish()
     }
 }

@@ -1,17 +1,21 @@
 //! How do file, environment and flags become settings?
 
 use std::collections::BTreeMap;
+use std::io::Write;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ConfigError;
+use super::fields::fields_of;
 use super::flags::Flags;
 use super::nearest::nearest;
 use super::origin::{Origin, Origins};
+use super::reload::Source;
 use super::settings::Settings;
 use super::tree::Tree;
-use super::{effective, environment, file, flags, read, refused};
+use super::{effective, environment, file, flags, read, refused, secret_file};
+use crate::admin::ask;
 
 /// A worker's settings and its application's own.
 ///
@@ -63,23 +67,36 @@ impl<A: Serialize> Loaded<A> {
 /// An application without settings takes `()`.
 ///
 /// With `--print-config` it prints [`Loaded::effective`] to stdout and ends the process, as
-/// `--help` does.
+/// `--help` does; with `--health` it asks the worker that runs with these settings how it is and
+/// ends the process with 0 if it is well, with 1 otherwise.
 ///
 /// # Errors
 ///
 /// When a source can't be read, a key is unknown, or a value is of the wrong type. Whether the
 /// values hold together is for [`Settings::check`] to say.
-#[expect(clippy::print_stdout, clippy::exit, reason = "what --print-config asks for")]
 pub fn load<A>(application: &str, flags: &Flags) -> Result<Loaded<A>, ConfigError>
 where
     A: DeserializeOwned + Default + Serialize,
 {
-    let loaded = load_from(application, flags, &environment::of_process()?)?;
+    let loaded = environment::of_process().and_then(|own| load_from(application, flags, &own));
+    if let Some(probe) = &flags.health {
+        match loaded.map_err(|e| e.to_string()).and_then(|l| ask(&l.settings.admin, probe)) {
+            Ok(answer) => end(&mut std::io::stdout(), &format!("{answer}\n"), 0),
+            Err(problem) => end(&mut std::io::stderr(), &format!("{problem}\n"), 1),
+        }
+    }
+    let loaded: Loaded<A> = loaded?;
     if flags.print_config {
-        print!("{}", loaded.effective());
-        std::process::exit(0);
+        end(&mut std::io::stdout(), &loaded.effective(), 0);
     }
     Ok(loaded)
+}
+
+/// Says `text` and ends the process with `code`, or with 1 where nobody takes it.
+#[expect(clippy::exit, reason = "what --print-config and --health ask for")]
+fn end(to: &mut dyn Write, text: &str, code: i32) -> ! {
+    let said = to.write_all(text.as_bytes()).and_then(|()| to.flush());
+    std::process::exit(if said.is_err() { 1 } else { code })
 }
 
 /// [`load`] with `environment` for this process's environment.
@@ -97,31 +114,39 @@ where
 {
     let section = section_of(application)?;
     let mut tree = match &flags.config {
-        Some(path) => normal(file::read(path)?),
+        Some(path) => normal(file::read(path)?)?,
         None => Tree::empty(),
     };
-    tree.overlay(normal(environment::read(environment)?));
-    tree.overlay(normal(flags::read(flags)?));
+    tree.overlay(normal(environment::read(environment)?)?);
+    tree.overlay(normal(flags::read(flags)?)?);
+    if let Some(mut kafka) = tree.take("kafka") {
+        secret_file::resolve(&mut kafka)?;
+        tree.set(&["kafka"], kafka);
+    }
 
     let mut origins = Origins::default();
     tree.note_origins("", &mut origins);
     refused::check(&tree, &section)?;
-    let app = read_app(tree.take(&section), &section)?;
+    let own = tree.take(&section);
+    let app = read_app(own.clone(), &section, &mut origins)?;
     let mut settings: Settings =
         read::read(&tree, "").map_err(|error| or_the_section(error, &section))?;
     settings.origins = origins;
+    settings.source = Some(Source::new(application, flags, environment, &section, own, &app));
     Ok(Loaded { settings, app, section })
 }
 
 /// `[kafka]` is flat in every source: its keys have dots of their own.
-fn normal(mut tree: Tree) -> Tree {
+fn normal(mut tree: Tree) -> Result<Tree, ConfigError> {
     if let Some(kafka) = tree.take("kafka") {
-        tree.set(&["kafka"], kafka.flattened());
+        let mut kafka = kafka.flattened();
+        secret_file::nest(&mut kafka)?;
+        tree.set(&["kafka"], kafka);
     }
-    tree
+    Ok(tree)
 }
 
-fn read_app<A>(given: Option<Tree>, section: &str) -> Result<A, ConfigError>
+fn read_app<A>(given: Option<Tree>, section: &str, origins: &mut Origins) -> Result<A, ConfigError>
 where
     A: DeserializeOwned + Default + Serialize,
 {
@@ -134,7 +159,7 @@ where
         _ => Tree::empty(),
     };
     tree.overlay(given);
-    read::read(&tree, section)
+    read::read_noting_secrets(&tree, section, origins)
 }
 
 /// The table that holds the application's own settings.
@@ -150,7 +175,7 @@ fn section_of(application: &str) -> Result<String, ConfigError> {
     if section.is_empty() || !section.chars().all(legal) || section.contains("__") {
         return refuse("it takes letters, digits and single `-` or `_`");
     }
-    if effective::keys().contains(&section) {
+    if fields_of::<Settings>().contains(&section.as_str()) {
         return refuse("a setting of every worker has this name");
     }
     Ok(section)

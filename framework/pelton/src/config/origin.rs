@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The place a setting's value was read from.
 ///
@@ -20,14 +20,30 @@ pub enum Origin {
     /// The program set it itself.
     Code,
     /// A TOML file.
-    File(PathBuf),
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// In which line the setting stands, from 1.
+        line: usize,
+    },
     /// An environment variable, by name.
     Environment(String),
     /// A command line flag, as it was typed but for its value.
     Flag(String),
+    /// A file that holds this one secret.
+    SecretFile {
+        /// Where it is.
+        path: PathBuf,
+        /// Who named it.
+        named_by: Box<Self>,
+    },
 }
 
 impl Origin {
+    pub(super) fn in_secret_file(path: &Path, named_by: &Self) -> Self {
+        Self::SecretFile { path: path.to_owned(), named_by: Box::new(named_by.clone()) }
+    }
+
     /// Whether a value from here is text by nature, to be read as whatever type is asked for.
     ///
     /// A file distinguishes `5` from `"5"`; an environment variable and a flag can't.
@@ -41,9 +57,12 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Code => f.write_str("the program's code"),
-            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::File { path, line } => write!(f, "file {}:{line}", path.display()),
             Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::Flag(flag) => write!(f, "flag {flag}"),
+            Self::SecretFile { path, named_by } => {
+                write!(f, "secret file {}, named by {named_by}", path.display())
+            }
         }
     }
 }
@@ -56,6 +75,22 @@ impl Origins {
     /// Where the value at `key` came from, if somebody gave one.
     pub(crate) fn given(&self, key: &str) -> Option<&Origin> {
         self.0.get(key)
+    }
+
+    /// The value at `key` is from where `new` has it from.
+    pub(crate) fn take_over(&mut self, key: &str, new: &Self) {
+        match new.given(key) {
+            Some(origin) => self.0.insert(key.to_owned(), origin.clone()),
+            None => self.0.remove(key),
+        };
+    }
+
+    /// The key path of each secret that came from a file of its own, and the file.
+    pub(crate) fn secret_files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.0.iter().filter_map(|(key, origin)| match origin {
+            Origin::SecretFile { path, .. } => Some((key.as_str(), path.as_path())),
+            _ => None,
+        })
     }
 
     /// Where the value at `key` came from; one that no place gave is the program's own.

@@ -48,18 +48,14 @@ impl KafkaSettings {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Refuses keys that librdkafka doesn't know, that are dangerous, or that are given twice.
+    /// Refuses keys that librdkafka doesn't know, that are dangerous, or that are given twice, and
+    /// values that librdkafka can't use.
     pub(super) fn check(&self, origins: &Origins) -> Result<(), ConfigError> {
-        for name in self.0.keys() {
+        for (name, value) in &self.0 {
             let path = format!("kafka.{name}");
             let origin = origins.of(&path);
             let Some(key) = kafka_keys::find(name) else {
-                let way_out = match nearest(name, kafka_keys::allowed()) {
-                    Some(near) => format!("did you mean `\"{near}\"` under [kafka]?"),
-                    None => "librdkafka 2.12.1 has no such setting; see its CONFIGURATION.md, \
-                             and Pelton's docs/config.md for settings outside [kafka]"
-                        .to_owned(),
-                };
+                let way_out = way_out_of_unknown(name);
                 return Err(ConfigError::UnknownKey { origin, key: path, way_out });
             };
             if let Exposure::Denied(reason) = key.exposure {
@@ -69,6 +65,13 @@ impl KafkaSettings {
                 let reason = format!("`kafka.{other}` is another name for it; keep one of them");
                 return Err(ConfigError::Contradiction { origin, key: path, reason });
             }
+            if let Some(reason) = crate::kafka::refusal(name, value) {
+                // Its words repeat the value.
+                let shows = key.exposure == Exposure::Shown;
+                let reason = if shows { reason } else { "it is malformed".to_owned() };
+                let problem = format!("librdkafka refuses it: {reason}");
+                return Err(ConfigError::InvalidValue { origin, key: path, problem });
+            }
         }
         Ok(())
     }
@@ -76,6 +79,21 @@ impl KafkaSettings {
     /// Each key with what may be shown of its value.
     fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
         self.iter().map(|(key, value)| (key, if may_show(key) { value } else { HIDDEN }))
+    }
+}
+
+fn way_out_of_unknown(name: &str) -> String {
+    let shown = name.strip_suffix(".file").filter(|value| kafka_keys::find(value).is_some());
+    if let Some(value) = shown {
+        return format!(
+            "only a secret may stand in a file of its own; write the value itself, as `\"{value}\"`"
+        );
+    }
+    match nearest(name, kafka_keys::allowed()) {
+        Some(near) => format!("did you mean `\"{near}\"` under [kafka]?"),
+        None => "librdkafka 2.12.1 has no such setting; see its CONFIGURATION.md, and Pelton's \
+                 docs/config.md for settings outside [kafka]"
+            .to_owned(),
     }
 }
 

@@ -5,7 +5,10 @@
 //! nature (environment, flags) are read as whatever type is asked for: `9092` stays a text where
 //! a text is wanted.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, btree_map};
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error as _, IntoDeserializer,
@@ -14,37 +17,79 @@ use serde::de::{
 
 use super::error::ConfigError;
 use super::nearest::nearest;
-use super::origin::Origin;
+use super::origin::{Origin, Origins};
+use super::pass_through::HIDDEN;
+use super::secret;
+use super::secret_file::{self, FILE};
 use super::tree::{Scalar, Tree, joined};
 
 /// Reads `tree`, which stands under `prefix` in the settings, as a `T`.
 pub(super) fn read<T: DeserializeOwned>(tree: &Tree, prefix: &str) -> Result<T, ConfigError> {
-    serde_path_to_error::deserialize(Reader(tree)).map_err(|error| {
-        let mut at = tree;
-        let mut path = prefix.to_owned();
-        for segment in error.path() {
-            let key = segment.to_string();
-            path = joined(&path, &key);
-            at = at.child(&key).unwrap_or(at);
+    read_noting_secrets(tree, prefix, &mut Origins::default())
+}
+
+/// [`read`], and notes in `origins` which values came from a file of their own.
+pub(super) fn read_noting_secrets<T: DeserializeOwned>(
+    tree: &Tree,
+    prefix: &str,
+    origins: &mut Origins,
+) -> Result<T, ConfigError> {
+    let from_files = FromFiles::default();
+    let reader = Reader { tree, from_files: &from_files };
+    let value = serde_path_to_error::deserialize(reader)
+        .map_err(|error| with_its_place(error, tree, prefix))?;
+    note_secrets(tree, prefix, &from_files.borrow(), origins);
+    Ok(value)
+}
+
+/// The tables that were read as secrets; compared, never followed.
+type FromFiles = RefCell<Vec<*const Tree>>;
+
+fn note_secrets(tree: &Tree, path: &str, from_files: &[*const Tree], origins: &mut Origins) {
+    if from_files.iter().any(|table| std::ptr::eq(*table, tree)) {
+        if let Some((file, named_by)) = secret_file::file_of(tree) {
+            origins.0.remove(&joined(path, FILE));
+            origins.0.insert(path.to_owned(), Origin::in_secret_file(file, named_by));
         }
-        let origin = at.origin().or_else(|| tree.origin()).cloned().unwrap_or(Origin::Default);
-        match error.into_inner() {
-            ReadError::Unknown { key, known, origin } => {
-                let way_out = match nearest(&key, known.iter().copied()) {
-                    Some(near) => format!("did you mean `{}`?", joined(&path, near)),
-                    None => nothing_near(known),
-                };
-                ConfigError::UnknownKey { origin, key: joined(&path, &key), way_out }
-            }
-            ReadError::Missing(field) => ConfigError::Missing {
-                key: joined(&path, field),
-                way_out: "it has no default; give it in the settings file, or as the environment \
-                          variable of that name"
-                    .to_owned(),
-            },
-            ReadError::Other(problem) => ConfigError::InvalidValue { origin, key: path, problem },
+    } else if let Tree::Table(table, _) = tree {
+        for (key, below) in table {
+            note_secrets(below, &joined(path, key), from_files, origins);
         }
-    })
+    }
+}
+
+fn with_its_place(
+    error: serde_path_to_error::Error<ReadError>,
+    tree: &Tree,
+    prefix: &str,
+) -> ConfigError {
+    let mut at = tree;
+    let mut path = prefix.to_owned();
+    for segment in error.path() {
+        let key = segment.to_string();
+        path = joined(&path, &key);
+        at = at.child(&key).unwrap_or(at);
+    }
+    let origin = at.origin().or_else(|| tree.origin()).cloned().unwrap_or(Origin::Default);
+    match error.into_inner() {
+        ReadError::Unknown { key, known, origin } => {
+            let way_out = match nearest(&key, known.iter().copied()) {
+                Some(near) => format!("did you mean `{}`?", joined(&path, near)),
+                None => nothing_near(known),
+            };
+            ConfigError::UnknownKey { origin, key: joined(&path, &key), way_out }
+        }
+        ReadError::Missing(field) => ConfigError::Missing {
+            key: joined(&path, field),
+            way_out: "it has no default; give it in the settings file, or as the environment \
+                      variable of that name"
+                .to_owned(),
+        },
+        ReadError::SecretFile { path: file, problem } => {
+            ConfigError::SecretFile { key: path, path: file, origin, problem }
+        }
+        ReadError::Other(problem) => ConfigError::InvalidValue { origin, key: path, problem },
+    }
 }
 
 fn nothing_near(known: &[&str]) -> String {
@@ -59,6 +104,7 @@ fn nothing_near(known: &[&str]) -> String {
 pub(super) enum ReadError {
     Unknown { key: String, known: &'static [&'static str], origin: Origin },
     Missing(&'static str),
+    SecretFile { path: PathBuf, problem: String },
     Other(String),
 }
 
@@ -67,7 +113,7 @@ impl fmt::Display for ReadError {
         match self {
             Self::Unknown { key, .. } => write!(f, "unknown key `{key}`"),
             Self::Missing(field) => write!(f, "missing key `{field}`"),
-            Self::Other(problem) => f.write_str(problem),
+            Self::SecretFile { problem, .. } | Self::Other(problem) => f.write_str(problem),
         }
     }
 }
@@ -98,11 +144,13 @@ impl serde::de::Error for ReadError {
         let wanted = wanted.to_string();
         let quotes =
             if wanted == "a string" && found != "a table" { "; put it in \"quotes\"" } else { "" };
-        let wanted = if wanted == "a string" { "a text" } else { &wanted };
+        let wanted = in_plain_words(&wanted);
         Self::Other(format!("it is {found} where {wanted} is wanted{quotes}"))
     }
 
     fn invalid_value(_found: Unexpected<'_>, wanted: &dyn serde::de::Expected) -> Self {
+        let wanted = wanted.to_string();
+        let wanted = in_plain_words(&wanted);
         Self::Other(format!("the value is out of range where {wanted} is wanted"))
     }
 
@@ -111,15 +159,68 @@ impl serde::de::Error for ReadError {
     }
 }
 
-/// One value of the tree, as serde asks for it.
-struct Reader<'a>(&'a Tree);
+/// What serde calls by the names of Rust's types, as a user of a settings file knows it.
+fn in_plain_words(wanted: &str) -> &str {
+    match wanted {
+        "a string" => "a text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number from 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        other => other,
+    }
+}
 
-impl Reader<'_> {
+/// One value of the tree, as serde asks for it.
+struct Reader<'a> {
+    tree: &'a Tree,
+    from_files: &'a FromFiles,
+}
+
+impl<'a> Reader<'a> {
+    fn items(&self, items: &'a [Tree]) -> Items<'a> {
+        Items { rest: items.iter(), from_files: self.from_files }
+    }
+
+    fn entries(&self, table: &'a BTreeMap<String, Tree>) -> Entries<'a> {
+        Entries { rest: table.iter(), value: None, from_files: self.from_files }
+    }
+
     /// The text of a value that may be read as any type.
     fn loose(&self) -> Option<&str> {
-        match self.0 {
+        match self.tree {
             Tree::Leaf(Scalar::Text(text), origin) if origin.is_text() => Some(text.trim()),
             _ => None,
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// A secret: a text, or a table that names its file.
+    fn secret<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        match self.tree {
+            Tree::Table(table, _) => {
+                if let Some((key, below)) = table.iter().find(|(key, _)| *key != FILE) {
+                    return Err(unknown(key, &[FILE], below));
+                }
+                let Some((path, _)) = secret_file::file_of(self.tree) else {
+                    return Err(ReadError::custom(secret_file::NO_PATH));
+                };
+                let text = secret_file::read(path)
+                    .map_err(|problem| ReadError::SecretFile { path: path.to_owned(), problem })?;
+                self.from_files.borrow_mut().push(self.tree);
+                visitor.visit_str(&text)
+            }
+            // What hides itself when it is written can't be read back.
+            Tree::Leaf(Scalar::Text(text), Origin::Default) if text == HIDDEN => {
+                Err(ReadError::custom("its default in the program's code is lost; give it"))
+            }
+            Tree::Leaf(..) | Tree::List(..) => visitor.visit_newtype_struct(self),
         }
     }
 }
@@ -143,14 +244,14 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     type Error = ReadError;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        match self.0 {
+        match self.tree {
             Tree::Leaf(Scalar::Null, _) => visitor.visit_unit(),
             Tree::Leaf(Scalar::Bool(value), _) => visitor.visit_bool(*value),
             Tree::Leaf(Scalar::Integer(value), _) => visitor.visit_i64(*value),
             Tree::Leaf(Scalar::Float(value), _) => visitor.visit_f64(*value),
             Tree::Leaf(Scalar::Text(value), _) => visitor.visit_str(value),
-            Tree::List(items, _) => visitor.visit_seq(Items(items.iter())),
-            Tree::Table(table) => visitor.visit_map(Entries { rest: table.iter(), value: None }),
+            Tree::List(items, _) => visitor.visit_seq(self.items(items)),
+            Tree::Table(table, _) => visitor.visit_map(self.entries(table)),
         }
     }
 
@@ -169,7 +270,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        match self.0 {
+        match self.tree {
             Tree::Leaf(Scalar::Null, _) => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
@@ -177,20 +278,20 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        _name: &'static str,
+        name: &'static str,
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        visitor.visit_newtype_struct(self)
+        if name == secret::NAME { self.secret(visitor) } else { visitor.visit_newtype_struct(self) }
     }
 
     /// A list given as text is separated by commas.
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        let (Some(text), Tree::Leaf(_, origin)) = (self.loose(), self.0) else {
+        let (Some(text), Tree::Leaf(_, origin)) = (self.loose(), self.tree) else {
             return self.deserialize_any(visitor);
         };
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let items: Vec<_> = parts.map(|part| Tree::text(part, origin.clone())).collect();
-        visitor.visit_seq(Items(items.iter()))
+        visitor.visit_seq(Items { rest: items.iter(), from_files: self.from_files })
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(
@@ -203,8 +304,8 @@ impl<'de> Deserializer<'de> for Reader<'_> {
 
     /// An application without settings is a unit: it takes an empty table.
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
-        match self.0 {
-            Tree::Table(table) => match table.first_key_value() {
+        match self.tree {
+            Tree::Table(table, _) => match table.first_key_value() {
                 None => visitor.visit_unit(),
                 Some((key, below)) => Err(unknown(key, &[], below)),
             },
@@ -226,14 +327,14 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        if let Tree::Table(table) = self.0 {
+        if let Tree::Table(table, _) = self.tree {
             let stranger = table.iter().find(|(key, _)| !fields.contains(&key.as_str()));
             if let Some((key, below)) = stranger {
                 return Err(unknown(key, fields, below));
             }
         }
-        match self.0 {
-            Tree::Table(_) => self.deserialize_any(visitor),
+        match self.tree {
+            Tree::Table(..) => self.deserialize_any(visitor),
             // A derived visitor would call it a sequence, a number …: all it is not is a table.
             Tree::Leaf(..) | Tree::List(..) => Err(ReadError::custom(format!(
                 "it is one value where a table of settings is wanted; its keys are {}",
@@ -248,13 +349,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        match self.0 {
+        match self.tree {
             Tree::Leaf(Scalar::Text(word), _) => {
                 visitor.visit_enum(word.trim().into_deserializer())
             }
-            Tree::Table(table) if table.len() == 1 => {
-                visitor.visit_enum(Entries { rest: table.iter(), value: None })
-            }
+            Tree::Table(table, _) if table.len() == 1 => visitor.visit_enum(self.entries(table)),
             _ => Err(ReadError::custom("write one word, or a table with one key")),
         }
     }
@@ -269,7 +368,10 @@ fn unknown(key: &str, known: &'static [&'static str], value: &Tree) -> ReadError
     ReadError::Unknown { key: key.to_owned(), known, origin }
 }
 
-struct Items<'a>(std::slice::Iter<'a, Tree>);
+struct Items<'a> {
+    rest: std::slice::Iter<'a, Tree>,
+    from_files: &'a FromFiles,
+}
 
 impl<'de> SeqAccess<'de> for Items<'_> {
     type Error = ReadError;
@@ -278,18 +380,23 @@ impl<'de> SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: S,
     ) -> Result<Option<S::Value>, ReadError> {
-        self.0.next().map(|item| seed.deserialize(Reader(item))).transpose()
+        let Some(tree) = self.rest.next() else {
+            return Ok(None);
+        };
+        seed.deserialize(Reader { tree, from_files: self.from_files }).map(Some)
     }
 }
 
 struct Entries<'a> {
-    rest: std::collections::btree_map::Iter<'a, String, Tree>,
+    rest: btree_map::Iter<'a, String, Tree>,
     value: Option<&'a Tree>,
+    from_files: &'a FromFiles,
 }
 
-impl Entries<'_> {
-    fn value(&mut self) -> Result<Reader<'_>, ReadError> {
-        self.value.take().map(Reader).ok_or_else(|| ReadError::custom("a key without a value"))
+impl<'a> Entries<'a> {
+    fn value(&mut self) -> Result<Reader<'a>, ReadError> {
+        let tree = self.value.take().ok_or_else(|| ReadError::custom("a key without a value"))?;
+        Ok(Reader { tree, from_files: self.from_files })
     }
 }
 

@@ -1,14 +1,22 @@
 //! What can be set about a worker, with which default, and why that default?
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::choices::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat};
-use super::origin::Origins;
+use super::choices::{
+    AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat, OnOutOfRange,
+};
+use super::error::ConfigError;
+use super::origin::{Origin, Origins};
 use super::pass_through::KafkaSettings;
+use super::reload::Source;
+#[cfg(test)]
+use super::schema;
+use super::secret_file;
 use super::units::{self, ByteCount};
 
 /// A worker's settings, all but the application's own.
@@ -26,6 +34,7 @@ use super::units::{self, ByteCount};
 /// assert!(settings.check().is_ok());
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Settings {
@@ -33,7 +42,8 @@ pub struct Settings {
     /// No default: a wrong cluster is worse than none.
     pub bootstrap_servers: String,
 
-    /// The consumer group. Default: the application's name, so copies of a program share work.
+    /// The consumer group; copies of a program that share one share its work. Default: the
+    /// application's name.
     pub group_id: Option<String>,
 
     /// The name this client has in broker logs and tools. Default: chosen by the worker.
@@ -47,12 +57,19 @@ pub struct Settings {
     pub group_protocol: GroupProtocol,
 
     /// `cooperative-sticky` (default: only moving partitions stop), `range` or `roundrobin`.
-    /// Classic groups only.
+    /// Classic groups only. `sticky` is refused: librdkafka has none.
     pub assignment_strategy: AssignmentStrategy,
 
-    /// Where a partition without a committed offset starts: `earliest`, `latest` or `error`.
-    /// No default: `latest` loses what arrives before the first commit, `earliest` may read years.
+    /// Where a partition without a committed offset starts: `earliest`, `latest`, `error`, or at a
+    /// time (`@2026-11-24T00:00:00Z`, or `@` and milliseconds since 1970). No default: `latest`
+    /// loses what arrives before the first commit, `earliest` may read years.
+    #[cfg_attr(test, schemars(schema_with = "schema::start"))]
     pub auto_offset_reset: Option<AutoOffsetReset>,
+
+    /// What becomes of a position that is not in its log (records were deleted before they were
+    /// read, the log was truncated, the topic recreated): `fail` (default: the worker ends and
+    /// says how large the gap is), `earliest` or `latest` (it goes on there, and says so).
+    pub on_out_of_range: OnOutOfRange,
 
     /// Milliseconds without a heartbeat after which the broker takes a member for dead. Default
     /// 15,000: a crash is noticed soon, a long pause is survived. In a KIP-848 group the broker
@@ -70,21 +87,24 @@ pub struct Settings {
     /// Records handed to the partitions per step of the poll loop. Default 500, Kafka's.
     pub max_poll_records: u32,
 
-    /// `at_least_once` (default).
+    /// `at_least_once` (default): nothing is lost; after a failure effects may repeat.
     pub guarantee: Guarantee,
 
     /// How often done work is committed. Default 1 s: so much may repeat after a crash.
     #[serde(with = "units::duration")]
+    #[cfg_attr(test, schemars(schema_with = "schema::time"))]
     pub commit_interval: Duration,
 
     /// How long a revoked partition may take to finish what it started. Below half of
     /// `max_poll_interval_ms`, past which the broker removes the member without a word. Default:
     /// the lesser of 10 s and a third of `max_poll_interval_ms`.
     #[serde(with = "units::optional_duration")]
+    #[cfg_attr(test, schemars(schema_with = "schema::time"))]
     pub drain_timeout: Option<Duration>,
 
     /// How long a graceful shutdown may take in all. Default 25 s: it fits a 30 s grace period.
     #[serde(with = "units::duration")]
+    #[cfg_attr(test, schemars(schema_with = "schema::time"))]
     pub shutdown_timeout: Duration,
 
     /// Bytes that fetched records and their effects may take together: what librdkafka fetches
@@ -95,12 +115,27 @@ pub struct Settings {
     /// Records a worker holds at most. Default 100,000: small records cost more than their bytes.
     pub memory_budget_records: u64,
 
+    /// Input topics that are not worked on for now: nothing of them is fetched or started, what
+    /// runs finishes; membership, commits and hand-overs go on. Default none. Reloadable.
+    pub paused_topics: Vec<String>,
+
+    /// Records whose handling the worker starts in a second at most, retries included, over all
+    /// its partitions. Default, and 0: no limit. At most 1,000,000. Reloadable.
+    pub max_records_per_second: Option<u32>,
+
     /// How long a new partition may stay unnoticed. Default 30 s.
     #[serde(with = "units::duration")]
+    #[cfg_attr(test, schemars(schema_with = "schema::time"))]
     pub partition_discovery_interval: Duration,
 
-    /// Where a worker may keep files over a restart. Default: nowhere, stores live in memory.
+    /// Where a worker may keep files over a restart; made if it is not there, and tried before the
+    /// worker joins. Default: nowhere, stores live in memory.
     pub state_dir: Option<PathBuf>,
+
+    /// A file with the JSON web token to log in with (`sasl.mechanism` is `OAUTHBEARER`), read
+    /// anew when four fifths of the token's life are over: somebody must keep it fresh, as
+    /// Kubernetes does with projected service account tokens. Default: none.
+    pub oauth_token_file: Option<PathBuf>,
 
     /// The endpoint for health, metrics and state: `[admin]`.
     pub admin: AdminSettings,
@@ -114,12 +149,56 @@ pub struct Settings {
     /// Where each value came from; empty for settings built in code.
     #[serde(skip)]
     pub(super) origins: Origins,
+
+    /// Where they were read; none for settings built in code.
+    #[serde(skip)]
+    pub(super) source: Option<Source>,
 }
+
+/// The settings that a running worker takes over when they are read again; all others need a
+/// restart.
+pub(super) const RELOADABLE: &[&str] = &[
+    "log.filter",
+    "paused_topics",
+    "max_records_per_second",
+    "kafka.sasl.username",
+    "kafka.sasl.password",
+];
 
 impl Settings {
     /// Did anybody give a value for `key` (`admin.listen`)?
     pub(crate) fn is_given(&self, key: &str) -> bool {
         self.origins.given(key).is_some()
+    }
+
+    /// `max_records_per_second`, if it sets a limit.
+    pub(crate) fn pace(&self) -> Option<NonZeroU32> {
+        self.max_records_per_second.and_then(NonZeroU32::new)
+    }
+
+    /// The key path of each secret that stands in a file of its own (`kafka.sasl.password`, an
+    /// application's own too), and that file.
+    pub fn secret_files(&self) -> impl Iterator<Item = (&str, &Path)> {
+        self.origins.secret_files()
+    }
+
+    /// Reads the secret at `key` again from its file, as after a rotation; `None` if it did not
+    /// come from one. The settings stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be read or holds no secret.
+    #[must_use]
+    pub fn secret_again(&self, key: &str) -> Option<Result<String, ConfigError>> {
+        let Some(Origin::SecretFile { path, named_by }) = self.origins.given(key) else {
+            return None;
+        };
+        Some(secret_file::read(path).map_err(|problem| ConfigError::SecretFile {
+            key: key.to_owned(),
+            path: path.clone(),
+            origin: (**named_by).clone(),
+            problem,
+        }))
     }
 
     /// How long a drain may take: what was set, or the lesser of 10 s and a third of
@@ -153,6 +232,7 @@ impl Default for Settings {
             group_protocol: GroupProtocol::default(),
             assignment_strategy: AssignmentStrategy::default(),
             auto_offset_reset: None,
+            on_out_of_range: OnOutOfRange::default(),
             session_timeout_ms: 15_000,
             heartbeat_interval_ms: 1_000,
             max_poll_interval_ms: 300_000,
@@ -163,12 +243,16 @@ impl Default for Settings {
             shutdown_timeout: Duration::from_secs(25),
             memory_budget: ByteCount::from_mib(256),
             memory_budget_records: 100_000,
+            paused_topics: Vec::new(),
+            max_records_per_second: None,
             partition_discovery_interval: Duration::from_secs(30),
             state_dir: None,
+            oauth_token_file: None,
             admin: AdminSettings::default(),
             log: LogSettings::default(),
             kafka: KafkaSettings::default(),
             origins: Origins::default(),
+            source: None,
         }
     }
 }
@@ -181,6 +265,7 @@ impl Default for Settings {
 /// assert!(AdminSettings::default().listen.ip().is_loopback());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 #[non_exhaustive]
 pub struct AdminSettings {
@@ -190,6 +275,7 @@ pub struct AdminSettings {
     /// since the endpoint asks for no password. Where nobody gives an address and that port is
     /// taken (a second copy on one machine), any free one is taken and named in the log.
     #[serde(deserialize_with = "units::address")]
+    #[cfg_attr(test, schemars(schema_with = "schema::address"))]
     pub listen: SocketAddr,
 }
 
@@ -208,11 +294,12 @@ impl Default for AdminSettings {
 /// assert_eq!((log.filter.as_str(), log.format), ("info", LogFormat::Text));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 #[non_exhaustive]
 pub struct LogSettings {
     /// A level (`error`, `warn`, `info`, `debug`, `trace`), or several per module:
-    /// `info,pelton=debug`. Default `info`.
+    /// `info,pelton=debug`. Default `info`. Reloadable.
     pub filter: String,
     /// `text` (default) or `json`. Both go to stderr.
     pub format: LogFormat,

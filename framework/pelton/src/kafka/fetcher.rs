@@ -4,15 +4,19 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::{ClientConfig, ClientContext};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 
+use crate::kafka::credentials::Attached;
 use crate::kafka::errors::port_error;
-use crate::kafka::ffi::{FetchQueue, Fetched};
+use crate::kafka::ffi::{FetchQueue, Fetched, set_credentials};
+use crate::kafka::hearing::Hearing;
 use crate::kafka::settings::ClientSettings;
+use crate::kafka::tokens::introduce;
 use crate::ports::{Fetch, FetchEvent, PortError, RestoreFetches, Waker};
 use crate::record::Run;
+use crate::refusal::{Operation, Refusal};
 use crate::topic_partition::TopicPartition;
 
 /// A run is closed when it holds so many bytes, or one record: the memory budget is given out by
@@ -25,33 +29,36 @@ const POLL_BYTES: usize = 1024 * 1024;
 
 /// Reads partitions from explicit offsets over librdkafka.
 pub(crate) struct KafkaFetch {
-    queue: FetchQueue<FetchContext>,
-    consumer: Arc<BaseConsumer<FetchContext>>,
+    /// First, so that it goes before the client.
+    _credentials: Attached,
+    queue: FetchQueue<Hearing>,
+    consumer: Arc<BaseConsumer<Hearing>>,
     running: HashSet<TopicPartition>,
     /// How many records are taken out of librdkafka at a time: few, if they are large.
     step: usize,
 }
 
-pub(crate) struct FetchContext;
-
-impl ClientContext for FetchContext {
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(client = "fetcher", %error, reason, "kafka client");
-    }
-}
-
-impl ConsumerContext for FetchContext {}
-
 impl KafkaFetch {
-    pub(crate) fn new(config: &ClientConfig, waker: Waker) -> Result<Self, PortError> {
-        let mut consumer: BaseConsumer<FetchContext> = config
-            .create_with_context(FetchContext)
+    pub(crate) fn new(
+        config: &ClientConfig,
+        settings: &ClientSettings,
+        waker: Waker,
+    ) -> Result<Self, PortError> {
+        let mut consumer: BaseConsumer<Hearing> = config
+            .create_with_context(Hearing::new("fetcher", &settings.refusals))
             .map_err(|error| port_error("the fetcher's client", &error))?;
         let wake = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wake());
         let consumer = Arc::new(consumer);
+        if let Some(tokens) = &settings.tokens {
+            introduce(tokens, &consumer);
+        }
         let queue = FetchQueue::new(Arc::clone(&consumer), waker);
-        Ok(Self { queue, consumer, running: HashSet::new(), step: 1 })
+        let told = Arc::clone(&consumer);
+        let credentials = settings
+            .credentials
+            .attach(move |user, password| set_credentials(told.client(), user, password));
+        Ok(Self { _credentials: credentials, queue, consumer, running: HashSet::new(), step: 1 })
     }
 }
 
@@ -74,9 +81,15 @@ impl Fetch for KafkaFetch {
     }
 
     fn poll(&mut self, max_records: usize, out: &mut Vec<FetchEvent>) {
-        // Errors and logs of the client itself; records never come this way.
-        while let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
-            tracing::warn!(client = "fetcher", %error, "kafka client");
+        let hearing = self.consumer.context();
+        // Errors and logs of the client itself, heard by its context; records never come this way.
+        while let Some(Err(_)) = self.consumer.poll(Duration::ZERO) {
+            hearing.has_failed();
+        }
+        if hearing.take_failed()
+            && let Some((_, reason)) = self.consumer.client().fatal_error()
+        {
+            return out.push(FetchEvent::Broken(reason));
         }
         let mut run: Option<Run> = None;
         let (mut records, mut bytes) = (0, 0);
@@ -100,6 +113,11 @@ impl Fetch for KafkaFetch {
     fn close(self: Box<Self>) {
         // Dropping stops everything: 0.3 to 5 ms, with partitions running or a broker down.
     }
+
+    #[cfg(feature = "planted-bugs")]
+    fn break_for_test(&self) {
+        crate::kafka::ffi::raise_fatal(self.consumer.client());
+    }
 }
 
 impl KafkaFetch {
@@ -111,6 +129,7 @@ impl KafkaFetch {
         run: &mut Option<Run>,
         out: &mut Vec<FetchEvent>,
     ) -> (usize, usize) {
+        let refusals = self.consumer.context().refusals();
         let mut bytes = 0;
         let taken = self.queue.batch(max, |fetched| {
             let size = fetched.value.map_or(0, <[u8]>::len) + fetched.key.map_or(0, <[u8]>::len);
@@ -126,7 +145,12 @@ impl KafkaFetch {
             let partition = || TopicPartition::new(Arc::clone(fetched.topic), fetched.partition);
             match fetched.error {
                 RDKafkaErrorCode::NoError => {
-                    let run = run.get_or_insert_with(|| Run::new(partition()));
+                    let run = run.get_or_insert_with(|| {
+                        if !refusals.are_none() {
+                            refusals.over(&Refusal::topic(Operation::Read, fetched.topic));
+                        }
+                        Run::new(partition())
+                    });
                     let Fetched { offset, timestamp, key, value, headers, .. } = fetched;
                     run.push(offset, timestamp, key, value, headers);
                 }
@@ -140,6 +164,10 @@ impl KafkaFetch {
                     out.push(FetchEvent::End { partition: partition(), offset: fetched.offset });
                 }
                 error => {
+                    if error == RDKafkaErrorCode::TopicAuthorizationFailed {
+                        let read = Refusal::topic(Operation::Read, fetched.topic);
+                        refusals.tell(read, &error.to_string());
+                    }
                     out.push(FetchEvent::Trouble {
                         partition: partition(),
                         reason: error.to_string(),
@@ -158,6 +186,6 @@ pub(crate) struct KafkaRestores {
 
 impl RestoreFetches for KafkaRestores {
     fn open(&self, waker: Waker) -> Result<Box<dyn Fetch>, PortError> {
-        Ok(Box::new(KafkaFetch::new(&self.settings.restore(), waker)?))
+        Ok(Box::new(KafkaFetch::new(&self.settings.restore(), &self.settings, waker)?))
     }
 }

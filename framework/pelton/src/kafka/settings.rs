@@ -3,11 +3,17 @@
 //! Order: our defaults, then what the user passes through (`[kafka]`; the dangerous ones were
 //! refused when the configuration was read), then what must hold for the guarantees.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
 
-use crate::config::MemoryShares;
+use crate::config::{KafkaSettings, MemoryShares};
+use crate::kafka::credentials::Credentials;
+use crate::kafka::tokens::Tokens;
+use crate::refusals::Refusals;
 
 /// What the clients of one worker are made from.
 #[derive(Clone, Debug)]
@@ -23,8 +29,14 @@ pub(crate) struct ClientSettings {
     pub(crate) message_timeout: Duration,
     /// How the memory budget is divided.
     pub(crate) memory: MemoryShares,
-    /// What the user passes through.
-    pub(crate) pass_through: Vec<(String, String)>,
+    /// What became of user and password since.
+    pub(crate) credentials: Arc<Credentials>,
+    /// What the user passes through; secrets among it are not in `Debug`.
+    pub(crate) pass_through: KafkaSettings,
+    /// Where all clients write down what Kafka refuses them.
+    pub(crate) refusals: Arc<Refusals>,
+    /// Where all clients get their tokens, if they log in with them.
+    pub(crate) tokens: Option<Arc<Tokens>>,
 }
 
 /// How the group agrees on who owns what.
@@ -118,7 +130,11 @@ impl ClientSettings {
 
     /// Asks about topics.
     pub(crate) fn asking(&self) -> ClientConfig {
-        self.reader("admin", false)
+        let mut config = self.reader("admin", false);
+        // A broker that closes the connection at once speaks another protocol, and only this
+        // client is asked for the reason. librdkafka only logs it, as information.
+        config.set("log.connection.close", "true").set_log_level(RDKafkaLogLevel::Info);
+        config
     }
 
     fn reader(&self, role: &str, tell_ends: bool) -> ClientConfig {
@@ -176,10 +192,14 @@ impl ClientSettings {
         for (name, value) in COMMON.iter().chain(defaults) {
             config.set(*name, *value);
         }
-        for (name, value) in &self.pass_through {
-            if applies(name, role) {
-                config.set(name, value);
-            }
+        for (name, value) in self.pass_through.iter().filter(|(name, _)| applies(name, role)) {
+            match name {
+                "debug" => config.set(name, without_settings(value)),
+                name => config.set(name, value),
+            };
+        }
+        if let Some((user, password)) = self.credentials.changed() {
+            config.set("sasl.username", user).set("sasl.password", password);
         }
         config
             .set("bootstrap.servers", &self.bootstrap_servers)
@@ -187,6 +207,53 @@ impl ClientSettings {
             // Errors come as events and results; the log lines behind them only double them.
             .set("log_level", "4");
         config
+    }
+}
+
+/// The word of librdkafka's `debug` that prints all settings, and some that hold secrets here.
+const PRINTS_SETTINGS: &str = "conf";
+
+/// What else librdkafka's `debug` knows.
+const DEBUG: &[&str] = &[
+    "generic",
+    "broker",
+    "topic",
+    "metadata",
+    "feature",
+    "queue",
+    "msg",
+    "protocol",
+    "cgrp",
+    "security",
+    "fetch",
+    "interceptor",
+    "plugin",
+    "consumer",
+    "admin",
+    "eos",
+    "mock",
+    "assignor",
+    "telemetry",
+];
+
+/// The words of `debug` less the one that prints the settings; `--print-config` does that.
+fn without_settings(debug: &str) -> String {
+    let words = debug.split(',').map(str::trim);
+    let words = words.flat_map(|word| if word == "all" { DEBUG.to_vec() } else { vec![word] });
+    words.filter(|word| *word != PRINTS_SETTINGS).collect::<Vec<_>>().join(",")
+}
+
+/// Why librdkafka refuses a value, in its own words (which may repeat the value); `None` if it
+/// does not.
+pub(crate) fn refusal(name: &str, value: &str) -> Option<String> {
+    // To hear of a plugin is to load it.
+    if name == "plugin.library.paths" {
+        return None;
+    }
+    match ClientConfig::new().set(name, value).create_native_config() {
+        Ok(_) => None,
+        Err(KafkaError::ClientConfig(_, reason, _, _)) => Some(reason.trim().to_owned()),
+        Err(other) => Some(other.to_string()),
     }
 }
 
@@ -224,11 +291,40 @@ mod tests {
             discovery: Duration::from_secs(30),
             message_timeout: Duration::from_millis(7_500),
             memory: MemoryShares::of(&Settings::default()),
-            pass_through: vec![
-                ("linger.ms".into(), "50".into()),
-                ("fetch.wait.max.ms".into(), "10".into()),
-            ],
+            credentials: Arc::default(),
+            pass_through: {
+                let mut kafka = KafkaSettings::default();
+                kafka.set("linger.ms", "50");
+                kafka.set("fetch.wait.max.ms", "10");
+                kafka.set("sasl.password", "canary");
+                kafka
+            },
+            refusals: Arc::default(),
+            tokens: None,
         }
+    }
+
+    #[test]
+    fn librdkafka_never_prints_the_settings() {
+        let mut settings = settings(Protocol::Consumer);
+        for (given, passed) in [("conf", ""), ("security, conf", "security"), ("all,conf", "all")] {
+            settings.pass_through.set("debug", given);
+            let config = settings.fetcher();
+            let words = config.get("debug").unwrap_or_default();
+            assert!(!words.split(',').any(|word| word == PRINTS_SETTINGS || word == "all"));
+            assert!(passed == "all" || words == passed, "{words}");
+        }
+        // Nothing else of what `all` stands for is lost.
+        let known = crate::kafka::properties().into_iter().find(|known| known.name == "debug");
+        let known = known.expect("librdkafka can be debugged").range;
+        let other = known.split(", ").filter(|word| !["all", PRINTS_SETTINGS].contains(word));
+        assert_eq!(other.collect::<Vec<_>>(), DEBUG);
+    }
+
+    #[test]
+    fn secrets_are_not_in_debug() {
+        let shown = format!("{:?}", settings(Protocol::Consumer));
+        assert!(shown.contains("sasl.password") && !shown.contains("canary"), "{shown}");
     }
 
     #[test]
@@ -244,6 +340,19 @@ mod tests {
         assert_eq!(settings.producer().get("linger.ms"), Some("50"));
         assert_eq!(settings.producer().get("fetch.wait.max.ms"), None);
         assert_eq!(settings.fetcher().get("fetch.wait.max.ms"), Some("10"));
+    }
+
+    #[test]
+    fn clients_made_after_a_change_log_in_with_the_new_password() {
+        let mut settings = settings(Protocol::Consumer);
+        settings.pass_through.set("sasl.password", "old");
+        assert_eq!(settings.restore().get("sasl.password"), Some("old"));
+        settings.credentials.change("alice", "new");
+        let configs = [settings.member(), settings.fetcher(), settings.restore()];
+        for config in configs.into_iter().chain([settings.producer(), settings.changing()]) {
+            assert_eq!(config.get("sasl.username"), Some("alice"));
+            assert_eq!(config.get("sasl.password"), Some("new"));
+        }
     }
 
     #[test]

@@ -36,6 +36,11 @@ impl SendGate {
         thawed
     }
 
+    /// The group may take us for gone: whoever sends needs new proof.
+    pub(crate) fn doubt(&self) {
+        self.thaws.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// How many thaws there were.
     pub(crate) fn thaws(&self) -> u64 {
         self.thaws.load(Ordering::Acquire)

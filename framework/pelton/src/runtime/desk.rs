@@ -10,7 +10,7 @@ mod steps;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::time::Duration;
 
 use pelton_engine::{
@@ -22,8 +22,10 @@ use crate::error::WorkerError;
 use crate::output::Outbox;
 use crate::ports::Reports;
 use crate::record::Run;
+use crate::runtime::in_poll::InPoll;
 use crate::runtime::input::InputSpec;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent};
+use crate::runtime::start::Stage;
 use crate::telemetry::{Observation, OutputMetrics, PartitionMetrics, RecordOutcome};
 
 /// What the poll loop and the producer tell a partition's task.
@@ -36,6 +38,11 @@ pub(crate) enum Command {
         send_until: Option<Time>,
     },
     Cancel,
+    /// Start nothing more until resumed.
+    Pause,
+    Resume,
+    /// The pace has changed.
+    ChangePace,
     Close(Closing),
     Committed {
         offset: Offset,
@@ -108,6 +115,9 @@ pub(crate) struct Desk {
     proof: Proof,
     resends: u32,
     next_tick: Option<Time>,
+    paused: bool,
+    /// When the next record may start, once asked for.
+    may_start: Option<Time>,
 }
 
 /// What a task and the poll loop share about one assignment, besides messages.
@@ -117,11 +127,29 @@ pub(crate) struct Lease {
     pub(crate) alive: AtomicBool,
     /// Timestamp of the oldest record that is not done, or -1.
     pub(crate) oldest: AtomicI64,
+    /// Whether user code holds its thread.
+    pub(crate) user_code: InPoll,
+    /// How far its start has come.
+    stage: AtomicU8,
 }
 
 impl Lease {
     pub(crate) fn new() -> Self {
-        Self { alive: AtomicBool::new(true), oldest: AtomicI64::new(-1) }
+        Self {
+            alive: AtomicBool::new(true),
+            oldest: AtomicI64::new(-1),
+            user_code: InPoll::new(),
+            stage: AtomicU8::new(0),
+        }
+    }
+
+    pub(crate) fn enter(&self, stage: Stage) {
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// How far the partition's start has come, in words.
+    pub(crate) fn stage(&self) -> &'static str {
+        Stage::name(self.stage.load(Ordering::Relaxed))
     }
 }
 
@@ -232,6 +260,8 @@ impl Desk {
             state: State::Running,
             send_again_at: None,
             resends: 0,
+            paused: false,
+            may_start: None,
         }
     }
 
@@ -259,6 +289,9 @@ impl Desk {
                     *cancelled = true;
                 }
             }
+            Command::Pause => self.paused = true,
+            Command::Resume => self.paused = false,
+            Command::ChangePace => self.may_start = None,
             Command::Close(closing) => {
                 self.state = State::Closed(closing);
                 self.drop_waiting(now);
@@ -334,6 +367,7 @@ impl Desk {
 
     pub(crate) fn observe_start(&self, offset: Offset, attempt: u32, timestamp_ms: Option<i64>) {
         self.lease.oldest.store(timestamp_ms.unwrap_or(-1), Ordering::Relaxed);
+        self.lease.user_code.at(offset.0);
         let (partition, epoch) = (&self.place.partition, self.epoch.0);
         self.shared.observe(&Observation::Start { partition, epoch, offset: offset.0, attempt });
     }

@@ -32,6 +32,11 @@ impl Names {
         usize::try_from(id.0).ok().and_then(|at| self.names.get(at))
     }
 
+    /// All that have been seen.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.names.iter()
+    }
+
     /// Any that has been seen.
     pub(crate) fn any(&self) -> Option<&TopicPartition> {
         self.names.first()

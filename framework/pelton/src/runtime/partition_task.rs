@@ -22,9 +22,10 @@ use crate::handler::Handler;
 use crate::ports::{PortError, Reports};
 use crate::runtime::desk::{Command, Desk, Lease, Step};
 use crate::runtime::input::{HandlerFactory, InputSpec, OnInvalid};
-use crate::runtime::prepare::prepare;
-use crate::runtime::shared::{EventSender, Shared, TaskEvent};
+use crate::runtime::prepare::{Preparing, prepare};
+use crate::runtime::shared::{EventSender, LostPosition, Shared, TaskEvent};
 use crate::runtime::slot::{Called, Slot};
+use crate::runtime::start::{SignsOfLife, Stage};
 use crate::state::Stores;
 use crate::telemetry::{Observation, PartitionMetrics, RecordOutcome};
 use crate::topic_partition::TopicPartition;
@@ -45,9 +46,22 @@ pub(crate) struct TaskParts {
     pub(crate) cancelled: watch::Receiver<bool>,
     /// The task of this partition's assignment before, while it has not ended.
     pub(crate) predecessor: Option<JoinHandle<()>>,
+    /// It can't go on at this position.
+    pub(crate) lost_position: Option<LostPosition>,
     /// How often the process had thawed when the partition was assigned: ownership is proved up
     /// to then, and no further.
     pub(crate) thaws: u64,
+}
+
+impl TaskParts {
+    fn signs(&self) -> SignsOfLife {
+        SignsOfLife {
+            partition: self.id,
+            epoch: self.epoch,
+            lease: Arc::clone(&self.lease),
+            events: self.events.clone(),
+        }
+    }
 }
 
 /// A hook that is still waiting after so long is cut off.
@@ -71,7 +85,8 @@ pub(crate) async fn run<H: Handler>(mut parts: TaskParts, factory: HandlerFactor
     let Some((mut desk, position, committed)) = begin(&mut parts).await else {
         return;
     };
-    let mut slot = Slot::new(Arc::clone(&desk.place), factory);
+    let mut slot = Slot::new(Arc::clone(&desk.place), Arc::clone(&parts.lease), factory);
+    parts.signs().at(Stage::Hook);
     if let Some(closing) = assigned(&mut desk, &mut slot, &mut parts.commands).await {
         return end(&desk, &mut slot, closing).await;
     }
@@ -89,15 +104,26 @@ pub(crate) async fn run<H: Handler>(mut parts: TaskParts, factory: HandlerFactor
 /// Reads the start offset, restores the stores and sets up the desk; `None` if the partition
 /// was given up meanwhile.
 async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> {
+    let signs = parts.signs();
     if let Some(predecessor) = parts.predecessor.take() {
+        signs.at(Stage::Predecessor);
         // Order: a handler of the assignment before may still be at its last await. Waited for
         // even if this assignment ends meanwhile: the next one waits only for this task.
         let _panicked = predecessor.await.is_err();
     }
+    signs.at(Stage::Reading);
+    let preparing = Preparing {
+        shared: &parts.shared,
+        spec: &parts.spec,
+        partition: &parts.partition,
+        metrics: &parts.metrics,
+        signs: &signs,
+        lost_position: parts.lost_position.as_ref(),
+    };
     let prepared = tokio::select! {
         biased;
         _closed = closed(&mut parts.commands) => return None,
-        prepared = prepare(&parts.shared, &parts.spec, &parts.partition, &parts.metrics) => prepared,
+        prepared = prepare(&preparing) => prepared,
     };
     let prepared = match prepared {
         Ok(prepared) => prepared,
@@ -109,6 +135,13 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
     };
     let (partition, epoch) = (parts.id, parts.epoch);
     parts.events.send(TaskEvent::Settled { partition, epoch, topic: prepared.topic });
+    if let Some(jump) = prepared.jump {
+        let (partition, epoch) = (&parts.partition, epoch.0);
+        let (from, to) = (jump.position, jump.went_on_at);
+        parts.shared.observe(&Observation::Jumped { partition, epoch, from, to });
+        let (partition, epoch) = (parts.id, parts.epoch);
+        parts.events.send(TaskEvent::Jumped { partition, epoch, jump });
+    }
     let mut bound = vec![None; parts.shared.plan.stores.len()];
     for (at, store) in parts.spec.stores.iter().enumerate() {
         if let Some(place) = bound.get_mut(*store) {

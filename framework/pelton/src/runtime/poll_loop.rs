@@ -7,8 +7,10 @@
 
 mod act;
 mod ask;
+mod change;
 mod end;
 mod hear;
+mod rebuild;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -21,10 +23,14 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::rebuild::Repairs;
+use crate::admin::JumpStatus;
 use crate::error::WorkerError;
-use crate::ports::{Fetch, FetchEvent, Member};
+use crate::ports::{Clients, Fetch, FetchEvent, Member};
 use crate::record::Run;
 use crate::runtime::desk::{Command, Lease};
+use crate::runtime::live::Live;
+use crate::runtime::lookout::{Doing, Lookout};
 use crate::runtime::names::Names;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent, TopicMark};
 use crate::runtime::status::StatusBoard;
@@ -42,9 +48,13 @@ const STATUS_INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) struct PollLoop {
     member: Box<dyn Member>,
     fetch: Box<dyn Fetch>,
+    clients: Arc<dyn Clients>,
+    repairs: Repairs,
+    look: Arc<Lookout>,
     shared: Arc<Shared>,
     runtime: tokio::runtime::Handle,
     engine: Engine,
+    live: Live,
     inbox: mpsc::Receiver<TaskEvent>,
     events: EventSender,
     names: Names,
@@ -67,6 +77,8 @@ pub(crate) struct PollLoop {
     assignments: u64,
     /// Input topics that are not there.
     missing: BTreeSet<String>,
+    /// The last jump of each partition of ours.
+    jumps: BTreeMap<PartitionId, JumpStatus>,
     failure: Option<WorkerError>,
     ending: Ending,
 }
@@ -81,6 +93,8 @@ struct Task {
     topic: TopicMark,
     /// Another id of its topic, seen once: a broker may lag behind.
     other_topic: Option<String>,
+    /// Its position is not in its log, and that has been said.
+    out_of_range: bool,
     draining_since: Option<Time>,
     metrics: PartitionMetrics,
 }
@@ -89,6 +103,7 @@ struct Task {
 struct EndingTask {
     body: JoinHandle<()>,
     since: Time,
+    topic: TopicMark,
     metrics: PartitionMetrics,
     /// It was found not to yield, and counted.
     blocked: bool,
@@ -126,9 +141,12 @@ pub(crate) enum Turn {
 pub(crate) struct LoopParts {
     pub(crate) member: Box<dyn Member>,
     pub(crate) fetch: Box<dyn Fetch>,
+    pub(crate) clients: Arc<dyn Clients>,
+    pub(crate) look: Arc<Lookout>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) runtime: tokio::runtime::Handle,
     pub(crate) engine: Engine,
+    pub(crate) live: Live,
     pub(crate) inbox: mpsc::Receiver<TaskEvent>,
     pub(crate) events: EventSender,
     pub(crate) incarnation: String,
@@ -145,13 +163,16 @@ impl std::fmt::Debug for PollLoop {
 
 impl PollLoop {
     pub(crate) fn new(parts: LoopParts) -> Self {
-        parts.status.started(&parts.shared.host);
         Self {
             member: parts.member,
             fetch: parts.fetch,
+            clients: parts.clients,
+            repairs: Repairs::default(),
+            look: parts.look,
             shared: parts.shared,
             runtime: parts.runtime,
             engine: parts.engine,
+            live: parts.live,
             inbox: parts.inbox,
             events: parts.events,
             names: Names::default(),
@@ -169,6 +190,7 @@ impl PollLoop {
             next_topics: Time::ZERO,
             assignments: 0,
             missing: BTreeSet::new(),
+            jumps: BTreeMap::new(),
             failure: None,
             ending: Ending::No,
         }
@@ -176,12 +198,16 @@ impl PollLoop {
 
     /// One round: hear everything, decide, act.
     pub(crate) fn step(&mut self, now: Time) -> Turn {
+        self.look.turn();
         if self.shared.gate.beat(now) {
             self.thawed(now);
         }
+        self.rebuild_due(now);
+        self.look.doing(Doing::AskingTheMember);
         while let Some(event) = self.member.poll() {
             self.member_event(now, event);
         }
+        self.look.doing(Doing::HearingTasks);
         let mut heard = 0;
         while heard < EVENTS_PER_STEP
             && let Ok(event) = self.inbox.try_recv()
@@ -189,13 +215,16 @@ impl PollLoop {
             self.task_event(now, event);
             heard += 1;
         }
+        self.look.doing(Doing::TakingRecords);
         let more = self.take_records(now) || heard == EVENTS_PER_STEP;
+        self.look.doing(Doing::Deciding);
         let wake = self.engine.tick(now, &mut self.actions);
         self.shared.start_below.store(self.engine.start_below(), Ordering::Relaxed);
         self.act(now);
         self.end_if_due(now);
         if now >= self.next_status {
             self.next_status = now + STATUS_INTERVAL;
+            self.look.doing(Doing::Showing);
             self.show_status(now);
         }
         if now >= self.next_topics && self.ending == Ending::No {
@@ -205,8 +234,10 @@ impl PollLoop {
         if self.ending == Ending::Over {
             return Turn::Over;
         }
-        let pulse = now + PULSE;
-        Turn::Again(if more { now } else { wake.map_or(pulse, |wake| wake.min(pulse)) })
+        self.look.doing(Doing::Resting);
+        let rebuild = self.repairs.wake(self.ending != Ending::No);
+        let wake = [wake, rebuild].into_iter().flatten().fold(now + PULSE, Time::min);
+        Turn::Again(if more { now } else { wake })
     }
 
     fn tell(&mut self, now: Time, event: Event) {

@@ -7,21 +7,39 @@ use std::time::Duration;
 
 use pelton_engine::{Bug, Envelope, Offset, RetryPolicy, StartDecision, TopicCommits};
 
+use crate::admin::JumpStatus;
 use crate::error::WorkerError;
 use crate::ports::{Committed, PortError, TopicIdentity};
 use crate::runtime::input::InputSpec;
-use crate::runtime::shared::{Shared, TopicMark};
+use crate::runtime::jump::jump;
+use crate::runtime::shared::{LostPosition, Shared, TopicMark};
+use crate::runtime::start::{SignsOfLife, Stage};
 use crate::state::{RestoreRequest, StoreLayers, restore};
 use crate::telemetry::PartitionMetrics;
 use crate::topic_partition::TopicPartition;
 
+/// What has to be known to prepare a partition.
+#[derive(Clone, Copy)]
+pub(crate) struct Preparing<'a> {
+    pub(crate) shared: &'a Shared,
+    pub(crate) spec: &'a InputSpec,
+    pub(crate) partition: &'a TopicPartition,
+    pub(crate) metrics: &'a PartitionMetrics,
+    pub(crate) signs: &'a SignsOfLife,
+    /// It can't go on at this position.
+    pub(crate) lost_position: Option<&'a LostPosition>,
+}
+
 /// What a partition starts with.
 pub(crate) struct Prepared {
     pub(crate) position: i64,
+    /// `None` if there is none, or if the start has to be committed although there is one.
     pub(crate) committed: Option<i64>,
     /// What its commits have to say of the topic.
     pub(crate) topic: TopicMark,
     pub(crate) stores: Vec<StoreLayers>,
+    /// Where it goes on instead of its position.
+    pub(crate) jump: Option<JumpStatus>,
 }
 
 const RETRY: RetryPolicy =
@@ -32,19 +50,16 @@ const RETRY: RetryPolicy =
 /// # Errors
 ///
 /// If the worker can't go on; what may pass by itself is tried again for ever, with a log line.
-pub(crate) async fn prepare(
-    shared: &Shared,
-    spec: &InputSpec,
-    partition: &TopicPartition,
-    metrics: &PartitionMetrics,
-) -> Result<Prepared, WorkerError> {
+pub(crate) async fn prepare(preparing: &Preparing<'_>) -> Result<Prepared, WorkerError> {
+    let Preparing { shared, partition, signs, .. } = preparing;
     let mut attempt = 0;
     loop {
-        match try_prepare(shared, spec, partition, metrics).await {
+        match try_prepare(preparing).await {
             Ok(prepared) => return Ok(prepared),
             Err(Trouble::Lasting(error)) => return Err(error),
             Err(Trouble::Passing(error)) => {
                 attempt += 1;
+                signs.at(Stage::Reading); // an answer, if not the one wanted
                 let wait = RETRY.backoff(attempt, shared.host.seed());
                 tracing::warn!(%partition, %error, attempt, wait_ms = wait.as_millis(), "the partition can't start yet");
                 shared.host.sleep(wait).await;
@@ -53,7 +68,8 @@ pub(crate) async fn prepare(
     }
 }
 
-enum Trouble {
+/// Why a partition can't be prepared: for now, or for good.
+pub(super) enum Trouble {
     Passing(PortError),
     Lasting(WorkerError),
 }
@@ -70,12 +86,8 @@ impl From<WorkerError> for Trouble {
     }
 }
 
-async fn try_prepare(
-    shared: &Shared,
-    spec: &InputSpec,
-    partition: &TopicPartition,
-    metrics: &PartitionMetrics,
-) -> Result<Prepared, Trouble> {
+async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
+    let Preparing { shared, spec, partition, metrics, signs, lost_position } = *preparing;
     let partitions = shared.admin.partitions(partition.topic()).await?.ok_or_else(|| {
         PortError::passing(format!("the topic {} is not there", partition.topic()))
     })?;
@@ -85,12 +97,20 @@ async fn try_prepare(
             PortError::passing(format!("the topic {} is not there", partition.topic())).into()
         );
     };
-    let (start, settled, committed) =
-        start_of(shared, partition, partitions, id.as_deref()).await?;
-    let position = match start {
+    let Start { at, settled, committed, recreated } =
+        start_of(preparing, partitions, id.as_deref()).await?;
+    let jump = match at {
+        StartDecision::At(offset) if recreated || lost_position.is_some() => {
+            Some(jump(preparing, offset.0, recreated).await?)
+        }
+        _ => None,
+    };
+    let position = match at {
+        _ if let Some(jump) = &jump => jump.went_on_at,
         StartDecision::At(offset) => offset.0,
         StartDecision::Earliest => shared.admin.offsets(partition).await?.0,
         StartDecision::Latest => shared.admin.offsets(partition).await?.1,
+        StartDecision::AtTime(ms) => shared.admin.offset_at(partition, ms).await?,
         StartDecision::Refused => {
             return Err(WorkerError::NoCommittedOffset { partition: partition.clone() }.into());
         }
@@ -112,9 +132,12 @@ async fn try_prepare(
             admin: &*shared.admin,
             host: &*shared.host,
             metrics,
+            signs,
         };
+        signs.at(Stage::Turn);
         // Never closed: an error can't happen, and would only mean that nobody is limited.
         let _turn = shared.restoring.acquire().await.ok();
+        signs.at(Stage::Restoring);
         stores.push(
             restore(&request)
                 .await
@@ -122,7 +145,9 @@ async fn try_prepare(
         );
     }
     let topic = TopicMark { partitions: settled, id };
-    Ok(Prepared { position, committed, topic, stores })
+    // Committed at once, so that nobody has to decide again.
+    let committed = committed.filter(|_| jump.is_none());
+    Ok(Prepared { position, committed, topic, stores, jump })
 }
 
 fn store_trouble(error: PortError, store: &str, partition: &TopicPartition) -> Trouble {
@@ -159,49 +184,74 @@ async fn check_partitions(
     }))
 }
 
-/// Where the partition starts, which partition count its commits record, and its commit.
+/// Where a partition starts, and what its commits have to say.
+struct Start {
+    at: StartDecision,
+    /// The partition count that its commits record.
+    settled: u32,
+    committed: Option<i64>,
+    /// Its commit, or the position it had, belongs to another topic of that name.
+    recreated: bool,
+}
+
 async fn start_of(
-    shared: &Shared,
-    partition: &TopicPartition,
+    preparing: &Preparing<'_>,
     partitions: i32,
     topic_id: Option<&str>,
-) -> Result<(StartDecision, u32, Option<i64>), Trouble> {
+) -> Result<Start, Trouble> {
+    let Preparing { shared, partition, .. } = preparing;
     let number = u32::try_from(partition.partition()).unwrap_or(0);
     // The count may be older than the assignment: a partition we were given exists.
     let partitions = u32::try_from(partitions).unwrap_or(0).max(number + 1);
-    let own = shared.committed.read(vec![partition.clone()]).await?;
-    let own = own.into_iter().next();
-    let envelope = own.as_ref().and_then(envelope_of);
-    if let Some((offset, of)) = own
-        .as_ref()
-        .and_then(|own| own.offset)
-        .zip(envelope.as_ref().and_then(|e| e.topic.as_deref()))
-        && topic_id.is_some_and(|id| id != of)
+    let (own, mark) = own_position(preparing).await?;
+    let other_id = |of: &str| topic_id.is_some_and(|id| id != of);
+    let recreated =
+        own.is_some() && mark.as_ref().and_then(|m| m.id.as_deref()).is_some_and(other_id);
+    if let Some((offset, mark)) = own.zip(mark.as_ref())
+        && mark.partitions >= partitions
     {
-        return Err(WorkerError::TopicRecreated { partition: partition.clone(), offset }.into());
-    }
-    let known = envelope.map(|envelope| envelope.partitions);
-    if let Some((offset, known)) = own.as_ref().and_then(|own| own.offset).zip(known)
-        && known >= partitions
-    {
-        return Ok((StartDecision::At(Offset(offset)), known, Some(offset)));
+        let at = StartDecision::At(Offset(offset));
+        return Ok(Start { at, settled: mark.partitions, committed: own, recreated });
     }
     let topic = partition.topic_name();
     let all = (0..i32::try_from(partitions).unwrap_or(0))
         .map(|number| TopicPartition::new(std::sync::Arc::clone(&topic), number))
         .collect();
     let all = shared.committed.read(all).await?;
+    let offset_of = |committed: &Committed| {
+        let is_own = committed.partition == **partition;
+        if is_own { own } else { committed.offset }.map(Offset)
+    };
     let commits = TopicCommits {
         partitions,
         known: all.iter().filter_map(envelope_of).map(|envelope| envelope.partitions).max(),
-        committed: all.iter().map(|committed| committed.offset.map(Offset)).collect(),
+        committed: all.iter().map(offset_of).collect(),
     };
-    let start = commits.start(number, shared.plan.offset_reset);
-    let committed = match start {
+    let at = commits.start(number, shared.plan.offset_reset);
+    let committed = match at {
         StartDecision::At(offset) => Some(offset.0),
-        StartDecision::Earliest | StartDecision::Latest | StartDecision::Refused => None,
+        StartDecision::Earliest
+        | StartDecision::Latest
+        | StartDecision::AtTime(_)
+        | StartDecision::Refused => None,
     };
-    Ok((start, commits.settled(), committed))
+    Ok(Start { at, settled: commits.settled(), committed, recreated })
+}
+
+/// The position it can't go on at; otherwise its commit, and what that says of the topic.
+async fn own_position(
+    preparing: &Preparing<'_>,
+) -> Result<(Option<i64>, Option<TopicMark>), Trouble> {
+    if let Some(LostPosition { position, topic }) = preparing.lost_position {
+        return Ok((Some(position.0), Some(topic.clone())));
+    }
+    let own = preparing.shared.committed.read(vec![preparing.partition.clone()]).await?;
+    let own = own.into_iter().next();
+    let mark = own
+        .as_ref()
+        .and_then(envelope_of)
+        .map(|envelope| TopicMark { partitions: envelope.partitions, id: envelope.topic });
+    Ok((own.and_then(|own| own.offset), mark))
 }
 
 /// A commit's envelope; what can't be used is named and ignored.

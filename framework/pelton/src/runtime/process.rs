@@ -6,20 +6,22 @@
 
 use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use pelton_engine::{Engine, EngineLimits, Time};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::config::RESTORES;
-use crate::error::WorkerError;
+use crate::error::{Exit, WorkerError};
 use crate::host::Machine;
-use crate::kafka::{ClientSettings, Membership};
-use crate::kafka::{KafkaAdmin, KafkaFetch, KafkaMember, KafkaProducer, KafkaRestores};
+use crate::kafka::{ClientSettings, KafkaAdmin, KafkaClients, KafkaProducer, KafkaRestores};
 use crate::output::SendGate;
-use crate::ports::{Host, Member, PortError, Ports, Waker};
+use crate::ports::{Clients, Host, PortError, Ports, Waker};
+use crate::runtime::committed::CurrentCommitted;
+use crate::runtime::live::{Control, Fault, Live, Pacer};
+use crate::runtime::lookout::{self, Duty, Hang, Lookout};
 use crate::runtime::poll_loop::{LoopParts, PollLoop, Turn};
 use crate::runtime::shared::{EventSender, Plan, Shared};
 use crate::runtime::start_up;
@@ -32,49 +34,12 @@ pub(crate) struct WorkerParts {
     pub(crate) plan: Plan,
     pub(crate) clients: ClientSettings,
     pub(crate) limits: EngineLimits,
+    pub(crate) live: Live,
     /// A silence of the poll loop above it is taken for a frozen process.
     pub(crate) thaw_limit: Duration,
+    /// A poll loop that hangs for so long has lost its partitions.
+    pub(crate) max_poll_interval: Duration,
     pub(crate) observer: Option<Arc<dyn Observer>>,
-}
-
-/// Tells a running worker to end, from anywhere.
-///
-/// ```
-/// # fn doc(handle: pelton::WorkerHandle) {
-/// handle.shut_down(); // drain, commit, leave; Worker::run returns when it is done
-/// # }
-/// ```
-#[derive(Clone, Debug)]
-pub struct WorkerHandle(Arc<Stop>);
-
-#[derive(Default)]
-struct Stop {
-    wanted: AtomicBool,
-    thread: std::sync::OnceLock<std::thread::Thread>,
-}
-
-impl std::fmt::Debug for Stop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stop").field("wanted", &self.wanted).finish_non_exhaustive()
-    }
-}
-
-impl WorkerHandle {
-    pub(crate) fn new() -> Self {
-        Self(Arc::default())
-    }
-
-    /// Begins a graceful shutdown; calling it again changes nothing.
-    pub fn shut_down(&self) {
-        self.0.wanted.store(true, Ordering::Release);
-        if let Some(thread) = self.0.thread.get() {
-            thread.unpark();
-        }
-    }
-
-    fn is_wanted(&self) -> bool {
-        self.0.wanted.load(Ordering::Acquire)
-    }
 }
 
 /// A worker at work.
@@ -120,31 +85,42 @@ pub struct SteppedWorker {
     host: Arc<dyn Host>,
     ended: Option<Result<(), WorkerError>>,
     status: Arc<StatusBoard>,
+    control: Arc<Control>,
 }
 
 impl SteppedWorker {
-    pub(crate) fn new(parts: WorkerParts, status: Arc<StatusBoard>, ports: Ports) -> Self {
+    pub(crate) fn new(
+        parts: WorkerParts,
+        status: Arc<StatusBoard>,
+        control: Arc<Control>,
+        ports: Ports,
+    ) -> Self {
         let (queue, inbox) = mpsc::channel();
         let metrics = WorkerMetrics::new(&parts.clients.group_id);
         let shared = Arc::new(Shared {
             gate: SendGate::new(ports.host.now(), parts.thaw_limit),
             plan: parts.plan,
             host: Arc::clone(&ports.host),
-            committed: ports.member.committed(),
+            committed: CurrentCommitted::new(ports.member.committed()),
             admin: ports.admin,
             producer: ports.producer,
             restores: ports.restores,
             observer: parts.observer,
             metrics: metrics.clone(),
             restoring: Semaphore::new(RESTORES),
+            pacer: Pacer::new(parts.live.max_records_per_second, ports.host.now()),
+            refusals: parts.clients.refusals,
             start_below: AtomicU64::new(0),
         });
         let poll_loop = PollLoop::new(LoopParts {
             member: ports.member,
             fetch: ports.fetch,
+            clients: ports.clients,
+            look: Arc::default(),
             shared,
             runtime: tokio::runtime::Handle::current(),
             engine: Engine::new(parts.limits),
+            live: parts.live,
             inbox,
             events: EventSender::new(queue, ports.waker),
             incarnation: "stepped".to_owned(),
@@ -152,14 +128,18 @@ impl SteppedWorker {
             status: Arc::clone(&status),
             metrics,
         });
-        Self { poll_loop: Some(poll_loop), host: ports.host, ended: None, status }
+        Self { poll_loop: Some(poll_loop), host: ports.host, ended: None, status, control }
     }
 
     /// One round of the poll loop. Returns when to call again at the latest; `None` once the
     /// worker has ended.
     pub fn step(&mut self) -> Option<Time> {
         let mut poll_loop = self.poll_loop.take()?;
-        match poll_loop.step(self.host.now()) {
+        let now = self.host.now();
+        if let Some(live) = self.control.take_change() {
+            poll_loop.change(now, live);
+        }
+        match poll_loop.step(now) {
             Turn::Again(at) => {
                 self.poll_loop = Some(poll_loop);
                 Some(at)
@@ -200,46 +180,73 @@ impl SteppedWorker {
 pub(crate) async fn start(
     parts: WorkerParts,
     status: Arc<StatusBoard>,
-    handle: &WorkerHandle,
+    control: &Arc<Control>,
 ) -> Result<Running, WorkerError> {
     let host: Arc<dyn Host> = Arc::new(Machine::new());
-    let lasting = |error: PortError| WorkerError::Kafka(error.reason);
-    let admin =
-        KafkaAdmin::new(&parts.clients.asking(), &parts.clients.changing()).map_err(lasting)?;
-    start_up::check(&parts.plan, &admin, &*host).await?;
-    let cluster = crate::ports::Admin::cluster_id(&admin).await;
-    let producer = KafkaProducer::new(parts.clients.producer()).map_err(lasting)?;
+    let lasting = |error: PortError| WorkerError::ClientSettings { reason: error.reason };
+    let refusals = Arc::clone(&parts.clients.refusals);
+    if let Some(tokens) = &parts.clients.tokens {
+        tokens.start(&host, &refusals, &parts.plan.bootstrap_servers).await?;
+    }
+    let admin = KafkaAdmin::new(&parts.clients).map_err(lasting)?;
+    let cluster = start_up::reach(&parts.plan, &admin, &*host, &refusals).await?;
+    start_up::check(&parts.plan, &admin, &*host, &refusals).await?;
+    let producer = KafkaProducer::new(parts.clients.clone()).map_err(lasting)?;
     let runtime = tokio::runtime::Handle::current();
     let (ended, receiver) = oneshot::channel();
+    let end = Arc::new(End(Mutex::new(Some(ended))));
     let incarnation = format!("{:x}", host.seed());
-    let handle = handle.clone();
+    let control = Arc::clone(control);
+    let look = Arc::<Lookout>::default();
+    let metrics = WorkerMetrics::new(&parts.clients.group_id);
+    let (running, over) = mpsc::channel();
+    lookout::start(Duty {
+        lookout: Arc::clone(&look),
+        host: Arc::clone(&host),
+        status: Arc::clone(&status),
+        metrics: metrics.clone(),
+        max_poll_interval: parts.max_poll_interval,
+        over,
+        give_up: give_up(&end, &status, &control),
+    })
+    .map_err(|error| WorkerError::System(format!("the lookout's thread: {error}")))?;
     let body = move || {
+        let _until_the_end: mpsc::Sender<()> = running;
         let thread = std::thread::current();
-        let _first = handle.0.thread.set(thread.clone());
+        control.adopt(thread.clone());
         let waker: Waker = Arc::new(move || thread.unpark());
-        let made = connect(&parts, Arc::clone(&waker));
+        let subscription =
+            parts.plan.inputs.iter().map(|input| input.subscription.name().to_owned());
+        let clients = KafkaClients::new(parts.clients.clone(), subscription.collect());
+        let fetch = clients.fetch(Arc::clone(&waker)).map_err(lasting);
+        let made = fetch
+            .and_then(|fetch| Ok((clients.member(Arc::clone(&waker)).map_err(lasting)?, fetch)));
         let result = made.and_then(|(member, fetch)| {
             let (queue, inbox) = mpsc::channel();
-            let metrics = WorkerMetrics::new(&parts.clients.group_id);
             let shared = Arc::new(Shared {
                 gate: SendGate::new(host.now(), parts.thaw_limit),
                 plan: parts.plan,
                 host: Arc::clone(&host),
-                committed: member.committed(),
+                committed: CurrentCommitted::new(member.committed()),
                 admin: Arc::new(admin),
                 producer: Arc::new(producer),
                 restores: Arc::new(KafkaRestores { settings: parts.clients }),
                 observer: parts.observer,
                 metrics: metrics.clone(),
                 restoring: Semaphore::new(RESTORES),
+                pacer: Pacer::new(parts.live.max_records_per_second, host.now()),
+                refusals,
                 start_below: AtomicU64::new(0),
             });
             let poll_loop = PollLoop::new(LoopParts {
-                member: Box::new(member),
-                fetch: Box::new(fetch),
+                member,
+                fetch,
+                clients: Arc::new(clients),
+                look,
                 shared,
                 runtime,
                 engine: Engine::new(parts.limits),
+                live: parts.live,
                 inbox,
                 events: EventSender::new(queue, waker),
                 incarnation,
@@ -247,14 +254,14 @@ pub(crate) async fn start(
                 status,
                 metrics,
             });
-            let driving = AssertUnwindSafe(|| drive(poll_loop, &*host, &handle));
+            let driving = AssertUnwindSafe(|| drive(poll_loop, &*host, &control));
             std::panic::catch_unwind(driving).unwrap_or_else(|_| {
                 Err(WorkerError::System(
                     "the poll loop panicked; this is a bug in Pelton".to_owned(),
                 ))
             })
         });
-        let _nobody_waits = ended.send(result).is_err();
+        end.tell(result);
     };
     std::thread::Builder::new()
         .name("pelton-poll".to_owned())
@@ -263,33 +270,65 @@ pub(crate) async fn start(
     Ok(Running { ended: receiver })
 }
 
-fn connect(parts: &WorkerParts, waker: Waker) -> Result<(KafkaMember, KafkaFetch), WorkerError> {
-    let lasting = |error: PortError| WorkerError::Kafka(error.reason);
-    let fetch = KafkaFetch::new(&parts.clients.fetcher(), Arc::clone(&waker)).map_err(lasting)?;
-    let membership = Membership {
-        subscription: parts
-            .plan
-            .inputs
-            .iter()
-            .map(|input| input.subscription.name().to_owned())
-            .collect(),
-        incremental: parts.clients.protocol.is_incremental(),
-        is_static: parts.clients.group_instance_id.is_some(),
-    };
-    let member = KafkaMember::join(&parts.clients.member(), membership, waker).map_err(lasting)?;
-    Ok((member, fetch))
+/// Tells once how the worker has ended: the poll loop does, or the lookout in its stead.
+struct End(Mutex<Option<oneshot::Sender<Result<(), WorkerError>>>>);
+
+impl End {
+    fn tell(&self, result: Result<(), WorkerError>) {
+        let ended = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(ended) = ended {
+            let _nobody_waits = ended.send(result).is_err();
+        }
+    }
 }
+
+/// What the lookout does when the poll loop hangs for too long: the worker ends without it. If
+/// the process is there for this worker alone and can't end by itself (handlers hold every thread
+/// of the runtime), it is ended by force.
+fn give_up(
+    end: &Arc<End>,
+    status: &Arc<StatusBoard>,
+    control: &Arc<Control>,
+) -> Box<dyn FnOnce(Hang) + Send> {
+    let (end, status, control) = (Arc::clone(end), Arc::clone(status), Arc::clone(control));
+    Box::new(move |hang| {
+        let error = hang.error();
+        tracing::error!(%error, "the worker can't go on");
+        status.failed(&error);
+        control.end(); // should it ever wake
+        end.tell(Err(error));
+        if control.owns_process() {
+            std::thread::sleep(GRACE);
+            let exit = Exit::from(Err(hang.error()));
+            exit.explain();
+            signal_hook::low_level::exit(i32::from(exit.code()));
+        }
+    })
+}
+
+/// A process that is to end has so long to do it by itself.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Calls the loop until it is over.
 ///
 /// A panic leaves the loop and its clients as they are: closing a client can hang.
-fn drive(poll_loop: PollLoop, host: &dyn Host, handle: &WorkerHandle) -> Result<(), WorkerError> {
+fn drive(poll_loop: PollLoop, host: &dyn Host, control: &Control) -> Result<(), WorkerError> {
     let status = Arc::clone(&poll_loop.status);
     let mut poll_loop = ManuallyDrop::new(poll_loop);
     loop {
         let now = host.now();
-        if handle.is_wanted() {
+        if let Some(live) = control.take_change() {
+            poll_loop.change(now, live);
+        }
+        if control.is_end_wanted() {
             poll_loop.shut_down(now);
+        }
+        match control.take_fault() {
+            None => {}
+            Some(Fault::Break(client)) => poll_loop.break_for_test(client),
+            Some(Fault::Hang) => loop {
+                std::thread::park();
+            },
         }
         match poll_loop.step(now) {
             Turn::Over => break,

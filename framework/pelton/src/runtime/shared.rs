@@ -4,14 +4,18 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use pelton_engine::{Bug, Epoch, Event, PartitionId};
+use pelton_engine::{Bug, Epoch, Event, Offset, PartitionId};
 use tokio::sync::Semaphore;
 
+use crate::admin::JumpStatus;
 use crate::config::MemoryShares;
 use crate::error::WorkerError;
 use crate::output::{OutputSpec, SendGate};
-use crate::ports::{Admin, CommittedOffsets, Host, Producer, RestoreFetches, TopicIdentity, Waker};
+use crate::ports::{Admin, Host, Producer, RestoreFetches, TopicIdentity, Waker};
+use crate::refusals::Refusals;
+use crate::runtime::committed::CurrentCommitted;
 use crate::runtime::input::Input;
+use crate::runtime::live::Pacer;
 use crate::state::StoreSpec;
 use crate::telemetry::{Observation, Observer, WorkerMetrics};
 
@@ -23,6 +27,7 @@ pub(crate) struct Plan {
     pub(crate) outputs: Arc<[OutputSpec]>,
     pub(crate) stores: Arc<[StoreSpec]>,
     pub(crate) offset_reset: pelton_engine::OffsetReset,
+    pub(crate) out_of_range: pelton_engine::OutOfRangePolicy,
     pub(crate) max_poll_records: usize,
     pub(crate) shutdown_timeout: Duration,
     /// How soon a topic that is gone, or another one of its name, is noticed.
@@ -45,7 +50,7 @@ impl Plan {
 pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) host: Arc<dyn Host>,
-    pub(crate) committed: Arc<dyn CommittedOffsets>,
+    pub(crate) committed: CurrentCommitted,
     pub(crate) admin: Arc<dyn Admin>,
     pub(crate) producer: Arc<dyn Producer>,
     pub(crate) restores: Arc<dyn RestoreFetches>,
@@ -54,6 +59,9 @@ pub(crate) struct Shared {
     pub(crate) metrics: WorkerMetrics,
     /// So many restores run at once at most: each has a client of its own.
     pub(crate) restoring: Semaphore,
+    pub(crate) pacer: Pacer,
+    /// What Kafka refuses at the moment.
+    pub(crate) refusals: Arc<Refusals>,
     /// A task starts a record only while it holds at most so many bytes, or no effects.
     pub(crate) start_below: AtomicU64,
 }
@@ -78,8 +86,12 @@ pub(crate) enum TaskEvent {
     Failed(WorkerError),
     /// Every topic was asked about.
     TopicsAsked,
-    /// A partition's position is not in its log.
-    OutOfRange { partition: PartitionId, epoch: Epoch, error: WorkerError },
+    /// A partition's position was not in its log; the policy has decided where it goes on.
+    Jumped { partition: PartitionId, epoch: Epoch, jump: JumpStatus },
+    /// The client that was broken is out of the group.
+    MemberRetired,
+    /// A producer's client refuses everything.
+    ProducerBroke { client: u64, reason: String },
     /// The group's coordinator is there.
     CoordinatorAnswers(Then),
 }
@@ -91,6 +103,13 @@ pub(crate) struct TopicMark {
     pub(crate) partitions: u32,
     /// The topic's id, where it has one.
     pub(crate) id: Option<String>,
+}
+
+/// A position that a partition can't go on at, and the topic it belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct LostPosition {
+    pub(crate) position: Offset,
+    pub(crate) topic: TopicMark,
 }
 
 /// What the coordinator was asked for.
@@ -112,6 +131,10 @@ pub(crate) struct EventSender {
 impl EventSender {
     pub(crate) fn new(queue: mpsc::Sender<TaskEvent>, waker: Waker) -> Self {
         Self { queue, waker }
+    }
+
+    pub(crate) fn waker(&self) -> Waker {
+        Arc::clone(&self.waker)
     }
 
     /// Tells the poll loop; once it has ended, nobody needs to know.

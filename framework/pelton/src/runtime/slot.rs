@@ -4,8 +4,9 @@
 //! error, and the instance that panicked is never used again).
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -14,11 +15,13 @@ use crate::context::{Context, Effects, Place};
 use crate::error::HandlerError;
 use crate::handler::{Handler, SlotId};
 use crate::record::Record;
+use crate::runtime::desk::Lease;
 use crate::runtime::input::HandlerFactory;
 
 /// A handler instance and the way to make another.
 pub(crate) struct Slot<H> {
     place: Arc<Place>,
+    lease: Arc<Lease>,
     factory: HandlerFactory<H>,
     handler: Option<H>,
 }
@@ -32,8 +35,8 @@ pub(crate) enum Called {
 }
 
 impl<H: Handler> Slot<H> {
-    pub(crate) fn new(place: Arc<Place>, factory: HandlerFactory<H>) -> Self {
-        Self { place, factory, handler: None }
+    pub(crate) fn new(place: Arc<Place>, lease: Arc<Lease>, factory: HandlerFactory<H>) -> Self {
+        Self { place, lease, factory, handler: None }
     }
 
     /// One attempt at one record. Dropping the future cuts the attempt off; then
@@ -46,7 +49,7 @@ impl<H: Handler> Slot<H> {
             return Called::Done(Effects::default());
         };
         let mut ctx = Context::new(&self.place, attempt, true);
-        let called = caught(async { handler.handle(record, &mut ctx).await }).await;
+        let called = caught(&self.lease, async { handler.handle(record, &mut ctx).await }).await;
         settle(called, ctx)
     }
 
@@ -56,7 +59,7 @@ impl<H: Handler> Slot<H> {
             return Called::Panicked("the instance to flush is gone".to_owned());
         };
         let mut ctx = Context::new(&self.place, 1, true);
-        let called = caught(async { handler.flush(&mut ctx).await }).await;
+        let called = caught(&self.lease, async { handler.flush(&mut ctx).await }).await;
         settle(called, ctx)
     }
 
@@ -65,7 +68,7 @@ impl<H: Handler> Slot<H> {
             return Called::Done(Effects::default());
         };
         let mut ctx = Context::new(&self.place, 1, true);
-        let called = caught(async { handler.tick(&mut ctx).await }).await;
+        let called = caught(&self.lease, async { handler.tick(&mut ctx).await }).await;
         settle(called, ctx)
     }
 
@@ -78,7 +81,7 @@ impl<H: Handler> Slot<H> {
             return Called::Done(Effects::default());
         };
         let mut ctx = Context::new(&self.place, 1, true);
-        let called = caught(async { handler.assigned(&mut ctx).await }).await;
+        let called = caught(&self.lease, async { handler.assigned(&mut ctx).await }).await;
         settle(called, ctx)
     }
 
@@ -87,7 +90,7 @@ impl<H: Handler> Slot<H> {
             return Called::Done(Effects::default());
         };
         let mut ctx = Context::new(&self.place, 1, false);
-        let panic = caught(async { handler.revoked(&mut ctx).await }).await.err();
+        let panic = caught(&self.lease, async { handler.revoked(&mut ctx).await }).await.err();
         self.log_panic("revoked", panic);
         Called::Done(Effects::default())
     }
@@ -97,7 +100,7 @@ impl<H: Handler> Slot<H> {
             return;
         };
         let mut ctx = Context::new(&self.place, 1, false);
-        let panic = caught(async { handler.lost(&mut ctx).await }).await.err();
+        let panic = caught(&self.lease, async { handler.lost(&mut ctx).await }).await.err();
         self.log_panic("lost", panic);
     }
 
@@ -105,7 +108,7 @@ impl<H: Handler> Slot<H> {
         let Some(mut handler) = self.handler.take() else {
             return;
         };
-        let panic = caught(async { handler.close().await }).await.err();
+        let panic = caught(&self.lease, async { handler.close().await }).await.err();
         drop(handler);
         self.log_panic("close", panic);
     }
@@ -120,7 +123,7 @@ impl<H: Handler> Slot<H> {
             return Ok(());
         }
         let slot = SlotId { partition: self.place.partition.clone(), index: 0 };
-        let made = caught(async { self.factory.make(slot).await }).await;
+        let made = caught(&self.lease, async { self.factory.make(slot).await }).await;
         self.handler = Some(match made {
             Ok(Ok(handler)) => handler,
             // No record is at fault here: `on_invalid` must not skip one for it.
@@ -150,8 +153,10 @@ fn settle(called: Result<Result<(), HandlerError>, String>, ctx: Context<'_>) ->
 
 /// Runs user code and turns a panic into its message. Give it an `async` block: a call that panics
 /// while it makes its future is caught only inside one.
-async fn caught<T>(code: impl Future<Output = T>) -> Result<T, String> {
-    AssertUnwindSafe(code).catch_unwind().await.map_err(|panic| message(&*panic))
+async fn caught<T>(lease: &Lease, code: impl Future<Output = T>) -> Result<T, String> {
+    let mut code = pin!(AssertUnwindSafe(code).catch_unwind());
+    let poll = poll_fn(|context| lease.user_code.during(|| code.as_mut().poll(context)));
+    poll.await.map_err(|panic| message(&*panic))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

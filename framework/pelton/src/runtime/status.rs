@@ -1,13 +1,13 @@
 //! What does the worker show of itself? A board that the poll loop fills and anyone may read.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pelton_engine::{PartitionState as EngineState, PartitionView, Time};
+use pelton_engine::{PartitionState as EngineState, PartitionView};
 
 use crate::admin::{Health, MemoryStatus, PartitionState, PartitionStatus, Status};
 use crate::error::WorkerError;
-use crate::ports::Host;
+use crate::ports::ClientKind;
 use crate::topic_partition::TopicPartition;
 
 #[derive(Debug)]
@@ -15,35 +15,31 @@ pub(crate) struct StatusBoard {
     worker: String,
     group: String,
     board: Mutex<Board>,
-    /// The worker's clock, once it runs.
-    host: OnceLock<Arc<dyn Host>>,
 }
-
-/// A poll loop that has not shown itself for so long hangs.
-const HANGING: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 struct Board {
     joined: bool,
+    /// It has joined its group once.
+    started: bool,
     draining: bool,
     ended: bool,
     failure: Option<String>,
-    /// When the poll loop showed itself last.
-    shown: Option<Time>,
+    /// What the poll loop hangs in.
+    hangs: Option<String>,
+    /// Clients that are being rebuilt, and why.
+    rebuilding: Vec<(ClientKind, String)>,
     partitions: Vec<PartitionStatus>,
     memory: Option<MemoryStatus>,
     /// Input topics that are not there.
     missing: Vec<String>,
+    /// What Kafka refuses.
+    refused: Vec<String>,
 }
 
 impl StatusBoard {
     pub(crate) fn new(worker: String, group: String) -> Self {
-        Self { worker, group, board: Mutex::default(), host: OnceLock::new() }
-    }
-
-    /// The worker runs from now on, by this clock.
-    pub(crate) fn started(&self, host: &Arc<dyn Host>) {
-        let _first = self.host.set(Arc::clone(host));
+        Self { worker, group, board: Mutex::default() }
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {
@@ -51,13 +47,33 @@ impl StatusBoard {
     }
 
     pub(crate) fn joined(&self) {
-        if !std::mem::replace(&mut self.board().joined, true) {
+        let mut board = self.board();
+        board.started = true;
+        let was_joined = std::mem::replace(&mut board.joined, true);
+        drop(board);
+        if !was_joined {
             tracing::info!(group = self.group, "joined the group");
         }
     }
 
-    pub(crate) fn has_joined(&self) -> bool {
-        self.board().joined
+    /// Has it been in its group before?
+    pub(crate) fn has_started(&self) -> bool {
+        self.board().started
+    }
+
+    /// The poll loop hangs, or does no longer.
+    pub(crate) fn hangs(&self, what: Option<String>) {
+        self.board().hangs = what;
+    }
+
+    /// A client is being rebuilt, or is whole again. Without its member the worker is in no group.
+    pub(crate) fn rebuilding(&self, client: ClientKind, reason: Option<String>) {
+        let mut board = self.board();
+        board.rebuilding.retain(|(other, _)| *other != client);
+        if client == ClientKind::Member && reason.is_some() {
+            board.joined = false;
+        }
+        board.rebuilding.extend(reason.map(|reason| (client, reason)));
     }
 
     pub(crate) fn draining(&self) {
@@ -72,21 +88,18 @@ impl StatusBoard {
         self.board().failure.get_or_insert_with(|| error.to_string());
     }
 
-    pub(crate) fn show(&self, now: Time, partitions: Vec<PartitionStatus>, missing: Vec<String>) {
+    pub(crate) fn show(&self, partitions: Vec<PartitionStatus>, missing: Vec<String>) {
         let mut board = self.board();
-        board.shown = Some(now);
         board.partitions = partitions;
         board.missing = missing;
     }
 
-    pub(crate) fn show_memory(&self, memory: MemoryStatus) {
-        self.board().memory = Some(memory);
+    pub(crate) fn refused(&self, refused: Vec<String>) {
+        self.board().refused = refused;
     }
 
-    /// How long the poll loop has not shown itself.
-    fn silence(&self, board: &Board) -> Duration {
-        let now = self.host.get().map(|host| host.now());
-        now.zip(board.shown).map_or(Duration::ZERO, |(now, shown)| now.since(shown))
+    pub(crate) fn show_memory(&self, memory: MemoryStatus) {
+        self.board().memory = Some(memory);
     }
 }
 
@@ -104,6 +117,7 @@ pub(crate) fn partition_status(
     };
     let (committed, end) = (view.committed.map(|o| o.0), view.end.map(|o| o.0));
     let mut line = PartitionStatus::new(name.topic(), name.partition(), state);
+    line.paused = view.paused;
     line.position = view.position.map(|o| o.0);
     line.committed = committed;
     line.end_offset = end;
@@ -117,11 +131,14 @@ impl Status for StatusBoard {
         let board = self.board();
         let restoring =
             board.partitions.iter().filter(|p| p.state == PartitionState::Restoring).count();
-        let hangs = self.silence(&board) >= HANGING;
+        let hangs = board.hangs.is_some();
+        let is_ending = board.draining || board.ended || board.failure.is_some();
         let mut reasons = Vec::new();
-        if hangs {
-            reasons.push("the poll loop hangs".to_owned());
-        }
+        reasons.extend(board.hangs.clone());
+        let rebuilding = board.rebuilding.iter();
+        reasons.extend(
+            rebuilding.map(|(client, reason)| format!("the {client} is being rebuilt: {reason}")),
+        );
         if !board.joined {
             reasons.push("not in the group yet".to_owned());
         }
@@ -133,11 +150,12 @@ impl Status for StatusBoard {
         }
         let missing = board.missing.iter();
         reasons.extend(missing.map(|topic| format!("the input topic {topic} does not exist")));
+        reasons.extend(board.refused.iter().cloned());
         reasons.extend(board.failure.clone());
         Health {
             live: !board.ended && !hangs,
-            ready: board.joined && restoring == 0 && !board.draining && !hangs,
-            started: board.joined,
+            ready: board.joined && restoring == 0 && !is_ending && !hangs,
+            started: board.started,
             reasons,
             worker: self.worker.clone(),
             group: self.group.clone(),
@@ -150,5 +168,49 @@ impl Status for StatusBoard {
 
     fn memory(&self) -> Option<MemoryStatus> {
         self.board().memory
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(state: PartitionState) -> PartitionStatus {
+        PartitionStatus::new("logins", 0, state)
+    }
+
+    /// Ready, and why not.
+    fn ready(board: &StatusBoard) -> (bool, String) {
+        let health = board.health();
+        (health.ready, health.reasons.join(", "))
+    }
+
+    #[test]
+    fn a_worker_is_ready_when_it_is_assigned_and_restored_and_not_about_to_end() {
+        let board = StatusBoard::new("worker".to_owned(), "group".to_owned());
+        let show = |state| board.show(vec![line(state)], Vec::new());
+        assert_eq!(ready(&board), (false, "not in the group yet".to_owned()));
+        show(PartitionState::Restoring);
+        board.joined();
+        assert_eq!(ready(&board), (false, "1 partitions are restoring".to_owned()));
+        show(PartitionState::Running);
+        assert_eq!(ready(&board), (true, String::new()));
+        show(PartitionState::Draining); // on its way to somebody else
+        assert_eq!(ready(&board), (true, String::new()));
+        board.show(Vec::new(), Vec::new()); // a spare takes over when it is needed
+        assert_eq!(ready(&board), (true, String::new()));
+        board.draining();
+        assert_eq!(ready(&board), (false, "shutting down".to_owned()));
+        assert!(board.health().live, "it ends by itself, a restart would only disturb it");
+        board.ended();
+        assert!(!ready(&board).0 && !board.health().live);
+    }
+
+    #[test]
+    fn a_worker_that_failed_is_not_ready_and_says_why() {
+        let board = StatusBoard::new("worker".to_owned(), "group".to_owned());
+        board.joined();
+        board.failed(&WorkerError::System("no memory".to_owned()));
+        assert_eq!(ready(&board), (false, "PLT-0601: no memory".to_owned()));
     }
 }

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use crate::ports::{Admin, FetchEvent, Host, PortError, RestoreFetches};
 use crate::record::Record;
+use crate::runtime::{SignsOfLife, Stage};
 use crate::state::StoreLayers;
 use crate::state::changelog::{VERSION, VERSION_HEADER};
 use crate::telemetry::PartitionMetrics;
@@ -23,6 +24,7 @@ pub(crate) struct RestoreRequest<'a> {
     pub(crate) admin: &'a dyn Admin,
     pub(crate) host: &'a dyn Host,
     pub(crate) metrics: &'a PartitionMetrics,
+    pub(crate) signs: &'a SignsOfLife,
 }
 
 /// A restore that hears nothing for so long is begun anew: others wait for their turn.
@@ -80,11 +82,16 @@ pub(crate) async fn restore(request: &RestoreRequest<'_>) -> Result<StoreLayers,
                         "the changelog was truncated while it was read",
                     ));
                 }
-                FetchEvent::Trouble { reason, .. } => return Err(PortError::passing(reason)),
+                FetchEvent::Trouble { reason, .. } | FetchEvent::Broken(reason) => {
+                    return Err(PortError::passing(reason));
+                }
             }
         }
         if now.since(reported) >= PROGRESS_INTERVAL {
             reported = now;
+            if now.since(heard) < PROGRESS_INTERVAL {
+                request.signs.at(Stage::Restoring);
+            }
             tracing::info!(store = request.store, changelog = %request.changelog, position, end, records, "restoring");
         }
     }
@@ -96,7 +103,7 @@ pub(crate) async fn restore(request: &RestoreRequest<'_>) -> Result<StoreLayers,
     Ok(layers)
 }
 
-fn take(layers: &mut StoreLayers, record: &Record<'_>) -> Result<(), PortError> {
+pub(crate) fn take(layers: &mut StoreLayers, record: &Record<'_>) -> Result<(), PortError> {
     let version = record.header(VERSION_HEADER);
     if version.is_some_and(|version| version != VERSION) {
         return Err(PortError::lasting(format!(

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::HandlerError;
+use crate::json_problem;
 
 /// A declared store: key type `K`, value type `V`. `Copy`, so that handlers can hold it.
 ///
@@ -89,6 +90,7 @@ pub(crate) fn encode<V: Serialize>(value: &V) -> Result<Vec<u8>, HandlerError> {
 
 pub(crate) fn decode<V: DeserializeOwned>(store: &str, bytes: &[u8]) -> Result<V, HandlerError> {
     serde_json::from_slice(bytes).map_err(|error| {
+        let error = json_problem::describe(&error);
         HandlerError::fatal(format!(
             "a value of the store {store} does not fit its type: {error}; was the type changed \
              without a new store name?"

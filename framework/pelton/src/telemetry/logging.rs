@@ -10,7 +10,16 @@ use crate::config::{LogFormat, LogSettings, nearest};
 
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
-static DONE: Mutex<bool> = Mutex::new(false);
+static STATE: Mutex<State> = Mutex::new(State::Unset);
+
+/// What is known of this process's log lines.
+enum State {
+    Unset,
+    /// They go through Pelton's subscriber; its filter is changed by this.
+    Ours(Box<dyn Fn(EnvFilter) -> bool + Send>),
+    /// The program has a subscriber of its own.
+    Foreign,
+}
 
 /// Sends this process's log lines to stderr, as `settings` say.
 ///
@@ -21,24 +30,67 @@ static DONE: Mutex<bool> = Mutex::new(false);
 ///
 /// When the filter can't be read.
 pub fn init(settings: &LogSettings) -> Result<(), TelemetryError> {
-    check_filter(&settings.filter).map_err(TelemetryError::Filter)?;
-    let filter = EnvFilter::try_new(&settings.filter)
-        .map_err(|error| TelemetryError::Filter(error.to_string()))?;
-    let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
-    if *done {
+    let filter = parse(&settings.filter)?;
+    let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
+    if !matches!(*state, State::Unset) {
         return Ok(());
     }
-    *done = true;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(io::stderr().is_terminal())
+        // A line that can't be written is dropped: complaining of it on stderr would panic.
+        .log_internal_errors(false)
         .with_writer(io::stderr);
     // The only failure is a subscriber that is already there: then the program's own one stays.
-    let _kept = match settings.format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    let (ours, change): (_, Box<dyn Fn(EnvFilter) -> bool + Send>) = match settings.format {
+        LogFormat::Text => {
+            let lines = lines.with_filter_reloading();
+            let handle = lines.reload_handle();
+            (lines.try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
+        }
+        LogFormat::Json => {
+            let lines = lines.json().flatten_event(true).with_filter_reloading();
+            let handle = lines.reload_handle();
+            (lines.try_init(), Box::new(move |filter| handle.reload(filter).is_ok()))
+        }
     };
+    *state = if ours.is_ok() { State::Ours(change) } else { State::Foreign };
     Ok(())
+}
+
+/// Filters this process's log lines by `filter` from now on. Returns whether it does: where
+/// [`init`] did not set the lines up, nothing changes.
+///
+/// # Errors
+///
+/// When the filter can't be read.
+pub fn set_filter(filter: &str) -> Result<bool, TelemetryError> {
+    let filter = parse(filter)?;
+    match &*STATE.lock().unwrap_or_else(PoisonError::into_inner) {
+        State::Ours(change) => {
+            let changed = change(filter);
+            log::set_max_level(max_level());
+            Ok(changed)
+        }
+        State::Unset | State::Foreign => Ok(false),
+    }
+}
+
+/// What the filter lets through at most, for libraries that log by the `log` crate.
+fn max_level() -> log::LevelFilter {
+    match tracing::level_filters::LevelFilter::current().into_level() {
+        None => log::LevelFilter::Off,
+        Some(tracing::Level::ERROR) => log::LevelFilter::Error,
+        Some(tracing::Level::WARN) => log::LevelFilter::Warn,
+        Some(tracing::Level::INFO) => log::LevelFilter::Info,
+        Some(tracing::Level::DEBUG) => log::LevelFilter::Debug,
+        Some(tracing::Level::TRACE) => log::LevelFilter::Trace,
+    }
+}
+
+fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    check_filter(filter).map_err(TelemetryError::Filter)?;
+    EnvFilter::try_new(filter).map_err(|error| TelemetryError::Filter(error.to_string()))
 }
 
 /// Says what is wrong with a filter.
@@ -68,7 +120,7 @@ pub(crate) fn check_filter(filter: &str) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{check_filter, init};
+    use super::{check_filter, init, set_filter};
     use crate::config::LogSettings;
 
     #[test]
@@ -91,5 +143,19 @@ mod tests {
     fn a_second_call_changes_nothing() {
         init(&LogSettings::default()).unwrap();
         init(&LogSettings::default()).unwrap();
+    }
+
+    #[test]
+    fn a_filter_can_be_changed_while_the_process_runs() {
+        init(&LogSettings::default()).unwrap();
+        let enabled = || tracing::enabled!(target: "some_module", tracing::Level::DEBUG);
+        assert!(!enabled());
+        assert!(set_filter("info,some_module=debug").unwrap());
+        assert!(enabled());
+        assert_eq!(log::max_level(), log::LevelFilter::Debug); // libraries that use `log`
+        assert!(set_filter("inof").is_err());
+        assert!(enabled());
+        assert!(set_filter("info").unwrap());
+        assert!(!enabled());
     }
 }

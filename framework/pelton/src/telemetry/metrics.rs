@@ -10,6 +10,7 @@ use ::metrics::{Counter, Gauge, Histogram, Label, counter, gauge, histogram};
 
 use super::names;
 use super::observer::{CommitOutcome, RecordOutcome};
+use crate::ports::ClientKind;
 
 /// What a worker counts as a whole. Cloning copies pointers.
 ///
@@ -31,8 +32,10 @@ pub struct WorkerMetrics {
     pub revoked: Counter,
     pub lost: Counter,
     pub commit_seconds: Histogram,
+    pub refusals: Gauge,
     pub memory_budget_bytes: Gauge,
     pub memory_used_bytes: MemoryGauges,
+    blocking_handlers: Gauge,
     accepted: Counter,
     refused: Counter,
     unknown: Counter,
@@ -63,11 +66,18 @@ impl WorkerMetrics {
         let group: Arc<str> = group.into();
         let labels = || vec![label("group", &group)];
         let with = |key, value: &str| vec![label("group", &group), label(key, value)];
+        for what in names::WATCHDOGS {
+            counter!(names::WATCHDOG_TOTAL, with("what", what)).increment(0);
+        }
+        for client in ClientKind::ALL {
+            counter!(names::CLIENT_REBUILDS_TOTAL, with("client", client.as_str())).increment(0);
+        }
         Self {
             assigned: counter!(names::REBALANCES_TOTAL, with("event", "assigned")),
             revoked: counter!(names::REBALANCES_TOTAL, with("event", "revoked")),
             lost: counter!(names::REBALANCES_TOTAL, with("event", "lost")),
             commit_seconds: histogram!(names::COMMIT_SECONDS, labels()),
+            refusals: gauge!(names::REFUSALS, labels()),
             memory_budget_bytes: gauge!(names::MEMORY_BUDGET_BYTES, labels()),
             memory_used_bytes: MemoryGauges {
                 fetch_ahead: gauge!(names::MEMORY_USED_BYTES, with("part", "fetch_ahead")),
@@ -76,6 +86,7 @@ impl WorkerMetrics {
                 outputs: gauge!(names::MEMORY_USED_BYTES, with("part", "outputs")),
                 stores: gauge!(names::MEMORY_USED_BYTES, with("part", "stores")),
             },
+            blocking_handlers: gauge!(names::BLOCKING_HANDLERS, labels()),
             accepted: counter!(names::COMMITS_TOTAL, with("outcome", "accepted")),
             refused: counter!(names::COMMITS_TOTAL, with("outcome", "refused")),
             unknown: counter!(names::COMMITS_TOTAL, with("outcome", "unknown")),
@@ -90,6 +101,24 @@ impl WorkerMetrics {
             CommitOutcome::Refused => &self.refused,
             CommitOutcome::Unknown => &self.unknown,
         }
+    }
+
+    /// A watchdog has found something standing still; one of [`names::WATCHDOGS`].
+    pub(crate) fn barked(&self, what: &'static str) {
+        let labels = vec![label("group", &self.group), label("what", what)];
+        counter!(names::WATCHDOG_TOTAL, labels).increment(1);
+    }
+
+    /// A client has taken the place of a broken one.
+    pub(crate) fn rebuilt(&self, client: ClientKind) {
+        let labels = vec![label("group", &self.group), label("client", client.as_str())];
+        counter!(names::CLIENT_REBUILDS_TOTAL, labels).increment(1);
+    }
+
+    /// So many handlers hold a thread just now.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    pub(crate) fn blocking(&self, handlers: usize) {
+        self.blocking_handlers.set(handlers as f64);
     }
 
     /// The handles of one input partition, which this worker owns from now on.
@@ -129,10 +158,13 @@ pub struct PartitionMetrics {
     pub handler_seconds: Histogram,
     pub retries: Counter,
     pub redelivered_records: Counter,
+    pub out_of_range: Counter,
+    pub skipped_records: Counter,
     pub blocked_handlers: Counter,
     pub fetch_stops: Counter,
     pub buffered_records: Gauge,
     pub buffered_bytes: Gauge,
+    pub paused: Gauge,
     pub output_blocked: Gauge,
     pub restore_records: Counter,
     pub restore_seconds: Histogram,
@@ -168,10 +200,13 @@ impl PartitionMetrics {
             handler_seconds: histogram!(names::HANDLER_SECONDS, labels()),
             retries: counter!(names::RETRIES_TOTAL, labels()),
             redelivered_records: counter!(names::REDELIVERED_RECORDS_TOTAL, labels()),
+            out_of_range: counter!(names::OUT_OF_RANGE_TOTAL, labels()),
+            skipped_records: counter!(names::SKIPPED_RECORDS_TOTAL, labels()),
             blocked_handlers: counter!(names::BLOCKED_HANDLERS_TOTAL, labels()),
             fetch_stops: counter!(names::FETCH_STOPS_TOTAL, labels()),
             buffered_records: gauge!(names::BUFFERED_RECORDS, labels()),
             buffered_bytes: gauge!(names::BUFFERED_BYTES, labels()),
+            paused: gauge!(names::PAUSED, labels()),
             output_blocked: gauge!(names::OUTPUT_BLOCKED, labels()),
             restore_records: counter!(names::RESTORE_RECORDS_TOTAL, labels()),
             restore_seconds: histogram!(names::RESTORE_SECONDS, labels()),
@@ -207,6 +242,7 @@ impl PartitionMetrics {
             &self.lag_seconds,
             &self.buffered_records,
             &self.buffered_bytes,
+            &self.paused,
             &self.output_blocked,
         ] {
             gauge.set(0.0);

@@ -81,6 +81,10 @@ metrics! {
         "Attempts after a record's first.";
     REDELIVERED_RECORDS_TOTAL = "pelton_redelivered_records_total", Counter, Count, ["topic", "partition"],
         "Records the client delivered again and the position guard dropped.";
+    OUT_OF_RANGE_TOTAL = "pelton_out_of_range_total", Counter, Count, ["topic", "partition"],
+        "Times the partition's position was not in its log, or belonged to another topic of its name.";
+    SKIPPED_RECORDS_TOTAL = "pelton_skipped_records_total", Counter, Count, ["topic", "partition"],
+        "Offsets never read: jumped over, as on_out_of_range says, because they were deleted or lie before the end.";
     BLOCKED_HANDLERS_TOTAL = "pelton_blocked_handlers_total", Counter, Count, ["topic", "partition"],
         "Handlers that did not yield when cancelled; their effects were discarded.";
     FETCH_STOPS_TOTAL = "pelton_fetch_stops_total", Counter, Count, ["topic", "partition"],
@@ -89,6 +93,8 @@ metrics! {
         "Records read and not yet done.";
     BUFFERED_BYTES = "pelton_buffered_bytes", Gauge, Bytes, ["topic", "partition"],
         "Bytes of the records read and not yet done.";
+    PAUSED = "pelton_paused", Gauge, Count, ["topic", "partition"],
+        "1 while the setting paused_topics holds the partition back.";
     OUTPUT_BLOCKED = "pelton_output_blocked", Gauge, Count, ["topic", "partition"],
         "1 while a delivery that fails for good holds back the partition's commits.";
     RESTORE_RECORDS_TOTAL = "pelton_restore_records_total", Counter, Count, ["topic", "partition"],
@@ -107,11 +113,30 @@ metrics! {
         "Time from sending a commit to its answer.";
     REBALANCES_TOTAL = "pelton_rebalances_total", Counter, Count, ["event"],
         "Rebalance events: assigned, revoked, lost.";
+    CLIENT_REBUILDS_TOTAL = "pelton_client_rebuilds_total", Counter, Count, ["client"],
+        "Kafka clients that took the place of a broken one: member, fetcher, producer.";
+    WATCHDOG_TOTAL = "pelton_watchdog_total", Counter, Count, ["what"],
+        "Times something stood still, by what was done or found: slow_start, restarted_restore, restarted_fetch, renewed_fetcher, rejoined, stuck_poll_loop, blocking_handler.";
+    BLOCKING_HANDLERS = "pelton_blocking_handlers", Gauge, Count, [],
+        "Handlers that hold a thread without yielding, for a second or more, just now.";
+    REFUSALS = "pelton_refusals", Gauge, Count, [],
+        "Things the worker needs and Kafka refuses at the moment: TLS, the login, rights; the log and `/readyz` name them.";
     MEMORY_BUDGET_BYTES = "pelton_memory_budget_bytes", Gauge, Bytes, [],
         "Bytes that fetched records and their effects may take: the setting memory_budget.";
     MEMORY_USED_BYTES = "pelton_memory_used_bytes", Gauge, Bytes, ["part"],
         "Bytes of the budget in use: set aside for fetch_ahead and restores; records read and not yet done; outputs not delivered, with the client's copies; writes to stores whose commit is not known.";
 }
+
+/// The values of [`WATCHDOG_TOTAL`]'s label `what`.
+pub const WATCHDOGS: [&str; 7] = [
+    "slow_start",
+    "restarted_restore",
+    "restarted_fetch",
+    "renewed_fetcher",
+    "rejoined",
+    "stuck_poll_loop",
+    "blocking_handler",
+];
 
 /// Gives each metric's unit and meaning to the recorder of this process.
 pub fn describe_all() {

@@ -30,6 +30,9 @@ pub enum Observation<'a> {
     Assigned { partition: &'a TopicPartition, epoch: u64 },
     /// The committed offset is known, stores are restored: reading begins at `position`.
     Started { partition: &'a TopicPartition, epoch: u64, position: i64 },
+    /// Its position `from` is not in its log, or belongs to another topic of its name: as
+    /// `on_out_of_range` says, reading is about to begin at `to` instead.
+    Jumped { partition: &'a TopicPartition, epoch: u64, from: i64, to: i64 },
     /// The group asks for the partition back; its drain begins.
     Revoked { partition: &'a TopicPartition, epoch: u64 },
     /// The drain has ended and the revocation is about to be acknowledged.

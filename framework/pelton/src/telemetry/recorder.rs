@@ -34,6 +34,7 @@ pub fn install() -> Result<PrometheusHandle, TelemetryError> {
     let handle = recorder.handle();
     metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::RecorderTaken)?;
     names::describe_all();
+    metrics_process::Collector::default().describe();
     let handle = INSTALLED.get_or_init(|| handle).clone();
 
     let upkeep = handle.clone();
@@ -47,6 +48,12 @@ pub fn install() -> Result<PrometheusHandle, TelemetryError> {
         })
         .map_err(TelemetryError::NoThread)?;
     Ok(handle)
+}
+
+/// Reads this process's own figures (`process_…`) into its recorder: descriptors, threads, memory,
+/// processor time, from `/proc`. For each scrape, since nothing else keeps them up to date.
+pub(crate) fn measure_process() {
+    metrics_process::Collector::default().collect();
 }
 
 fn builder() -> PrometheusBuilder {
@@ -64,7 +71,9 @@ fn builder() -> PrometheusBuilder {
 
 #[cfg(test)]
 mod tests {
-    use super::install;
+    use std::collections::BTreeSet;
+
+    use super::{install, measure_process};
     use crate::telemetry::{RecordOutcome, WorkerMetrics};
 
     #[test]
@@ -91,5 +100,25 @@ mod tests {
         partition.released();
         let gone = "pelton_partition_owned{group=\"one\",topic=\"logins\",partition=\"3\"} 0";
         assert!(handle.render().contains(gone));
+    }
+
+    /// The second table of docs/metrics.md, held against what a process really shows.
+    #[test]
+    fn a_process_shows_the_figures_that_are_documented_and_no_other() {
+        let handle = install().unwrap();
+        measure_process();
+        let text = handle.render();
+        let shown: BTreeSet<_> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE process_")?.split_once(' '))
+            .collect();
+        let rows = include_str!("../../docs/metrics.md").lines();
+        let documented: BTreeSet<_> = rows
+            .filter_map(|row| row.strip_prefix("| `process_")?.split_once("` | "))
+            .map(|(name, rest)| (name, rest.split(' ').next().unwrap_or_default()))
+            .collect();
+        assert_eq!(shown, documented);
+        let threads = text.lines().find_map(|line| line.strip_prefix("process_threads "));
+        assert!(threads.unwrap().parse::<u32>().unwrap() >= 2, "{threads:?}");
     }
 }

@@ -1,18 +1,30 @@
 //! What do the settings mean for the engine and for each client?
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use pelton_engine::EngineLimits;
+use pelton_engine::{EngineLimits, OutOfRangePolicy};
 
-use crate::config::{AutoOffsetReset, GroupProtocol, MemoryShares, Settings};
+use crate::config::{
+    AutoOffsetReset, ConfigError, GroupProtocol, MemoryShares, OnOutOfRange, Settings, nearest,
+};
 use crate::kafka::{ClientSettings, Protocol};
-use crate::runtime::Plan;
+use crate::runtime::{Input, Live, Plan};
 
 pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
     match settings.auto_offset_reset {
         Some(AutoOffsetReset::Earliest) => pelton_engine::OffsetReset::Earliest,
         Some(AutoOffsetReset::Latest) => pelton_engine::OffsetReset::Latest,
+        Some(AutoOffsetReset::AtTime(ms)) => pelton_engine::OffsetReset::AtTime(ms),
         Some(AutoOffsetReset::Error) | None => pelton_engine::OffsetReset::Error,
+    }
+}
+
+pub(super) fn out_of_range(settings: &Settings) -> OutOfRangePolicy {
+    match settings.on_out_of_range {
+        OnOutOfRange::Fail => OutOfRangePolicy::Fail,
+        OnOutOfRange::Earliest => OutOfRangePolicy::Earliest,
+        OnOutOfRange::Latest => OutOfRangePolicy::Latest,
     }
 }
 
@@ -30,6 +42,27 @@ pub(super) fn limits(settings: &Settings, plan: &Plan) -> EngineLimits {
         bug: plan.bug,
         ..EngineLimits::default()
     }
+}
+
+/// What may change while the worker runs. A paused topic must be one that the worker reads: a
+/// misspelt name would pause nothing, in silence.
+pub(super) fn live(settings: &Settings, inputs: &[Input]) -> Result<Live, ConfigError> {
+    for topic in &settings.paused_topics {
+        if !inputs.iter().any(|input| input.subscription.matches(topic)) {
+            let names: Vec<&str> = inputs.iter().map(|input| input.subscription.name()).collect();
+            let near = nearest(topic, names.iter().copied());
+            let hint = near.map_or_else(String::new, |near| format!("did you mean \"{near}\"? "));
+            let problem = format!(
+                "this worker reads no topic \"{topic}\"; {hint}its inputs are {}",
+                names.join(", ")
+            );
+            return Err(settings.invalid("paused_topics", problem));
+        }
+    }
+    Ok(Live {
+        paused_topics: settings.paused_topics.iter().cloned().collect(),
+        max_records_per_second: settings.pace(),
+    })
 }
 
 /// Past half of max.poll.interval the broker may give kept partitions away without a word.
@@ -69,7 +102,10 @@ pub(super) fn client_settings(settings: &Settings, group: &str, name: &str) -> C
         discovery: settings.partition_discovery_interval,
         message_timeout: message_timeout(settings),
         memory: MemoryShares::of(settings),
-        pass_through: settings.kafka.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
+        credentials: Arc::default(),
+        pass_through: settings.kafka.clone(),
+        refusals: Arc::default(),
+        tokens: None,
     }
 }
 

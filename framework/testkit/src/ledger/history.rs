@@ -46,11 +46,21 @@ pub(crate) struct ProcessHistory {
     pub(crate) last: Place,
 }
 
-/// The group's offset was set by hand.
+/// The group goes on at another offset than its commits say: an operator's word, or a worker's
+/// whose position was not in its log.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OffsetReset {
     pub(crate) at: Place,
     pub(crate) offset: i64,
+    /// What it sets aside begins here and ends before `offset`.
+    pub(crate) skips_from: i64,
+}
+
+impl OffsetReset {
+    /// Is the record one that nobody has to handle any more?
+    pub(crate) fn skips(&self, offset: i64) -> bool {
+        (self.skips_from..self.offset).contains(&offset)
+    }
 }
 
 /// One assignment of a partition to a process.
@@ -116,7 +126,9 @@ impl History {
                 (Entry::Fault(Fault::BrokerKill { .. }), _) => history.broker_kills.push(place),
                 (Entry::Fault(Fault::OffsetReset { partition, offset }), _) => {
                     let partition = history.partitions.entry(partition.clone()).or_default();
-                    partition.resets.push(OffsetReset { at: place, offset: *offset });
+                    // An operator who sets the offset beyond a record wants it left out.
+                    let (offset, skips_from) = (*offset, i64::MIN);
+                    partition.resets.push(OffsetReset { at: place, offset, skips_from });
                 }
                 (_, None) => {}
             }
@@ -139,6 +151,11 @@ impl History {
         if matches!(entry, Entry::Assigned { .. }) {
             open.insert((process, name, epoch), partition.spans.len());
             partition.spans.push(Span::new(process, epoch, place));
+            return;
+        }
+        if let Entry::Jumped { from, to, .. } = entry {
+            let (offset, skips_from) = (*to, *from);
+            partition.resets.push(OffsetReset { at: place, offset, skips_from });
             return;
         }
         let span = open.get(&(process, name, epoch)).and_then(|at| partition.spans.get_mut(*at));
@@ -255,6 +272,7 @@ impl Span {
                 }
             }
             Entry::Assigned { .. }
+            | Entry::Jumped { .. }
             | Entry::Revoked { .. }
             | Entry::Stopping
             | Entry::Stopped

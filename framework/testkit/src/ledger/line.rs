@@ -33,7 +33,7 @@ pub struct Line {
     pub entry: Entry,
 }
 
-/// What a line says. The first twelve are a worker's steps, as its
+/// What a line says. The first thirteen are a worker's steps, as its
 /// [`Observation`]s; the last is a fault that the test has caused.
 ///
 /// ```
@@ -51,6 +51,8 @@ pub enum Entry {
     Assigned { partition: TopicPartition, epoch: u64 },
     /// `started <partition> <epoch> <position>`
     Started { partition: TopicPartition, epoch: u64, position: i64 },
+    /// `jumped <partition> <epoch> <from> <to>`
+    Jumped { partition: TopicPartition, epoch: u64, from: i64, to: i64 },
     /// `revoked <partition> <epoch>`
     Revoked { partition: TopicPartition, epoch: u64 },
     /// `released <partition> <epoch>`
@@ -147,6 +149,9 @@ impl Entry {
             Observation::Started { partition, epoch, position } => {
                 Self::Started { partition: partition.clone(), epoch, position }
             }
+            Observation::Jumped { partition, epoch, from, to } => {
+                Self::Jumped { partition: partition.clone(), epoch, from, to }
+            }
             Observation::Revoked { partition, epoch } => {
                 Self::Revoked { partition: partition.clone(), epoch }
             }
@@ -183,6 +188,7 @@ impl Entry {
         match self {
             Self::Assigned { partition, epoch }
             | Self::Started { partition, epoch, .. }
+            | Self::Jumped { partition, epoch, .. }
             | Self::Revoked { partition, epoch }
             | Self::Released { partition, epoch }
             | Self::Lost { partition, epoch }
@@ -202,6 +208,9 @@ impl fmt::Display for Entry {
             Self::Assigned { partition, epoch } => write!(f, "assigned {partition} {epoch}"),
             Self::Started { partition, epoch, position } => {
                 write!(f, "started {partition} {epoch} {position}")
+            }
+            Self::Jumped { partition, epoch, from, to } => {
+                write!(f, "jumped {partition} {epoch} {from} {to}")
             }
             Self::Revoked { partition, epoch } => write!(f, "revoked {partition} {epoch}"),
             Self::Released { partition, epoch } => write!(f, "released {partition} {epoch}"),
@@ -301,6 +310,12 @@ impl EntryParser {
         Ok(match kind {
             "assigned" => Entry::Assigned { partition, epoch },
             "started" => Entry::Started { partition, epoch, position: number(words, "position")? },
+            "jumped" => Entry::Jumped {
+                partition,
+                epoch,
+                from: number(words, "position")?,
+                to: number(words, "offset")?,
+            },
             "revoked" => Entry::Revoked { partition, epoch },
             "released" => Entry::Released { partition, epoch },
             "lost" => Entry::Lost { partition, epoch },
@@ -414,6 +429,7 @@ mod tests {
         for text in [
             "assigned a-b-0 1",
             "started t-12 1 17",
+            "jumped t-0 1 17 30",
             "revoked t-0 1",
             "released t-0 1",
             "lost t-0 1",

@@ -240,6 +240,9 @@ pub struct Verdict {
     pub skipped: u64,
     /// Records that were never done although the run is at rest.
     pub lost: u64,
+    /// Records that were never done because an operator set the offset beyond them, or because a
+    /// position was not in its log and `on_out_of_range` says where to go on.
+    pub jumped: u64,
     /// Records handled again although they were done.
     pub repeats: Vec<Repeat>,
     /// Times in which a partition had an owner that did not know that it was none any more.
@@ -318,6 +321,9 @@ impl fmt::Display for Verdict {
         )?;
         let Self { records, done, skipped, lost, .. } = self;
         write!(f, "{records} records: {done} done ({skipped} of them skipped), {lost} lost, ")?;
+        if self.jumped > 0 {
+            write!(f, "{} jumped over, ", self.jumped)?;
+        }
         write!(f, "{} repeated", self.repeats.len())?;
         let causes = self.repeats_by_cause();
         let explained = causes.iter().filter_map(|(cause, n)| Some((cause.as_ref()?, n)));

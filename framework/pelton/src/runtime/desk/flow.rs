@@ -9,6 +9,7 @@ use pelton_engine::{Bug, Event, Offset, Time};
 
 use super::{Desk, PROGRESS_INTERVAL, RESEND, SEND_RETRY, State};
 use crate::ports::SendError;
+use crate::runtime::shared::TaskEvent;
 use crate::state::changelog_records;
 
 impl Desk {
@@ -65,8 +66,17 @@ impl Desk {
                     self.send_again_at = Some(now + SEND_RETRY);
                     break;
                 }
+                Err(SendError::Broken { client, reason }) => {
+                    self.events.send(TaskEvent::ProducerBroke { client, reason });
+                    self.outbox.refused();
+                    self.block(now);
+                    break;
+                }
                 Err(SendError::Refused(error)) => {
-                    tracing::warn!(partition = %self.place.partition, topic = %record.topic, %error, "an output was refused; it will be tried again");
+                    // What Kafka refuses for good is said once, by the poll loop.
+                    if !self.shared.refusals.stand() {
+                        tracing::warn!(partition = %self.place.partition, topic = %record.topic, %error, "an output was refused; it will be tried again");
+                    }
                     self.outbox.refused();
                     self.block(now);
                     break;
@@ -123,7 +133,8 @@ impl Desk {
         {
             if error.is_none() { &metrics.delivered } else { &metrics.failures }.increment(1);
         }
-        if let Some(error) = error.filter(|_| self.outbox.is_flowing()) {
+        let is_said = self.shared.refusals.stand();
+        if let Some(error) = error.filter(|_| self.outbox.is_flowing() && !is_said) {
             // The first of many: what was sent behind it is likely to fail with it.
             tracing::warn!(partition = %self.place.partition, error, "an output was not delivered; it and what was sent after it will be sent again");
         }

@@ -22,14 +22,15 @@ impl Desk {
         if flush.is_some_and(|at| now >= at) {
             return Step::Flush;
         }
-        if self.next_tick.is_some_and(|at| now >= at) {
+        let tick = self.next_tick.filter(|_| !self.paused);
+        if tick.is_some_and(|at| now >= at) {
             self.next_tick = self.spec.tick_every.map(|interval| now + interval);
             return Step::Tick;
         }
-        let wake = [self.pump_wake(), flush, self.next_tick].into_iter().flatten().min();
+        let wake = [self.pump_wake(), flush, tick].into_iter().flatten().min();
         let flush_fails = self.flush_failures > 0;
         let outbox_full = self.outbox.len() >= OUTBOX_RECORDS;
-        if flush_fails || outbox_full || self.sealed.len() >= UNCONFIRMED_SEALS {
+        if self.paused || flush_fails || outbox_full || self.sealed.len() >= UNCONFIRMED_SEALS {
             return Step::Wait(wake);
         }
         if !self.has_room() {
@@ -40,8 +41,17 @@ impl Desk {
             let again = now + ROOM_RETRY;
             return Step::Wait(Some(wake.map_or(again, |wake| wake.min(again))));
         }
+        if self.schedule.is_due(now) {
+            let at = *self.may_start.get_or_insert_with(|| self.shared.pacer.take(now));
+            if at > now {
+                return Step::Wait(Some(wake.map_or(at, |wake| wake.min(at))));
+            }
+        }
         match self.schedule.next(now) {
-            Next::Start { index, offset, attempt } => Step::Handle { index, offset, attempt },
+            Next::Start { index, offset, attempt } => {
+                self.may_start = None;
+                Step::Handle { index, offset, attempt }
+            }
             Next::WaitUntil(at) => Step::Wait(Some(wake.map_or(at, |wake| wake.min(at)))),
             Next::Idle => Step::Wait(wake),
         }

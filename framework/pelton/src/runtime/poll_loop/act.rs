@@ -13,27 +13,34 @@ use super::{EndingTask, PollLoop, SentCommit, Task};
 use crate::error::WorkerError;
 use crate::ports::CommitEntry;
 use crate::runtime::desk::{Command, Lease};
+use crate::runtime::lookout::Doing;
 use crate::runtime::partition_task::TaskParts;
-use crate::runtime::shared::{TaskEvent, Then, TopicMark};
+use crate::runtime::shared::{LostPosition, TaskEvent, Then, TopicMark};
 use crate::telemetry::Observation;
 
 impl PollLoop {
     pub(super) fn act_on(&mut self, now: Time, action: Action) {
         match action {
             Action::Acknowledge => {
+                self.look.doing(Doing::Acknowledging);
                 if let Err(error) = self.member.acknowledge() {
                     let reason = format!("a rebalance could not be acknowledged: {error}");
                     self.fail(now, WorkerError::Client { reason });
                 }
             }
-            Action::Restore { partition, epoch } => self.restore(now, partition, epoch),
+            Action::Restore { partition, epoch, out_of_range } => {
+                self.restore(now, partition, epoch, out_of_range);
+            }
             Action::StartFetch { partition, from } => self.start_fetch(now, partition, from),
             Action::StopFetch { partition } => self.stop_fetch(partition),
             Action::Deliver { partition, skip_below } => self.deliver(partition, skip_below),
-            Action::Backwards { partition, offset, .. } => {
-                if let Some(name) = self.names.name(partition).cloned() {
-                    self.out_of_range(&name, offset.0);
-                }
+            Action::Pause { partition } => {
+                tracing::info!(partition = %self.show(partition), "paused: nothing of it is fetched or started");
+                self.command(partition, Command::Pause);
+            }
+            Action::Resume { partition } => {
+                tracing::info!(partition = %self.show(partition), "resumed");
+                self.command(partition, Command::Resume);
             }
             Action::Seal { partition } => self.command(partition, Command::Seal),
             Action::Drain { partition, send_until } => {
@@ -56,22 +63,51 @@ impl PollLoop {
             Action::Committed { partition, offset, proof } => {
                 self.command(partition, Command::Committed { offset, proof });
             }
-            Action::AskEnd { partition } => self.ask_end(partition),
-            Action::Silent { partition, what: SilentAction::FetchedAnew } => {
-                tracing::warn!(partition = %self.show(partition), "nothing came although there is lag; the fetch was started anew");
-            }
-            Action::Silent { partition, what: SilentAction::StillRestoring } => {
-                tracing::warn!(partition = %self.show(partition), "the partition has not started yet");
-            }
+            Action::AskEnd { partition } => self.ask_log(partition),
+            Action::Silent { partition, what } => self.silent(partition, what),
+            Action::RenewFetcher => self.renew_fetcher(now),
             Action::Rejoin => {
+                self.metrics.barked("rejoined");
                 tracing::warn!("the group has forgotten this member; it joins anew");
                 self.ask_coordinator(Then::Rejoin { assignments: self.assignments });
             }
+            // Without a member there is nothing left to leave.
+            Action::Leave if !self.has_member() => self.leave(),
             Action::Leave => self.ask_coordinator(Then::Leave),
         }
     }
 
-    pub(super) fn restore(&mut self, now: Time, partition: PartitionId, epoch: Epoch) {
+    /// A partition stood still: what was done about it is said and counted.
+    fn silent(&self, partition: PartitionId, what: SilentAction) {
+        let name = self.show(partition);
+        let stage = self.tasks.get(&partition).map_or("", |task| task.lease.stage());
+        match what {
+            SilentAction::FetchedAnew => {
+                self.metrics.barked("restarted_fetch");
+                tracing::warn!(partition = %name, "nothing came although there is lag; the fetch was started anew");
+            }
+            SilentAction::FetcherRenewed => {
+                self.metrics.barked("renewed_fetcher");
+                tracing::warn!(partition = %name, "still nothing came although there is lag; the fetching client is replaced");
+            }
+            SilentAction::StillRestoring => {
+                self.metrics.barked("slow_start");
+                tracing::warn!(partition = %name, stage, "the partition has not started yet");
+            }
+            SilentAction::RestoredAnew => {
+                self.metrics.barked("restarted_restore");
+                tracing::warn!(partition = %name, stage, "the partition has not started and gives no sign of life; it is begun anew");
+            }
+        }
+    }
+
+    pub(super) fn restore(
+        &mut self,
+        now: Time,
+        partition: PartitionId,
+        epoch: Epoch,
+        out_of_range: Option<Offset>,
+    ) {
         let Some(name) = self.names.name(partition).cloned() else {
             return;
         };
@@ -81,12 +117,19 @@ impl PollLoop {
             let problem = format!("the group has given {name}, which no declared input matches");
             return self.fail(now, WorkerError::Declaration(problem));
         };
+        self.look.doing(Doing::StartingATask);
         self.next_status = now; // who owns what is shown at once
         self.shared.observe(&Observation::Assigned { partition: &name, epoch: epoch.0 });
         let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
         let lease = Arc::new(Lease::new());
+        self.look.watch(name.clone(), &lease);
         let metrics = self.metrics.partition(name.topic(), name.partition());
         let (cancel, cancelled) = watch::channel(false);
+        let predecessor = self.ending_tasks.remove(&partition);
+        let lost_position = out_of_range.map(|position| LostPosition {
+            position,
+            topic: predecessor.as_ref().map(|ending| ending.topic.clone()).unwrap_or_default(),
+        });
         let parts = TaskParts {
             id: partition,
             epoch,
@@ -100,7 +143,8 @@ impl PollLoop {
             metrics: metrics.clone(),
             cancelled,
             thaws: self.shared.gate.thaws(),
-            predecessor: self.ending_tasks.remove(&partition).map(|ending| ending.body),
+            predecessor: predecessor.map(|ending| ending.body),
+            lost_position,
         };
         let body = self.runtime.spawn(input.slots.task(parts));
         self.tasks.insert(
@@ -113,6 +157,7 @@ impl PollLoop {
                 body,
                 topic: TopicMark::default(),
                 other_topic: None,
+                out_of_range: false,
                 draining_since: None,
                 metrics,
             },
@@ -123,9 +168,9 @@ impl PollLoop {
         let Some(name) = self.names.name(partition).cloned() else {
             return;
         };
+        self.look.doing(Doing::StartingAFetch);
         if let Err(error) = self.fetch.start(&name, from.0) {
-            tracing::error!(partition = %name, %error, "the fetch could not be started");
-            self.fail(now, WorkerError::Client { reason: format!("fetching {name}: {error}") });
+            self.fetcher_broke(now, format!("fetching {name}: {error}"));
         }
     }
 
@@ -133,6 +178,7 @@ impl PollLoop {
         let Some(name) = self.names.name(partition) else {
             return;
         };
+        self.look.doing(Doing::StoppingAFetch);
         if let Err(error) = self.fetch.stop(name) {
             tracing::warn!(partition = %name, %error, "the fetch could not be stopped");
         }
@@ -205,8 +251,11 @@ impl PollLoop {
         task.lease.alive.store(false, Ordering::Release);
         task.cancel.send_replace(true);
         let _ended = task.commands.send(Command::Close(closing)).is_err();
-        let ending =
-            EndingTask { body: task.body, since: now, metrics: task.metrics, blocked: false };
+        if closing != Closing::Reset {
+            self.jumps.remove(&partition);
+        }
+        let Task { body, topic, metrics, .. } = task;
+        let ending = EndingTask { body, since: now, topic, metrics, blocked: false };
         self.ending_tasks.insert(partition, ending);
         if let Some(name) = self.names.name(partition) {
             let (partition, epoch) = (name, epoch.0);
@@ -238,6 +287,7 @@ impl PollLoop {
             let metadata = envelope.encode();
             entries.push(CommitEntry { partition: partition.clone(), offset, metadata });
         }
+        self.look.doing(Doing::Committing);
         if let Err(error) = self.member.commit(id, &entries) {
             tracing::warn!(%error, "the commit could not be sent; it will be tried again");
             let refused = |item: &CommitItem| (item.partition, CommitStatus::Retry);

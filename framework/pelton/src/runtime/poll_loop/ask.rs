@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pelton_engine::{Event, Offset, PartitionId};
+use pelton_engine::{Event, LogRange, Offset, PartitionId};
 
 use super::{PULSE, PollLoop};
-use crate::error::WorkerError;
 use crate::runtime::input::Input;
 use crate::runtime::shared::{TaskEvent, Then};
 use crate::topic_partition::TopicPartition;
@@ -36,36 +35,23 @@ impl PollLoop {
         });
     }
 
-    /// Asks for the end of a silent partition's log, off the loop.
-    pub(super) fn ask_end(&self, partition: PartitionId) {
-        let Some(name) = self.names.name(partition).cloned() else {
+    /// Asks what a silent partition's log holds, off the loop.
+    pub(super) fn ask_log(&self, partition: PartitionId) {
+        let epoch = self.tasks.get(&partition).map(|task| task.epoch);
+        let Some((name, epoch)) = self.names.name(partition).cloned().zip(epoch) else {
             return;
         };
         let (shared, events) = (Arc::clone(&self.shared), self.events.clone());
         self.runtime.spawn(async move {
             match shared.admin.offsets(&name).await {
-                Ok((_, end)) => {
-                    events.send(TaskEvent::Engine(Event::End { partition, end: Offset(end) }));
+                Ok((low, end)) => {
+                    let log = LogRange { low: Offset(low), end: Offset(end) };
+                    events.send(TaskEvent::Engine(Event::LogSeen { partition, epoch, log }));
                 }
                 Err(error) => {
-                    tracing::warn!(partition = %name, %error, "nothing comes, and the log's end is not known");
+                    tracing::warn!(partition = %name, %error, "nothing comes, and what the log holds is not known");
                 }
             }
-        });
-    }
-
-    /// Finds out what the log holds, off the loop, and ends the worker with it, unless the
-    /// partition has been given up meanwhile.
-    pub(super) fn out_of_range(&mut self, name: &TopicPartition, offset: i64) {
-        let partition = self.names.id(name);
-        let Some(epoch) = self.tasks.get(&partition).map(|task| task.epoch) else {
-            return;
-        };
-        let (name, shared, events) = (name.clone(), Arc::clone(&self.shared), self.events.clone());
-        self.runtime.spawn(async move {
-            let (low, high) = shared.admin.offsets(&name).await.unwrap_or((-1, -1));
-            let error = WorkerError::OutOfRange { partition: name, offset, low, high };
-            events.send(TaskEvent::OutOfRange { partition, epoch, error });
         });
     }
 

@@ -55,16 +55,28 @@ impl PollLoop {
     }
 
     pub(super) fn fail(&mut self, now: Time, error: WorkerError) {
-        tracing::error!(%error, "the worker can't go on");
-        self.status.failed(&error);
-        let fenced =
-            matches!(error, WorkerError::InstanceFenced { .. } | WorkerError::Client { .. });
-        self.failure.get_or_insert(error);
-        self.shut_down(now);
+        // Or Kafka does not let us in: there never was anything.
+        let fenced = matches!(
+            error,
+            WorkerError::InstanceFenced { .. }
+                | WorkerError::Client { .. }
+                | WorkerError::Login { .. }
+                | WorkerError::Tls { .. }
+                | WorkerError::Rights { .. }
+        );
+        self.fail_in_order(now, error);
         if fenced {
             // The client is of no use any more: there is nothing to commit with.
             self.ending = Ending::Over;
         }
+    }
+
+    /// The worker can't go on, but what it has done can be committed.
+    pub(super) fn fail_in_order(&mut self, now: Time, error: WorkerError) {
+        tracing::error!(%error, "the worker can't go on");
+        self.status.failed(&error);
+        self.failure.get_or_insert(error);
+        self.shut_down(now);
     }
 
     pub(super) fn end_if_due(&mut self, now: Time) {

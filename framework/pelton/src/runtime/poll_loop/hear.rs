@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pelton_engine::{CommitStatus, Event, Offset, PartitionId, RunInfo, Time};
+use pelton_engine::{CommitItem, CommitStatus, Event, Offset, PartitionId, RunInfo, Time};
 
 use super::{Ending, PollLoop, SentCommit};
 use crate::error::WorkerError;
@@ -20,9 +20,9 @@ impl PollLoop {
         match event {
             MemberEvent::Assigned(partitions) => {
                 tracing::info!(partitions = %list(&partitions), "assigned");
-                self.status.joined();
                 self.metrics.assigned.increment(1);
                 self.assignments += 1;
+                self.pause_assigned(now, &partitions);
                 let ids = self.names.ids(&partitions);
                 self.tell(now, Event::Assigned { partitions: ids });
             }
@@ -50,6 +50,7 @@ impl PollLoop {
             MemberEvent::InstanceFenced(reason) => {
                 self.fail(now, WorkerError::InstanceFenced { reason })
             }
+            MemberEvent::Broken(reason) => self.member_broke(now, reason),
             MemberEvent::Fatal(reason) => self.fail(now, WorkerError::Client { reason }),
         }
     }
@@ -77,22 +78,29 @@ impl PollLoop {
                 }
             }
             TaskEvent::CoordinatorAnswers(Then::Leave) => {
-                if let Ending::Draining { give_up_at } = self.ending {
-                    self.ending = Ending::Leaving { give_up_at };
-                    self.member.leave();
-                }
+                self.leave();
             }
-            TaskEvent::OutOfRange { partition, epoch, error } => {
-                let current = self.tasks.get(&partition).is_some_and(|task| task.epoch == epoch);
-                if current {
-                    self.fail(now, error);
+            TaskEvent::MemberRetired => self.member_retired(),
+            TaskEvent::ProducerBroke { client, reason } => {
+                self.producer_broke(now, client, reason);
+            }
+            TaskEvent::Jumped { partition, epoch, jump } => {
+                if self.tasks.get(&partition).is_some_and(|task| task.epoch == epoch) {
+                    self.jumps.insert(partition, jump);
                 }
             }
         }
     }
 
-    /// An input topic that is gone is said so; one that is another than it was, twice in a row,
-    /// ends the worker.
+    pub(super) fn leave(&mut self) {
+        if let Ending::Draining { give_up_at } = self.ending {
+            self.ending = Ending::Leaving { give_up_at };
+            self.member.leave();
+        }
+    }
+
+    /// An input topic that is gone is said so; in one that is another than it was, twice in a row,
+    /// no partition can go on where it is.
     fn topic_seen(&mut self, now: Time, topic: &str, identity: TopicIdentity) {
         let TopicIdentity::There { id } = identity else {
             let declared = self.shared.plan.inputs.iter().any(|input| input.topic() == Some(topic));
@@ -110,23 +118,32 @@ impl PollLoop {
         if self.shared.plan.broker_assigns {
             return; // it revokes the old one's partitions and assigns the new one's
         }
-        let mut another = None;
+        let mut others = Vec::new();
         for (partition, task) in &mut self.tasks {
-            let Some(name) = self.names.name(*partition).filter(|name| name.topic() == topic)
-            else {
+            if self.names.name(*partition).is_none_or(|name| name.topic() != topic) {
                 continue;
-            };
+            }
             let differs = id.is_some() && task.topic.id.is_some() && task.topic.id != id;
             let before = std::mem::replace(&mut task.other_topic, id.clone().filter(|_| differs));
             if differs && before == id {
-                another = Some((*partition, name.clone()));
+                others.push(*partition);
             }
         }
-        if let Some((id, partition)) = another {
-            let view = self.engine.partitions().find(|view| view.partition == id);
-            let offset = view.and_then(|view| view.position).map_or(-1, |offset| offset.0);
-            self.fail(now, WorkerError::TopicRecreated { partition, offset });
+        for partition in others {
+            self.out_of_range(now, partition, "the topic is another one of the same name");
         }
+    }
+
+    /// Nothing can be read where a partition is: said once, and left when everything that was
+    /// read before is done and committed.
+    fn out_of_range(&mut self, now: Time, partition: PartitionId, why: &str) {
+        let Some(task) = self.tasks.get_mut(&partition) else {
+            return;
+        };
+        if !std::mem::replace(&mut task.out_of_range, true) {
+            tracing::warn!(partition = %self.show(partition), why, "the partition can't go on at its position; what was read before it is finished first");
+        }
+        self.tell(now, Event::OutOfRange { partition });
     }
 
     /// Hands over what has been fetched. Returns whether there may be more.
@@ -137,14 +154,19 @@ impl PollLoop {
         for event in fetched.drain(..) {
             match event {
                 FetchEvent::Run(run) => self.take_run(now, run),
-                FetchEvent::OutOfRange { partition, offset } => {
-                    self.out_of_range(&partition, offset)
+                FetchEvent::OutOfRange { partition, .. } => {
+                    let partition = self.names.id(&partition);
+                    self.out_of_range(now, partition, "the log does not hold it");
                 }
                 FetchEvent::Trouble { partition, reason } => {
-                    tracing::warn!(%partition, reason, "the fetch of a partition broke off; it will be started anew");
+                    // What Kafka refuses until somebody mends it is said once, when it begins.
+                    if !self.shared.refusals.stand() {
+                        tracing::warn!(%partition, reason, "the fetch of a partition broke off; it will be started anew");
+                    }
                     let partition = self.names.id(&partition);
                     self.tell(now, Event::FetchFailed { partition });
                 }
+                FetchEvent::Broken(reason) => self.fetcher_broke(now, reason),
                 FetchEvent::End { .. } => {}
             }
         }
@@ -179,8 +201,22 @@ impl PollLoop {
         if let Some(sent) = self.commit.take_if(|sent| sent.id == id) {
             self.metrics.commit_seconds.record(now.since(sent.at));
             self.observe_answers(&sent, &statuses);
+            if self.has_moved(&sent, &statuses) {
+                self.repairs.worked();
+            }
         }
         self.tell(now, Event::CommitAnswered { id, statuses });
+    }
+
+    /// Has a commit brought a partition further? The first of an assignment may only confirm
+    /// where it starts.
+    fn has_moved(&self, sent: &SentCommit, statuses: &[(PartitionId, CommitStatus)]) -> bool {
+        let accepted = |id| statuses.contains(&(id, CommitStatus::Accepted));
+        self.engine.partitions().any(|view| {
+            let item = sent.items.iter().find(|item| item.partition == view.partition);
+            let further = |item: &CommitItem| view.committed.is_some_and(|at| item.offset > at);
+            item.is_some_and(|item| further(item) && accepted(item.partition))
+        })
     }
 
     pub(super) fn observe_answers(

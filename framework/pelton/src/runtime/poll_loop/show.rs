@@ -1,5 +1,6 @@
 //! What does the loop show of the worker? The status board and the gauges.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use pelton_engine::{Event, Offset, PartitionId, PartitionView, Time};
 use super::PollLoop;
 use crate::admin::{MemoryStatus, PartitionStatus};
 use crate::error::WorkerError;
+use crate::refusals::Change;
 use crate::runtime::status::partition_status;
 use crate::telemetry::{Observation, PartitionMetrics};
 use crate::topic_partition::TopicPartition;
@@ -21,6 +23,8 @@ impl PollLoop {
         let ends: Vec<_> = self
             .engine
             .partitions()
+            // Nothing is fetched of a paused one: what the client knows of its end is old.
+            .filter(|view| !view.paused)
             .filter_map(|view| {
                 let name = self.names.name(view.partition)?;
                 self.fetch.end_offset(name).map(|end| (view.partition, end))
@@ -29,24 +33,63 @@ impl PollLoop {
         for (partition, end) in ends {
             self.tell(now, Event::End { partition, end: Offset(end) });
         }
-        if !self.status.has_joined() && self.member.has_joined() {
-            self.status.joined(); // a spare member hears of no assignment
-        }
         let wall = self.shared.host.wall_clock_ms();
         let lines = self.engine.partitions().filter_map(|view| {
             let name = self.names.name(view.partition)?;
             let task = self.tasks.get(&view.partition);
             let oldest = task.map_or(-1, |task| task.lease.oldest.load(Ordering::Relaxed));
             let behind = u64::try_from(wall - oldest).ok().filter(|_| oldest >= 0);
-            let line = partition_status(name, &view, behind.map(Duration::from_millis))?;
+            let mut line = partition_status(name, &view, behind.map(Duration::from_millis))?;
+            line.last_jump = self.jumps.get(&view.partition).cloned();
+            let blocking = task.map_or(0, |task| task.lease.user_code.blocking_ms());
+            line.blocking_seconds =
+                (blocking > 0).then(|| Duration::from_millis(blocking).as_secs_f64());
             if let Some(task) = task {
                 measure(&task.metrics, &view, &line);
             }
             Some(line)
         });
-        self.status.show(now, lines.collect(), self.missing.iter().cloned().collect());
+        self.status.show(lines.collect(), self.missing.iter().cloned().collect());
+        // After its partitions are shown, or it would be ready before they are restored.
+        if self.member.has_joined() {
+            self.status.joined();
+        }
+        self.review_refusals(now);
         self.measure_memory();
         self.find_blocked(now);
+    }
+
+    /// Says what Kafka refuses. A worker that has not joined yet ends with what will stay; one at
+    /// work waits for it to be mended, and says so.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    fn review_refusals(&mut self, now: Time) {
+        let refusals = Arc::clone(&self.shared.refusals);
+        if !self.status.has_started()
+            && let Some(error) = refusals.lasting(&self.shared.plan.bootstrap_servers)
+            && self.failure.is_none()
+        {
+            return self.fail(now, error);
+        }
+        for change in refusals.review(now) {
+            match change {
+                Change::Begun { refusal, reason } if refusal.is_lasting() => {
+                    let way_out = refusal.way_out(&self.shared.plan.bootstrap_servers, &reason);
+                    tracing::error!(%refusal, reason, way_out, "kafka refuses what the worker needs; it goes on trying");
+                }
+                Change::Still { refusal, reason, after } if refusal.is_lasting() => {
+                    let for_s = after.as_secs();
+                    tracing::error!(%refusal, reason, for_s, "kafka still refuses what the worker needs");
+                }
+                Change::Over { refusal } if refusal.is_lasting() => {
+                    tracing::info!(%refusal, "kafka no longer refuses it");
+                }
+                // Brokers come and go; their clients' own words are in the log.
+                Change::Begun { .. } | Change::Still { .. } | Change::Over { .. } => {}
+            }
+        }
+        let shown = refusals.shown();
+        self.metrics.refusals.set(shown.len() as f64);
+        self.status.refused(shown);
     }
 
     #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
@@ -134,6 +177,7 @@ fn measure(metrics: &PartitionMetrics, view: &PartitionView, line: &PartitionSta
         }
     }
     metrics.lag_seconds.set(line.time_lag_seconds.unwrap_or(0.0));
+    metrics.paused.set(if view.paused { 1.0 } else { 0.0 });
     metrics.buffered_records.set(view.buffered_records as f64);
     metrics.buffered_bytes.set(view.buffered_bytes as f64);
 }

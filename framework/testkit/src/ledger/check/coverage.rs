@@ -46,16 +46,14 @@ fn done_or_excused(case: &Case<'_>, offset: i64) -> Place {
         return 0;
     }
     let done = case.executions.first_done(offset).unwrap_or(NEVER);
-    // An operator who sets the offset beyond a record wants it left out.
-    let jumped = case.partition.resets.iter().find(|reset| reset.offset > offset);
+    let jumped = case.partition.resets.iter().find(|reset| reset.skips(offset));
     jumped.map_or(done, |reset| done.min(reset.at))
 }
 
-/// Set aside by an operator while this assignment lasted.
+/// Set aside while this assignment lasted.
 fn is_excused(case: &Case<'_>, span: &Span, offset: i64) -> bool {
     let mut resets = case.partition.resets.iter();
-    offset < case.truth.begin
-        || resets.any(|reset| reset.at > span.assigned && reset.offset > offset)
+    offset < case.truth.begin || resets.any(|reset| reset.at > span.assigned && reset.skips(offset))
 }
 
 fn cry(case: &Case<'_>, verdict: &mut Verdict, span: &Span, commit: &Commit, open: Option<i64>) {

@@ -10,8 +10,11 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     };
     for record in case.truth.records.iter().filter(|record| record.offset >= case.truth.begin) {
         let offset = record.offset;
-        let jumped = case.partition.resets.iter().any(|reset| reset.offset > offset);
-        if case.executions.first_done(offset).is_some() || jumped {
+        if case.executions.first_done(offset).is_some() {
+            continue;
+        }
+        if case.partition.resets.iter().any(|reset| reset.skips(offset)) {
+            verdict.jumped += 1;
             continue;
         }
         verdict.lost += 1;

@@ -1,0 +1,81 @@
+//! What if a commit's metadata was written by anybody? It is never acted on, and never a panic.
+//!
+//! `PROPTEST_CASES=1000000 cargo test -p pelton-engine foreign_bytes` is the long form.
+
+use proptest::prelude::*;
+
+use crate::damage::damaged;
+use crate::envelope::sealed;
+use crate::{Envelope, EnvelopeError, METADATA_LIMIT_BYTES};
+
+fn envelope() -> impl Strategy<Value = Envelope> {
+    let word = "[A-Za-z0-9_-]{0,30}";
+    let fields = (prop::option::of(word), prop::option::of(word), any::<u32>());
+    (fields, prop::option::of((word, any::<u64>())), "[A-Za-z0-9+/]{0,300}").prop_map(
+        |((cluster, topic, partitions), incarnation, done_set)| Envelope {
+            cluster,
+            topic,
+            partitions,
+            incarnation,
+            done_set,
+        },
+    )
+}
+
+/// Whatever it says, it says it in few words, and what it takes it could have written.
+fn is_sound(text: &str) -> Result<Option<Envelope>, TestCaseError> {
+    match Envelope::decode(text) {
+        Ok(None) => {
+            prop_assert!(!text.starts_with("pelton"));
+            Ok(None)
+        }
+        Ok(Some(envelope)) => {
+            let again = envelope.encode();
+            prop_assert!(again.len() <= METADATA_LIMIT_BYTES);
+            prop_assert!(matches!(Envelope::decode(&again), Ok(Some(_))));
+            Ok(Some(envelope))
+        }
+        Err(error) => {
+            prop_assert!(error.to_string().len() < 200, "{}", error);
+            Ok(None)
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..6_000)) {
+        is_sound(&String::from_utf8_lossy(&bytes))?;
+    }
+
+    #[test]
+    fn inv_8_a_damaged_envelope_is_not_acted_on(
+        valid in envelope(),
+        bytes in damaged(envelope().prop_map(|valid| valid.encode().into_bytes())),
+        at in any::<prop::sample::Index>(), bits in 1u8..,
+    ) {
+        is_sound(&String::from_utf8_lossy(&bytes))?;
+        // A byte that has changed is always found: the checksum never forgets one.
+        let mut one = valid.encode().into_bytes();
+        let at = at.index(one.len());
+        one[at] ^= bits;
+        if let Some(read) = is_sound(&String::from_utf8_lossy(&one))? {
+            prop_assert_eq!(read, valid, "only the case of the checksum's digits may differ");
+        }
+    }
+
+    /// With a checksum that fits, as by a later version or by somebody who means it.
+    #[test]
+    fn a_foreign_body_with_a_right_checksum_is_read_or_refused(
+        bytes in damaged(envelope().prop_map(|valid| {
+            valid.encode().splitn(3, ' ').nth(2).unwrap_or_default().as_bytes().to_vec()
+        })),
+    ) {
+        let body = String::from_utf8_lossy(&bytes);
+        is_sound(&sealed("1", &body))?;
+        let later = Envelope::decode(&sealed("2", &body));
+        prop_assert_eq!(later, Err(EnvelopeError::Version("2".to_owned())));
+    }
+}

@@ -1,0 +1,149 @@
+//! What of a worker may change while it runs, and who tells it?
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::Thread;
+
+use pelton_engine::{Pace, Time};
+
+use crate::ports::ClientKind;
+
+/// The part of the settings that a running worker takes over at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// Input topics that are not worked on.
+    pub(crate) paused_topics: BTreeSet<String>,
+    /// Records whose handling may start in a second, retries included; `None` sets no limit.
+    pub(crate) max_records_per_second: Option<NonZeroU32>,
+}
+
+/// How a worker on its own thread is told something: left here, and the thread is woken.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    end_wanted: AtomicBool,
+    live: Mutex<Option<Live>>,
+    /// The process is there for this worker alone, and may be ended with it.
+    owns_process: AtomicBool,
+    faults: Mutex<Vec<Fault>>,
+    thread: OnceLock<Thread>,
+}
+
+/// What a test does to a running worker.
+///
+/// ```
+/// use pelton::{Fault, Worker, ports::ClientKind};
+///
+/// let faults = Worker::builder("login-counter").fault_handle();
+/// faults.inject(Fault::Break(ClientKind::Producer)); // once it runs, in builds for tests
+/// ```
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// One of its clients has a fatal error.
+    Break(ClientKind),
+    /// The poll loop hangs for ever.
+    Hang,
+}
+
+/// The way of a [`Fault`] to its worker; it has one only where the feature `planted-bugs` is.
+///
+/// ```
+/// use pelton::{FaultHandle, Worker};
+///
+/// let _faults: FaultHandle = Worker::builder("login-counter").fault_handle();
+/// ```
+#[doc(hidden)]
+#[derive(Clone, Debug)]
+pub struct FaultHandle(Arc<Control>);
+
+impl FaultHandle {
+    pub(crate) fn new(control: Arc<Control>) -> Self {
+        Self(control)
+    }
+
+    /// Does this to the running worker.
+    pub fn inject(&self, fault: Fault) {
+        lock(&self.0.faults).push(fault);
+        self.0.wake();
+    }
+}
+
+impl Control {
+    /// The calling thread is the one to wake from now on. What was left before is found by it.
+    pub(crate) fn adopt(&self, thread: Thread) {
+        let _first = self.thread.set(thread);
+    }
+
+    pub(crate) fn end(&self) {
+        self.end_wanted.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    pub(crate) fn is_end_wanted(&self) -> bool {
+        self.end_wanted.load(Ordering::Acquire)
+    }
+
+    /// What is left later takes the place of what was not taken yet.
+    pub(crate) fn change(&self, live: Live) {
+        *lock(&self.live) = Some(live);
+        self.wake();
+    }
+
+    pub(crate) fn take_change(&self) -> Option<Live> {
+        lock(&self.live).take()
+    }
+
+    pub(crate) fn own_process(&self) {
+        self.owns_process.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn owns_process(&self) -> bool {
+        self.owns_process.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn take_fault(&self) -> Option<Fault> {
+        if cfg!(feature = "planted-bugs") { lock(&self.faults).pop() } else { None }
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// One pace for all partitions of a worker.
+#[derive(Debug)]
+pub(crate) struct Pacer {
+    /// Most workers have no limit, and pay for none.
+    limited: AtomicBool,
+    pace: Mutex<Option<Pace>>,
+}
+
+impl Pacer {
+    pub(crate) fn new(per_second: Option<NonZeroU32>, now: Time) -> Self {
+        let pace = per_second.map(|rate| Pace::new(rate, now));
+        Self { limited: AtomicBool::new(pace.is_some()), pace: Mutex::new(pace) }
+    }
+
+    /// When the caller's next record may start; the moment is the caller's.
+    pub(crate) fn take(&self, now: Time) -> Time {
+        if !self.limited.load(Ordering::Acquire) {
+            return now;
+        }
+        lock(&self.pace).as_mut().map_or(now, |pace| pace.take(now))
+    }
+
+    /// Another limit from now on. Who holds a moment of the old one gives it up.
+    pub(crate) fn change(&self, per_second: Option<NonZeroU32>, now: Time) {
+        let mut pace = lock(&self.pace);
+        *pace = per_second.map(|rate| Pace::new(rate, now));
+        self.limited.store(pace.is_some(), Ordering::Release);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,145 @@
+//! What may be asked of a running worker, from anywhere? To end, and to take new settings over.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config::{Change, ConfigError, Fate, Settings};
+use crate::kafka::Credentials;
+use crate::runtime::{Control, Input};
+use crate::telemetry;
+
+use super::plan;
+
+/// Reaches a running worker, from anywhere.
+///
+/// ```
+/// # fn doc(handle: pelton::WorkerHandle) {
+/// handle.shut_down(); // drain, commit, leave; Worker::run returns when it is done
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct WorkerHandle(Arc<Reach>);
+
+struct Reach {
+    control: Arc<Control>,
+    inputs: Arc<[Input]>,
+    credentials: Arc<Credentials>,
+    in_force: Mutex<Settings>,
+}
+
+impl WorkerHandle {
+    pub(super) fn new(
+        control: Arc<Control>,
+        settings: Settings,
+        inputs: Arc<[Input]>,
+        credentials: Arc<Credentials>,
+    ) -> Self {
+        let in_force = Mutex::new(settings);
+        Self(Arc::new(Reach { control, inputs, credentials, in_force }))
+    }
+
+    pub(super) fn control(&self) -> &Arc<Control> {
+        &self.0.control
+    }
+
+    /// Begins a graceful shutdown; calling it again changes nothing.
+    pub fn shut_down(&self) {
+        self.0.control.end();
+    }
+
+    /// Takes over what is reloadable in `settings` ([`Settings::is_reloadable`]), says in one log
+    /// line what changed and in another what needs a restart, and returns both. It may be called
+    /// at any time, before the worker runs too; it returns at once.
+    ///
+    /// `log.filter` is the process's, not this worker's; it changes only where
+    /// [`telemetry::init_logging`] has set the log lines up.
+    ///
+    /// ```
+    /// # use pelton::config::ConfigError;
+    /// use pelton::WorkerHandle;
+    ///
+    /// /// Stops the work on a topic for a while.
+    /// fn pause(worker: &WorkerHandle, topic: &str) -> Result<(), ConfigError> {
+    ///     let mut settings = worker.settings();
+    ///     settings.paused_topics.push(topic.to_owned());
+    ///     worker.reload(&settings).map(drop)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// If the settings can't hold together, or pause a topic that no input reads: then nothing
+    /// changes.
+    pub fn reload(&self, settings: &Settings) -> Result<Vec<Change>, ConfigError> {
+        settings.check()?;
+        let live = plan::live(settings, &self.0.inputs)?;
+        let mut in_force = self.in_force();
+        let changes = in_force.changes(settings);
+        let applied = |key: &str| {
+            changes.iter().any(|change| change.key == key && change.fate == Fate::Applied)
+        };
+        in_force.take_over(settings);
+        if applied("paused_topics") || applied("max_records_per_second") {
+            self.0.control.change(live);
+        }
+        if applied("kafka.sasl.username") || applied("kafka.sasl.password") {
+            let value = |key| in_force.kafka.value(key).unwrap_or_default();
+            self.0.credentials.change(value("sasl.username"), value("sasl.password"));
+        }
+        // Seen under the old filter or the new one, whichever shows more.
+        let seen = tracing::enabled!(tracing::Level::INFO);
+        if seen {
+            say(&changes);
+        }
+        if applied("log.filter") {
+            filter_by(&settings.log.filter);
+        }
+        if !seen {
+            say(&changes);
+        }
+        Ok(changes)
+    }
+
+    /// The settings in force: those it was built with, and what was taken over since.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        self.in_force().clone()
+    }
+
+    fn in_force(&self) -> MutexGuard<'_, Settings> {
+        self.0.in_force.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for WorkerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerHandle").field("control", &self.0.control).finish_non_exhaustive()
+    }
+}
+
+fn filter_by(filter: &str) {
+    match telemetry::set_log_filter(filter) {
+        Ok(true) => {}
+        Ok(false) => {
+            tracing::warn!("log.filter has no effect: this program sets its log lines up by itself")
+        }
+        Err(error) => tracing::error!(%error, "log.filter stays as it was"),
+    }
+}
+
+fn say(changes: &[Change]) {
+    let list = |fate| {
+        let these = changes.iter().filter(|change| change.fate == fate);
+        these.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let (applied, left) = (list(Fate::Applied), list(Fate::NeedsRestart));
+    if changes.is_empty() {
+        tracing::info!("settings read again; nothing changed");
+    }
+    if !applied.is_empty() {
+        tracing::info!(changed = %applied, "settings read again and taken over");
+    }
+    if !left.is_empty() {
+        tracing::warn!(changed = %left, "settings that need a restart; the worker keeps the old ones");
+    }
+}

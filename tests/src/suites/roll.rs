@@ -1,0 +1,150 @@
+//! Every broker is restarted in turn, in good order, under load: workers go on, nothing is lost
+//! or repeated, and the group does not rebalance.
+
+use std::time::Duration;
+
+use crate::rig::{Fleet, LoadPlan, Moment, Outcome, Pace, Protocol, Rig, RigPlan};
+use crate::suites::Round;
+use crate::{ClusterError, GroupLog, KafkaCluster};
+
+/// After a node's return everything flows again within so long.
+const RECOVERED: Duration = Duration::from_secs(60);
+
+/// The pause between a node's return and the next one's end.
+const PACE: Duration = Duration::from_secs(1);
+
+/// What a run showed.
+#[derive(Debug)]
+pub struct Shown {
+    /// What became of the records.
+    pub outcome: Outcome,
+    /// What the coordinators did with the group while nodes were restarted.
+    pub group: GroupLog,
+    /// Rebalance events that the workers counted meanwhile.
+    pub events: u64,
+    /// How often the group's coordinator was another one than before.
+    pub coordinators: u64,
+    /// Per restart, the longest time in which a partition had no record done.
+    pub silences: Vec<Duration>,
+}
+
+/// The workers of these runs, with the default session of 15 s.
+#[must_use]
+pub fn plan(protocol: Protocol) -> RigPlan {
+    RigPlan { protocol, ..RigPlan::default() }.with("SESSION_TIMEOUT_MS", "15000")
+}
+
+/// Runs 3 processes over 6 partitions at 2,000 records/s on a cluster of three nodes and restarts
+/// each node in turn (SIGTERM, its end, its start, every replica in sync again), `rolls` times
+/// over; after each roll leadership returns to the first replicas, as Kafka sees to by itself
+/// some minutes later.
+///
+/// # Errors
+///
+/// If the run can't be carried out, or a worker ends; what it shows is in [`Shown`].
+pub fn run(kafka: &KafkaCluster, plan: RigPlan, rolls: u32) -> Result<Shown, ClusterError> {
+    let rig = Rig::new(kafka, plan)?;
+    let mut fleet = rig.fleet();
+    fleet.start(3)?;
+    let load = rig.load(LoadPlan::at_rate(2_000))?;
+    rig.wait_until_begun(RECOVERED)?;
+    rig.wait_until_caught_up(RECOVERED)?;
+    std::thread::sleep(PACE);
+
+    let group = &rig.names().group;
+    let (before, events) = (kafka.group_log(group)?, fleet.rebalance_events()?);
+    let mut watch = Watch { coordinator: kafka.coordinator_of(group)?, moved: 0 };
+    let mut windows = Vec::new();
+    for _ in 0..rolls {
+        for node in 1..=i32::try_from(kafka.node_count()).unwrap_or(0) {
+            let begun = Moment::now();
+            restart(kafka, &rig, node)?;
+            rig.wait_until_caught_up(RECOVERED)?;
+            windows.push((begun, Moment::now()));
+            std::thread::sleep(PACE);
+            watch.look(kafka, group)?;
+            fleet.check_alive()?;
+        }
+        kafka.elect_preferred_leaders()?;
+        rig.wait_until_caught_up(RECOVERED)?;
+        std::thread::sleep(PACE);
+        watch.look(kafka, group)?;
+        fleet.check_alive()?;
+    }
+    let group = kafka.group_log(group)?.since(&before);
+    let events = fleet.rebalance_events()?.saturating_sub(events);
+    load.stop()?;
+    let outcome = finish(&rig, fleet)?;
+    let pace = Pace::of(&rig.ledger()?);
+    let silences = windows.iter().map(|(from, until)| pace.longest_silence(*from, *until));
+    Ok(Shown { outcome, group, events, coordinators: watch.moved, silences: silences.collect() })
+}
+
+/// Restarts a node in good order: its end, its start, every replica in sync again.
+pub(crate) fn restart(
+    kafka: &KafkaCluster,
+    rig: &Rig<'_, KafkaCluster>,
+    node: i32,
+) -> Result<(), ClusterError> {
+    kafka.stop(node)?;
+    kafka.start_node(node)?;
+    kafka.wait_until_ready()?;
+    rig.topics().iter().try_for_each(|topic| kafka.wait_until_in_sync(topic))
+}
+
+fn finish(rig: &Rig<'_, KafkaCluster>, mut fleet: Fleet) -> Result<Outcome, ClusterError> {
+    fleet.check_alive()?;
+    rig.finish(fleet)
+}
+
+struct Watch {
+    coordinator: i32,
+    moved: u64,
+}
+
+impl Watch {
+    fn look(&mut self, kafka: &KafkaCluster, group: &str) -> Result<(), ClusterError> {
+        let now = kafka.coordinator_of(group)?;
+        self.moved += u64::from(std::mem::replace(&mut self.coordinator, now) != now);
+        Ok(())
+    }
+}
+
+impl Shown {
+    /// Was nothing lost or repeated, and was there no rebalance although the coordinator moved?
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        let calm = self.group.rebalances() == 0 && self.group.evictions() == 0 && self.events == 0;
+        self.outcome.is_exact() && calm && self.coordinators > 0
+    }
+}
+
+impl std::fmt::Display for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { outcome, group, events, coordinators, silences } = self;
+        writeln!(
+            f,
+            "{} restarts, the coordinator moved {coordinators} times; {} rebalances, {} evictions, \
+             {events} rebalance events at workers; longest silences {silences:.1?}",
+            silences.len(),
+            group.rebalances(),
+            group.evictions(),
+        )?;
+        write!(f, "{group}{outcome}")
+    }
+}
+
+/// A round of the long form: the whole cluster twice.
+pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
+    let shown = run(kafka, plan(protocol), 2)?;
+    let restarts = u64::try_from(shown.silences.len()).unwrap_or(u64::MAX);
+    let mut round = Round::of(&shown.outcome, shown.is_kept())
+        .without_times()
+        .measuring("longest silence of a partition in a restart", shown.silences.iter().copied())
+        .counting("restarts", restarts)
+        .counting("coordinator moves", shown.coordinators)
+        .counting("rebalances", shown.group.rebalances())
+        .counting("rebalance events at workers", shown.events);
+    round.text = shown.to_string();
+    Ok(round)
+}
