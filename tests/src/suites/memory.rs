@@ -19,7 +19,7 @@ pub const BUDGET: u64 = 128 * MIB;
 
 /// What a worker takes besides: its program and its threads, librdkafka's own, what the allocator
 /// keeps of memory that was freed, and the record at hand of each partition.
-pub const CONSTANT: u64 = 96 * MIB;
+pub const CONSTANT: u64 = 120 * MIB;
 
 /// What a container would allow it.
 pub const LIMIT: u64 = 256 * MIB;
