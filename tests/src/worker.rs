@@ -1,7 +1,8 @@
 //! The login counter under observation: what the whole-system tests start as processes.
 //!
 //! The same handler, settings and runtime as `login-counter`; around it a ledger, records that
-//! take time, drains that take time, and a planted bug where a test wants one. `--stateless` puts
+//! take time, drains that take time, and a planted bug where a test wants one; signals let its
+//! Kafka clients break and its poll loop hang. `--stateless` puts
 //! a witness in the counter's place: no store, one output per record. A test binary starts
 //! *itself* as a worker ([`run_if_asked`]), so no other binary has to be built or found.
 
@@ -12,11 +13,17 @@ use std::time::Duration;
 
 use clap::Parser;
 use login_counter::{CountLogins, LoginCounterSettings};
+use nix::sys::signal::Signal;
 use pelton::config::{Flags, load};
+use pelton::ports::ClientKind;
 use pelton::{
-    Bug, Context, Emit, Exit, Handler, HandlerError, Output, Record, Worker, WorkerError,
+    Bug, Context, Emit, Exit, Fault, FaultHandle, Handler, HandlerError, Output, Record, Store,
+    Worker, WorkerError,
 };
 use pelton_testkit::ledger::LedgerWriter;
+use signal_hook::iterator::Signals;
+
+use crate::rig::Heavy;
 
 /// The first argument of a process that is to be a worker.
 const ROLE: &str = "observed-worker";
@@ -80,12 +87,24 @@ struct CommandLine {
     /// A drain takes up to so long.
     #[arg(long, default_value_t = 0)]
     drain_ms: u64,
+    /// Each record of this user takes `--hold-ms`.
+    #[arg(long)]
+    hold_user: Option<String>,
+    /// How long such a record takes.
+    #[arg(long, default_value_t = 0)]
+    hold_ms: u64,
+    /// Such a record holds its thread meanwhile.
+    #[arg(long)]
+    hold_thread: bool,
     /// One record in so many fails at its first attempt; 0 makes none fail.
     #[arg(long, default_value_t = 0)]
     fail_one_in: u64,
     /// Keeps no store: emits each record's place instead of counting.
     #[arg(long)]
     stateless: bool,
+    /// In the counter's place: large effects.
+    #[arg(long)]
+    heavy: Option<Heavy>,
 }
 
 /// What is done with a record.
@@ -94,6 +113,12 @@ enum Work {
     Count(CountLogins),
     /// The output gets the record's place as its key: `<partition>-<offset>`.
     Witness(Output),
+    /// The same, with large effects beside it.
+    Heave {
+        heavy: Heavy,
+        out: Output,
+        blobs: Store<str, String>,
+    },
 }
 
 impl Work {
@@ -108,8 +133,34 @@ impl Work {
                 let place = format!("{}-{}", record.partition(), record.offset());
                 ctx.emit_record(*out, Emit::new().key(place).bytes("seen"))
             }
+            Self::Heave { heavy, out, blobs } => {
+                let offset = record.offset();
+                let bytes = record.value().unwrap_or_default();
+                if heavy.puts(offset) {
+                    ctx.put(
+                        *blobs,
+                        &format!("{}", offset / heavy.put_one_in % 4),
+                        &digits(bytes, heavy.put_bytes),
+                    )?;
+                }
+                let place = format!("{}-{}", record.partition(), offset);
+                let value = if heavy.emits(offset) {
+                    bytes.iter().copied().cycle().take(heavy.emit_bytes).collect()
+                } else {
+                    b"seen".to_vec()
+                };
+                ctx.emit_record(*out, Emit::new().key(place).bytes(value))
+            }
         }
     }
+}
+
+/// So many digits, begun by a record's own bytes.
+fn digits(bytes: &[u8], many: usize) -> String {
+    let own: String = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let mut digits = own.repeat(many.checked_div(own.len()).map_or(0, |times| times + 1));
+    digits.truncate(many);
+    digits
 }
 
 /// The work, slowed down and tripped up.
@@ -120,7 +171,32 @@ struct Hindered {
     slow_ms: u64,
     drain_ms: u64,
     fail_one_in: u64,
+    hold: Option<Hold>,
     random: u64,
+}
+
+/// A user whose records take their time.
+#[derive(Clone)]
+struct Hold {
+    user: String,
+    time: Duration,
+    /// They don't yield meanwhile.
+    thread: bool,
+}
+
+impl Hold {
+    fn of(line: &CommandLine) -> Option<Self> {
+        let (time, thread) = (Duration::from_millis(line.hold_ms), line.hold_thread);
+        line.hold_user.clone().map(|user| Self { user, time, thread })
+    }
+
+    async fn last(&self) {
+        if self.thread {
+            std::thread::sleep(self.time);
+        } else {
+            tokio::time::sleep(self.time).await;
+        }
+    }
 }
 
 impl Hindered {
@@ -150,6 +226,11 @@ impl Handler for Hindered {
             let pause = self.below(self.slow_ms) + 1;
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
+        if let Some(hold) =
+            self.hold.as_ref().filter(|hold| record.key() == Some(hold.user.as_bytes()))
+        {
+            hold.last().await;
+        }
         self.inner.handle(record, ctx).await?;
         if ctx.attempt() == 1 && self.is_due(self.fail_one_in) {
             return Err(HandlerError::retryable("this attempt fails for the test"));
@@ -165,11 +246,39 @@ impl Handler for Hindered {
     }
 }
 
+/// What a signal does to the worker.
+const FAULTS: [(Signal, Fault); 4] = [
+    (Signal::SIGUSR1, Fault::Break(ClientKind::Member)),
+    (Signal::SIGUSR2, Fault::Break(ClientKind::Fetcher)),
+    (Signal::SIGWINCH, Fault::Break(ClientKind::Producer)),
+    (Signal::SIGURG, Fault::Hang),
+];
+
+/// The signal that does this to an observed worker.
+pub(crate) fn signal_for(fault: Fault) -> Option<Signal> {
+    FAULTS.iter().find(|(_, does)| *does == fault).map(|(signal, _)| *signal)
+}
+
+fn hear_faults(worker: FaultHandle) -> std::io::Result<()> {
+    let mut signals = Signals::new(FAULTS.map(|(signal, _)| signal as i32))?;
+    let hear = move || {
+        for came in signals.forever() {
+            let fault = FAULTS.iter().find(|(signal, _)| *signal as i32 == came);
+            if let Some((_, fault)) = fault {
+                worker.inject(*fault);
+            }
+        }
+    };
+    std::thread::Builder::new().name("faults".to_owned()).spawn(hear).map(drop)
+}
+
 fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     let loaded = load::<LoginCounterSettings>("login-counter", &line.flags)?;
     let mut app = Worker::builder("login-counter");
     let out = app.output(&loaded.app.output_topic);
-    let inner = if line.stateless {
+    let inner = if let Some(heavy) = line.heavy {
+        Work::Heave { heavy, out, blobs: app.store("blobs") }
+    } else if line.stateless {
         Work::Witness(out)
     } else {
         Work::Count(CountLogins { totals: app.store("totals"), out })
@@ -177,6 +286,9 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     let (each_ms, slow_one_in, slow_ms, drain_ms, fail_one_in) =
         (line.each_ms, line.slow_one_in, line.slow_ms, line.drain_ms, line.fail_one_in);
     let process = u64::from(std::process::id());
+    let hold = Hold::of(line);
+    hear_faults(app.fault_handle())
+        .map_err(|error| WorkerError::System(format!("signals: {error}")))?;
     app.input(&loaded.app.input_topic)
         .on_invalid(loaded.app.on_invalid)
         .retry(pelton::RetryPolicy {
@@ -192,6 +304,7 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
                 slow_ms,
                 drain_ms,
                 fail_one_in,
+                hold: hold.clone(),
                 random: (process << 20 | seed) ^ 0x9e37_79b9_7f4a_7c15,
             }
         });

@@ -273,7 +273,7 @@ fn every_error_code_is_documented_and_every_documented_one_exists() {
     assert!(unused.is_empty(), "errors.md explains PLT-{unused:?}, which no code has");
 }
 
-/// That each setting is documented is checked where settings are; here the way back.
+/// That each setting is documented is checked where its table is generated; here the way back.
 #[test]
 fn every_documented_setting_exists() {
     let document = read("framework/pelton/docs/config.md");
@@ -291,6 +291,26 @@ fn every_documented_setting_exists() {
     for key in documented {
         assert!(keys.contains(key), "config.md has `{key}`, which is no setting");
     }
+}
+
+/// The tables of every worker are generated; the login counter's is by hand.
+#[test]
+fn the_login_counters_settings_are_documented_and_no_other() {
+    let environment = std::collections::BTreeMap::new();
+    let loaded = pelton::config::load_from::<login_counter::LoginCounterSettings>(
+        "login-counter",
+        &pelton::config::Flags::default(),
+        &environment,
+    );
+    let effective = loaded.expect("defaults").effective();
+    let own = |line: &&str| line.starts_with("login_counter.");
+    let keys: BTreeSet<_> =
+        effective.lines().filter(own).filter_map(|line| line.split(" = ").next()).collect();
+    let document = read("framework/pelton/docs/config.md");
+    let rows = document.lines().filter(|line| line.starts_with("| `login_counter."));
+    let documented: BTreeSet<_> = rows.filter_map(first_quoted).collect();
+    assert!(!keys.is_empty());
+    assert_eq!(documented, keys);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 mod explain;
 
-use std::io::Write as _;
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -22,14 +22,36 @@ enum Question {
         /// A code as it stands at the beginning of an error message; without one, all are listed
         code: Option<String>,
     },
+    /// Describes the settings of a worker
+    #[command(subcommand)]
+    Config(Config),
 }
 
+#[derive(Debug, Subcommand)]
+enum Config {
+    /// Prints the JSON Schema of a settings file, for editors: complete and check what you type
+    Schema,
+    /// Prints a settings file with every setting and its default
+    Example,
+    /// Prints what each setting means
+    Explain,
+}
+
+const SCHEMA: &str = include_str!("../../pelton/docs/config.schema.json");
+const EXAMPLE: &str = include_str!("../../pelton/docs/pelton.example.toml");
+const SETTINGS: &str = include_str!("../../pelton/docs/config.md");
+
 fn main() -> ExitCode {
-    let Question::Explain { code } = CommandLine::parse().question;
-    match explain::explain(code.as_deref()) {
+    let answer = match CommandLine::parse().question {
+        Question::Explain { code } => explain::explain(code.as_deref()),
+        Question::Config(Config::Schema) => Ok(SCHEMA.trim_end().to_owned()),
+        Question::Config(Config::Example) => Ok(EXAMPLE.trim_end().to_owned()),
+        Question::Config(Config::Explain) => Ok(SETTINGS.trim_end().to_owned()),
+    };
+    match answer {
         Ok(text) => {
-            let printed = writeln!(std::io::stdout(), "{text}");
-            if printed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            print(&text);
+            ExitCode::SUCCESS
         }
         Err(problem) => {
             // Where nobody listens, the exit code has to do.
@@ -37,4 +59,9 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// Whoever reads may have read enough (`| head`): that is no failure.
+fn print(text: &str) {
+    let _has_read_enough = writeln!(std::io::stdout(), "{text}").is_err();
 }

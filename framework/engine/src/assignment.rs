@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::budget::Volume;
 use crate::commit::Progress;
+use crate::event::HeldEffects;
 use crate::ids::{Epoch, Offset};
 use crate::time::Time;
 
@@ -86,6 +87,12 @@ pub(crate) struct Active {
     /// `None` while the fetch is stopped.
     pub(crate) fetch: Option<Fetching>,
     pub(crate) buffered: Volume,
+    /// What its task holds of effects.
+    pub(crate) effects: HeldEffects,
+    /// Runs that come although the fetch is stopped are dropped.
+    pub(crate) refusing: bool,
+    /// When its fetch was stopped last, as the engine counts stops.
+    pub(crate) stopped: u64,
     pub(crate) progress: Progress,
     /// When something last arrived, or fetching began.
     pub(crate) heard: Time,

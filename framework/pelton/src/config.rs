@@ -17,26 +17,35 @@
 
 mod check;
 mod choices;
+mod contradictions;
+#[cfg(test)]
+mod docs_tests;
 mod effective;
 mod environment;
 mod error;
+mod fields;
 mod file;
 mod flags;
 mod kafka_keys;
 mod load;
 #[cfg(test)]
 mod load_tests;
+mod memory;
 mod nearest;
 mod origin;
 mod pass_through;
 mod read;
 mod refused;
 mod reload;
+#[cfg(test)]
+mod schema;
 mod secret;
 mod secret_file;
 mod settings;
 mod tree;
 mod units;
+#[cfg(test)]
+mod wrong_tests;
 
 pub use choices::{
     AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat, OnOutOfRange,
@@ -51,5 +60,6 @@ pub use secret::Secret;
 pub use settings::{AdminSettings, LogSettings, Settings};
 pub use units::ByteCount;
 
+pub(crate) use memory::{MemoryShares, RESTORES};
 pub(crate) use nearest::nearest;
 pub(crate) use secret_file::is_open_to_all;

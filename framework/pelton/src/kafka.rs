@@ -10,13 +10,20 @@ mod credentials;
 mod errors;
 mod fetcher;
 mod ffi;
+mod hearing;
 mod member;
 mod producer;
 mod settings;
+mod tls_check;
+mod tokens;
 
 pub(crate) use admin::KafkaAdmin;
 pub(crate) use clients::KafkaClients;
 pub(crate) use credentials::Credentials;
 pub(crate) use fetcher::KafkaRestores;
 pub(crate) use producer::KafkaProducer;
-pub(crate) use settings::{ClientSettings, Protocol};
+pub(crate) use settings::{ClientSettings, Protocol, refusal};
+pub(crate) use tokens::Tokens;
+
+#[cfg(test)]
+pub(crate) use ffi::properties;

@@ -6,6 +6,8 @@
 
 #[cfg(test)]
 mod broken_clients;
+#[cfg(test)]
+mod watchdogs;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -392,6 +394,16 @@ impl TestDriver {
     pub fn break_client(&mut self, worker: usize, client: ClientKind) {
         self.cluster.break_client(worker, client);
         self.settle();
+    }
+
+    /// A worker's fetcher brings nothing any more and does not say why, until it is replaced.
+    pub fn silence_fetcher(&mut self, worker: usize) {
+        self.cluster.silence_fetcher(worker);
+    }
+
+    /// The next `count` questions for committed offsets are never answered.
+    pub fn leave_committed_unanswered(&mut self, count: usize) {
+        self.cluster.leave_unanswered(count);
     }
 
     /// How many members have taken the place of a broken one of this worker.

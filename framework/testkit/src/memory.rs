@@ -41,6 +41,8 @@ struct State {
     /// Producers that were replaced; and whether the current one refuses everything.
     producer: u64,
     producer_broken: bool,
+    /// So many of the next questions for committed offsets are never answered.
+    unanswered: usize,
     /// Counts everything that happens.
     activity: u64,
 }
@@ -68,6 +70,8 @@ enum FetcherState {
     Whole,
     Breaking,
     Broken,
+    /// It brings nothing, and does not say why.
+    Silent,
 }
 
 impl State {
@@ -223,6 +227,16 @@ impl MemoryCluster {
         }
     }
 
+    /// A worker's fetcher brings nothing any more, until it is replaced.
+    pub(crate) fn silence_fetcher(&self, member: usize) {
+        self.state().member(member).fetcher = FetcherState::Silent;
+    }
+
+    /// So many of the next questions for committed offsets are never answered.
+    pub(crate) fn leave_unanswered(&self, count: usize) {
+        self.state().unanswered = count;
+    }
+
     /// How many members were made in the place of broken ones of this worker.
     pub(crate) fn rebuilt_members(&self, member: usize) -> usize {
         self.state().member(member).rebuilt
@@ -373,6 +387,15 @@ struct MemoryCommitted(MemoryCluster);
 #[async_trait]
 impl CommittedOffsets for MemoryCommitted {
     async fn read(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Committed>, PortError> {
+        let is_answered = {
+            let mut state = self.0.state();
+            let is_answered = state.unanswered == 0;
+            state.unanswered = state.unanswered.saturating_sub(1);
+            is_answered
+        };
+        if !is_answered {
+            futures::future::pending::<()>().await;
+        }
         let state = self.0.state();
         let read = partitions.into_iter().map(|partition| {
             let stored = state.committed.get(&partition);
@@ -423,7 +446,7 @@ impl MemoryFetch {
         let mut state = self.cluster.state();
         let before = std::mem::replace(&mut state.member(number).fetcher, FetcherState::Broken);
         match before {
-            FetcherState::Whole => state.member(number).fetcher = before,
+            FetcherState::Whole | FetcherState::Silent => state.member(number).fetcher = before,
             FetcherState::Breaking => {
                 state.activity += 1;
                 out.push(FetchEvent::Broken("the test breaks it".to_owned()));

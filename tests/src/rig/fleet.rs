@@ -9,6 +9,7 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use pelton::Fault;
 use pelton::admin::{PartitionState, PartitionStatus};
 use pelton::telemetry::names::REBALANCES_TOTAL;
 use pelton_testkit::ledger::{FaultKind, FaultLog};
@@ -435,6 +436,18 @@ impl Fleet {
     /// If a worker does not answer.
     pub fn rebalance_events(&self) -> Result<u64, ClusterError> {
         self.workers.iter().map(WorkerProcess::rebalance_events).sum()
+    }
+
+    /// Lets a Kafka client of a worker break, or its poll loop hang.
+    ///
+    /// # Errors
+    ///
+    /// If there is none at that place, or it has ended.
+    pub fn inject(&self, at: usize, fault: Fault) -> Result<(), ClusterError> {
+        let worker = self.workers.get(at).ok_or_else(none)?;
+        let signal = worker::signal_for(fault)
+            .ok_or_else(|| ClusterError::refused(format!("{fault:?}"), "no signal does it"))?;
+        worker.signal(signal)
     }
 
     /// Insists that every worker still runs.

@@ -3,12 +3,14 @@
 //!
 //! Each module is one question: a real log counted through a change of workers, spare workers,
 //! growing topics, where a group begins, Kafka's own tools, records that are gone, what is
-//! refused, hostile surroundings, garbage, the endpoint, last words.
+//! refused, hostile surroundings, garbage, the endpoint, what keeps a
+//! worker alive, last words.
 
 mod endpoint;
 mod farewells;
 mod gone;
 mod growth;
+mod liveness;
 mod operators;
 mod overtaken;
 mod payloads;
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         reload::trials(),
         security::trials(),
         farewells::trials(),
+        liveness::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

@@ -7,6 +7,7 @@ use crate::action::{Action, Closing, CommitItem};
 use crate::assignment::{Active, Assignment, Drain, Fetching, Helped, Phase, Preparing};
 use crate::budget::Volume;
 use crate::commit::Progress;
+use crate::event::HeldEffects;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::planted::Bug;
 use crate::time::Time;
@@ -130,6 +131,7 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         let paused = self.paused.contains(&partition);
+        let stopped = self.stops;
         let Some(assignment) = self.current(partition, epoch) else {
             return;
         };
@@ -138,8 +140,12 @@ impl Engine {
         }
         assignment.phase = Phase::Running(Active {
             expected: position,
+            // If there is no place for it, it loses it at once.
             fetch: (!paused).then(|| Fetching::from(position)),
             buffered: Volume::default(),
+            effects: HeldEffects::default(),
+            refusing: false,
+            stopped,
             progress: Progress::starting_at(position, committed),
             heard: now,
             asked: now,

@@ -8,7 +8,7 @@
 
 use super::{Ending, Engine};
 use crate::action::{Action, SilentAction};
-use crate::assignment::{Active, Fetching, Helped, Phase, Preparing};
+use crate::assignment::{Active, Helped, Phase, Preparing};
 use crate::ids::{Epoch, PartitionId};
 use crate::limits::EngineLimits;
 use crate::time::Time;
@@ -156,10 +156,10 @@ fn help(now: Time, limits: &EngineLimits, active: &Active, may_renew: bool) -> H
 }
 
 fn fetch_anew(now: Time, partition: PartitionId, active: &mut Active, out: &mut Vec<Action>) {
-    active.heard = now;
-    active.fetch = Some(Fetching::from(active.expected));
+    let from = active.expected;
+    active.start_fetch(from, now);
     out.push(Action::StopFetch { partition });
-    out.push(Action::StartFetch { partition, from: active.expected });
+    out.push(Action::StartFetch { partition, from });
 }
 
 #[cfg(test)]

@@ -1,12 +1,47 @@
-//! Can these settings hold together?
+//! Is each setting given that must be, and within its bounds?
 
 use std::time::Duration;
 
-use super::choices::{AssignmentStrategy, GroupProtocol};
 use super::error::ConfigError;
 use super::settings::Settings;
-use super::units::{ByteCount, duration::written};
+use super::units::duration::written;
 use crate::telemetry::check_filter;
+
+/// A length of time and its bounds.
+struct Time {
+    key: &'static str,
+    of: fn(&Settings) -> Option<Duration>,
+    least: Duration,
+    most: Duration,
+}
+
+/// A whole number from 1, and its upper bound.
+pub(super) struct Number {
+    pub(super) key: &'static str,
+    pub(super) of: fn(&Settings) -> u64,
+    pub(super) most: u64,
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+#[rustfmt::skip]
+const TIMES: &[Time] = &[
+    Time { key: "commit_interval", of: |s| Some(s.commit_interval), least: Duration::from_millis(1), most: HOUR },
+    Time { key: "drain_timeout", of: |s| s.drain_timeout, least: Duration::ZERO, most: DAY },
+    Time { key: "shutdown_timeout", of: |s| Some(s.shutdown_timeout), least: Duration::from_millis(1), most: DAY },
+    Time { key: "partition_discovery_interval", of: |s| Some(s.partition_discovery_interval), least: Duration::from_millis(10), most: HOUR },
+];
+
+/// What is a number; the JSON Schema takes the bounds from here, too.
+#[rustfmt::skip]
+pub(super) const NUMBERS: &[Number] = &[
+    Number { key: "session_timeout_ms", of: |s| s.session_timeout_ms.into(), most: 3_600_000 },
+    Number { key: "heartbeat_interval_ms", of: |s| s.heartbeat_interval_ms.into(), most: 3_600_000 },
+    Number { key: "max_poll_interval_ms", of: |s| s.max_poll_interval_ms.into(), most: 86_400_000 },
+    Number { key: "max_poll_records", of: |s| s.max_poll_records.into(), most: 1_000_000 },
+    Number { key: "memory_budget_records", of: |s| s.memory_budget_records, most: 1_000_000_000 },
+];
 
 impl Settings {
     /// Says what is missing, out of range, or in contradiction; nothing else does.
@@ -19,9 +54,9 @@ impl Settings {
         self.check_given()?;
         self.check_texts()?;
         self.check_ranges()?;
-        self.check_group()?;
         check_filter(&self.log.filter).map_err(|problem| self.invalid("log.filter", problem))?;
-        self.kafka.check(&self.origins)
+        self.kafka.check(&self.origins)?;
+        self.check_together()
     }
 
     fn check_given(&self) -> Result<(), ConfigError> {
@@ -68,6 +103,10 @@ impl Settings {
                 return Err(self.invalid(key, problem));
             }
         }
+        if self.state_dir.as_ref().is_some_and(|path| path.as_os_str().is_empty()) {
+            let problem = "the path is empty; name a folder, or remove it".to_owned();
+            return Err(self.invalid("state_dir", problem));
+        }
         let instance = self.group_instance_id.as_deref().unwrap_or("a");
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         if instance.len() > 249 || !instance.chars().all(legal) || matches!(instance, "." | "..") {
@@ -78,35 +117,16 @@ impl Settings {
     }
 
     fn check_ranges(&self) -> Result<(), ConfigError> {
-        let millis = Duration::from_millis;
-        let hour = Duration::from_secs(3600);
-        let times = [
-            ("commit_interval", Some(self.commit_interval), millis(1), hour),
-            ("drain_timeout", self.drain_timeout, Duration::ZERO, 24 * hour),
-            ("shutdown_timeout", Some(self.shutdown_timeout), millis(1), 24 * hour),
-            (
-                "partition_discovery_interval",
-                Some(self.partition_discovery_interval),
-                millis(10),
-                hour,
-            ),
-        ];
-        for (key, value, least, most) in times {
-            if value.is_some_and(|value| value < least || value > most) {
-                let (least, most) = (written(least), written(most));
+        for Time { key, of, least, most } in TIMES {
+            if of(self).is_some_and(|value| value < *least || value > *most) {
+                let (least, most) = (written(*least), written(*most));
                 let problem = format!("write a time from \"{least}\" to \"{most}\"");
                 return Err(self.invalid(key, problem));
             }
         }
-        let numbers = [
-            ("session_timeout_ms", u64::from(self.session_timeout_ms), 3_600_000),
-            ("heartbeat_interval_ms", u64::from(self.heartbeat_interval_ms), 3_600_000),
-            ("max_poll_interval_ms", u64::from(self.max_poll_interval_ms), 86_400_000),
-            ("max_poll_records", u64::from(self.max_poll_records), 1_000_000),
-            ("memory_budget_records", self.memory_budget_records, 1_000_000_000),
-        ];
-        for (key, value, most) in numbers {
-            if value == 0 || value > most {
+        for Number { key, of, most } in NUMBERS {
+            let value = of(self);
+            if value == 0 || value > *most {
                 return Err(self.invalid(key, format!("write a whole number from 1 to {most}")));
             }
         }
@@ -114,94 +134,11 @@ impl Settings {
             let problem = "write a whole number from 1 to 1000000, or 0 for no limit".to_owned();
             return Err(self.invalid("max_records_per_second", problem));
         }
-        let least = ByteCount::from_mib(1);
-        if self.memory_budget < least {
-            let problem = format!("a worker can't run within it; give at least \"{least}\"");
-            return Err(self.invalid("memory_budget", problem));
-        }
-        Ok(())
-    }
-
-    fn check_group(&self) -> Result<(), ConfigError> {
-        let drain = self.effective_drain_timeout();
-        if drain >= self.max_poll_interval() / 2 {
-            let key =
-                if self.drain_timeout.is_some() { "drain_timeout" } else { "max_poll_interval_ms" };
-            return Err(self.contradiction(
-                key,
-                format!(
-                    "a drain of {} must end before half of `max_poll_interval_ms` ({}): past that \
-                 interval the broker gives the partitions away without a word; shorten \
-                 `drain_timeout` or lengthen `max_poll_interval_ms`",
-                    written(drain),
-                    self.max_poll_interval_ms,
-                ),
-            ));
-        }
-        match self.group_protocol {
-            GroupProtocol::Classic => self.check_classic(),
-            GroupProtocol::Consumer => self.check_consumer(),
-        }
-    }
-
-    fn check_classic(&self) -> Result<(), ConfigError> {
-        let (session, heartbeat) = (self.session_timeout_ms, self.heartbeat_interval_ms);
-        if u64::from(heartbeat) * 3 > u64::from(session) {
-            return Err(self.contradiction("heartbeat_interval_ms", format!(
-                "{heartbeat} is more than a third of `session_timeout_ms` ({session}): two lost \
-                 heartbeats would cost the membership; shorten it or lengthen the session"
-            )));
-        }
-        if self.max_poll_interval_ms < session {
-            return Err(self.contradiction(
-                "session_timeout_ms",
-                format!(
-                    "{session} is more than `max_poll_interval_ms` ({}), which librdkafka refuses; \
-                 shorten it or lengthen `max_poll_interval_ms`",
-                    self.max_poll_interval_ms
-                ),
-            ));
-        }
-        if self.kafka.value("group.remote.assignor").is_some() {
-            return Err(self.contradiction(
-                "kafka.group.remote.assignor",
-                "in a classic group the members assign; remove it, or set \
-                 `group_protocol = \"consumer\"`"
-                    .to_owned(),
-            ));
-        }
-        Ok(())
-    }
-
-    fn check_consumer(&self) -> Result<(), ConfigError> {
-        let given = |key| self.origins.given(key).is_some();
-        let strategy = self.assignment_strategy != AssignmentStrategy::default();
-        if strategy || given("assignment_strategy") {
-            return Err(self.contradiction(
-                "assignment_strategy",
-                "with `group_protocol = \"consumer\"` the broker assigns; remove it, or name the \
-                 broker's assignor with `\"group.remote.assignor\"` under [kafka]"
-                    .to_owned(),
-            ));
-        }
-        let heartbeat = self.heartbeat_interval_ms != Self::default().heartbeat_interval_ms;
-        if heartbeat || given("heartbeat_interval_ms") {
-            return Err(self.contradiction(
-                "heartbeat_interval_ms",
-                "with `group_protocol = \"consumer\"` it is the broker's; remove it, or set \
-                 consumer.heartbeat.interval.ms on the group with kafka-configs"
-                    .to_owned(),
-            ));
-        }
-        Ok(())
+        self.check_memory()
     }
 
     pub(crate) fn invalid(&self, key: &str, problem: String) -> ConfigError {
         ConfigError::InvalidValue { origin: self.origins.of(key), key: key.to_owned(), problem }
-    }
-
-    fn contradiction(&self, key: &str, reason: String) -> ConfigError {
-        ConfigError::Contradiction { origin: self.origins.of(key), key: key.to_owned(), reason }
     }
 }
 
@@ -221,7 +158,7 @@ fn is_broker(address: &str) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use super::{AssignmentStrategy, GroupProtocol, Settings, is_broker};
+    use super::{Settings, is_broker};
     use crate::config::{AutoOffsetReset, ByteCount};
 
     fn with(change: impl FnOnce(&mut Settings)) -> Result<(), String> {
@@ -250,62 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_must_end_before_half_the_poll_interval() {
-        let error = with(|settings| {
-            settings.max_poll_interval_ms = 20_000;
-            settings.drain_timeout = Some(Duration::from_secs(10));
-        });
-        assert_eq!(
-            error.unwrap_err(),
-            "PLT-0108: `drain_timeout` from the program's code contradicts another setting: a \
-             drain of 10s must end before half of `max_poll_interval_ms` (20000): past that \
-             interval the broker gives the partitions away without a word; shorten \
-             `drain_timeout` or lengthen `max_poll_interval_ms`"
-        );
-        assert_eq!(with(|settings| settings.max_poll_interval_ms = 20_000), Ok(()));
-    }
-
-    #[test]
-    fn a_heartbeat_fits_three_times_into_a_session() {
-        let error = with(|settings| settings.heartbeat_interval_ms = 5_001).unwrap_err();
-        assert!(error.starts_with("PLT-0108: `heartbeat_interval_ms`"), "{error}");
-        assert_eq!(with(|settings| settings.heartbeat_interval_ms = 5_000), Ok(()));
-        let error = with(|settings| settings.max_poll_interval_ms = 14_999).unwrap_err();
-        assert!(error.starts_with("PLT-0108: `session_timeout_ms`"), "{error}");
-    }
-
-    #[test]
-    fn under_kip_848_what_is_the_brokers_is_refused() {
-        let kip = |settings: &mut Settings| settings.group_protocol = GroupProtocol::Consumer;
-        assert_eq!(with(kip), Ok(()));
-        let error = with(|settings| {
-            kip(settings);
-            settings.assignment_strategy = AssignmentStrategy::Range;
-        });
-        assert!(error.unwrap_err().contains("group.remote.assignor"));
-        let error = with(|settings| {
-            kip(settings);
-            settings.heartbeat_interval_ms = 500;
-        });
-        assert!(error.unwrap_err().contains("consumer.heartbeat.interval.ms"));
-        // The session timeout may be told: Pelton reckons with it, librdkafka never hears it.
-        let told = with(|settings| {
-            kip(settings);
-            settings.session_timeout_ms = 45_000;
-        });
-        assert_eq!(told, Ok(()));
-        let error = with(|settings| settings.kafka.set("group.remote.assignor", "range"));
-        assert!(error.unwrap_err().contains("classic group"));
-    }
-
-    #[test]
     fn values_out_of_range_say_the_range() {
         type Change = fn(&mut Settings);
         let changes: [(Change, &str); 8] = [
             (|s| s.commit_interval = Duration::ZERO, "from \"1ms\" to \"1h\""),
             (|s| s.shutdown_timeout = Duration::MAX, "from \"1ms\" to \"1day\""),
             (|s| s.max_poll_records = 0, "from 1 to 1000000"),
-            (|s| s.memory_budget = ByteCount::from_bytes(7), "at least \"1MiB\""),
+            (|s| s.memory_budget = ByteCount::from_bytes(7), "at least \"32MiB\""),
             (|s| s.group_id = Some(String::new()), "write a name, or remove it"),
             (|s| s.group_instance_id = Some("a b".to_owned()), "at most 249 letters"),
             (|s| s.bootstrap_servers = "http//nowhere".to_owned(), "host:port"),
@@ -315,6 +203,23 @@ mod tests {
             let error = with(change).unwrap_err();
             assert!(error.starts_with("PLT-0105") && error.contains(wanted), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_fetched_ahead_fits_the_memory_budget() {
+        let error = with(|settings| settings.kafka.set("queued.max.messages.kbytes", "262144"));
+        assert_eq!(
+            error.unwrap_err(),
+            "PLT-0108: `kafka.queued.max.messages.kbytes` from the program's code contradicts \
+             another setting: librdkafka could fetch 304MiB ahead (twice `fetch.max.bytes` and \
+             `queued.max.messages.kbytes`, and 4 restores), more than three quarters of \
+             `memory_budget` (256MiB); lower the one, raise the other, or leave the first to Pelton"
+        );
+        let both = with(|settings| {
+            settings.kafka.set("queued.max.messages.kbytes", "262144");
+            settings.memory_budget = ByteCount::from_mib(1024);
+        });
+        assert_eq!(both, Ok(()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::nearest::nearest;
 /// assert_eq!(GroupProtocol::try_from("classic".to_owned()), Ok(GroupProtocol::Classic));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GroupProtocol {
@@ -31,6 +32,7 @@ pub enum GroupProtocol {
 /// assert!(refused.contains("use \"cooperative-sticky\""));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum AssignmentStrategy {
@@ -99,6 +101,7 @@ pub enum AutoOffsetReset {
 /// assert_eq!(OnOutOfRange::try_from("latest".to_owned()), Ok(OnOutOfRange::Latest));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OnOutOfRange {
@@ -120,6 +123,7 @@ pub enum OnOutOfRange {
 /// assert_eq!(Guarantee::default(), Guarantee::AtLeastOnce);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Guarantee {
@@ -136,6 +140,7 @@ pub enum Guarantee {
 /// assert_eq!(LogFormat::try_from("json".to_owned()), Ok(LogFormat::Json));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
 #[serde(try_from = "String", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum LogFormat {
@@ -191,8 +196,11 @@ impl TryFrom<String> for AutoOffsetReset {
             ("end", "Kafka's word is \"latest\"; write that"),
             ("none", "Pelton's word is \"error\"; write that"),
         ];
-        let or_time = |problem| format!("{problem}; or a time: {TIME_HINT}");
-        choose(&word, &words, refused).map_err(or_time)
+        if time_ms(word.trim()).is_ok() {
+            return Err(format!("a time to begin at has an `@` before it; {TIME_HINT}"));
+        }
+        choose(&word, &words, refused)
+            .map_err(|problem| format!("{problem}; or, to begin at a time, {TIME_HINT}"))
     }
 }
 
@@ -346,7 +354,8 @@ mod tests {
             ("@99999999999999999999999", "it is no moment in time"),
             ("@-1", "Kafka knows no time before 1970"),
             ("@1969-12-31T23:59:59Z", "Kafka knows no time before 1970"),
-            ("2026-11-24T00:00:00Z", "no such choice; write one of"),
+            ("2026-11-24T00:00:00Z", "a time to begin at has an `@` before it"),
+            ("tomorrow", "no such choice; write one of"),
         ] {
             let error = reset(word).unwrap_err();
             assert!(error.starts_with(problem), "{word}: {error}");

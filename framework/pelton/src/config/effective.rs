@@ -3,15 +3,19 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use super::fields::fields_of;
 use super::origin::Origin;
 use super::pass_through::{HIDDEN, may_show};
 use super::settings::Settings;
 use super::tree::joined;
 
-/// One line a setting: `key = value  # origin`.
+/// One line a setting: `key = value  # origin`, in the order of the settings' declaration.
 pub(super) fn lines<A: Serialize>(settings: &Settings, section: &str, app: &A) -> String {
     let mut leaves = Vec::new();
-    collect("", &serde_json::to_value(settings).unwrap_or_default(), &mut leaves);
+    let values = serde_json::to_value(settings).unwrap_or_default();
+    for key in fields_of::<Settings>() {
+        collect(key, values.get(key).unwrap_or(&Value::Null), &mut leaves);
+    }
     if let app @ Value::Object(_) = serde_json::to_value(app).unwrap_or_default() {
         collect(section, &app, &mut leaves);
     }
@@ -20,7 +24,8 @@ pub(super) fn lines<A: Serialize>(settings: &Settings, section: &str, app: &A) -
         .map(|(key, value)| {
             let origin = settings.origins.given(&key).unwrap_or(&Origin::Default);
             let value = if shows(&key) || is_nothing(&value) { value } else { HIDDEN.to_owned() };
-            format!("{key} = {value}  # {origin}\n")
+            let reloadable = if Settings::is_reloadable(&key) { ", reloadable" } else { "" };
+            format!("{key} = {value}  # {origin}{reloadable}\n")
         })
         .collect()
 }
@@ -31,14 +36,6 @@ const NOT_SET: &str = "(not set)";
 /// That a secret is not given is no secret.
 fn is_nothing(value: &str) -> bool {
     value == NOT_SET || value == "\"\""
-}
-
-/// The names at the top of the settings, those of tables included.
-pub(super) fn keys() -> Vec<String> {
-    match serde_json::to_value(Settings::default()) {
-        Ok(Value::Object(table)) => table.into_iter().map(|(key, _)| key).collect(),
-        _ => Vec::new(),
-    }
 }
 
 pub(super) fn collect(prefix: &str, value: &Value, into: &mut Vec<(String, String)>) {

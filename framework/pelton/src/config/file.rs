@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use config::{FileFormat, Source};
+use toml::de::{DeTable, DeValue};
 
 use super::error::ConfigError;
 use super::origin::Origin;
-use super::tree::Tree;
+use super::tree::{Scalar, Tree, joined};
 
 /// No settings file is larger: 1 MiB.
 const LIMIT_BYTES: u64 = 1024 * 1024;
@@ -37,35 +37,95 @@ pub(super) fn read(path: &Path) -> Result<Tree, ConfigError> {
 
 /// The values of a TOML text that stands in the file at `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Tree, ConfigError> {
-    let origin = Origin::File(path.to_owned());
-    match config::File::from_str(text, FileFormat::Toml).collect() {
-        Ok(table) => {
-            let below = |(key, value)| (key, Tree::from_file(value, &origin));
-            Ok(Tree::Table(table.into_iter().map(below).collect()))
-        }
-        Err(config::ConfigError::FileParse { cause, .. }) => {
-            let (place, problem) = without_source_text(&cause.to_string());
-            Err(ConfigError::Syntax { path: path.to_owned(), place, problem })
-        }
-        Err(_) => Err(ConfigError::Syntax {
+    let line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
+    let file = Text { text, path, line_ends };
+    match DeTable::parse(text) {
+        Ok(table) => file.table(table.into_inner(), None, ""),
+        Err(error) => Err(ConfigError::Syntax {
             path: path.to_owned(),
-            place: String::new(),
-            problem: "it can't be parsed".to_owned(),
+            place: error.span().map_or_else(String::new, |span| file.place(span.start)),
+            problem: error.message().to_owned(),
         }),
     }
 }
 
-/// Place and problem of the parser's message, without the lines of the file that it shows.
-fn without_source_text(message: &str) -> (String, String) {
-    let mut lines = message.lines();
-    let first = lines.next().unwrap_or_default();
-    let place = first.strip_prefix("TOML parse error at").map(|at| format!(" at{at}"));
-    let problem = match &place {
-        Some(_) => lines.filter(|line| !line.contains('|')).collect::<Vec<_>>().join(" "),
-        None => first.to_owned(),
-    };
-    let problem = if problem.trim().is_empty() { "it can't be parsed".to_owned() } else { problem };
-    (place.unwrap_or_default(), problem)
+/// No setting stands deeper; the tables of a deeper one would be walked down one by one.
+const LIMIT_DEPTH: usize = 32;
+
+/// A file's text, and where it stands.
+struct Text<'a> {
+    text: &'a str,
+    path: &'a Path,
+    line_ends: Vec<usize>,
+}
+
+impl Text<'_> {
+    fn table(
+        &self,
+        table: DeTable<'_>,
+        origin: Option<Origin>,
+        path: &str,
+    ) -> Result<Tree, ConfigError> {
+        let below = table.into_iter().map(|(key, value)| {
+            let path = joined(path, key.get_ref());
+            // A value may go over several lines; where its key stands is where to look.
+            let tree = self.value(value.into_inner(), self.origin(key.span().start), &path)?;
+            Ok((key.into_inner().into_owned(), tree))
+        });
+        Ok(Tree::Table(below.collect::<Result<_, _>>()?, origin))
+    }
+
+    fn value(&self, value: DeValue<'_>, origin: Origin, path: &str) -> Result<Tree, ConfigError> {
+        let scalar = match value {
+            DeValue::Table(table) if path.matches('.').count() < LIMIT_DEPTH => {
+                return self.table(table, Some(origin), path);
+            }
+            DeValue::Table(_) => {
+                let problem = "no setting stands so deep in tables; remove it".to_owned();
+                let key = path.chars().take(LIMIT_DEPTH).chain("…".chars()).collect();
+                return Err(ConfigError::InvalidValue { origin, key, problem });
+            }
+            DeValue::Array(items) => {
+                let items = items.into_iter().map(|item| {
+                    let origin = self.origin(item.span().start);
+                    self.value(item.into_inner(), origin, path)
+                });
+                return Ok(Tree::List(items.collect::<Result<_, _>>()?, origin));
+            }
+            DeValue::Boolean(value) => Scalar::Bool(value),
+            DeValue::String(value) => Scalar::Text(value.into_owned()),
+            // TOML's own times have no quotes; as texts they fail by name, or are what is wanted.
+            DeValue::Datetime(value) => Scalar::Text(value.to_string()),
+            DeValue::Integer(number) => {
+                match i64::from_str_radix(number.as_str(), number.radix()) {
+                    Ok(number) => Scalar::Integer(number),
+                    Err(_) => {
+                        let problem = "no whole number of a setting is so large".to_owned();
+                        let key = path.to_owned();
+                        return Err(ConfigError::InvalidValue { origin, key, problem });
+                    }
+                }
+            }
+            // What TOML takes for a number with a fraction, Rust does, too.
+            DeValue::Float(number) => Scalar::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+        };
+        Ok(Tree::Leaf(scalar, origin))
+    }
+
+    fn origin(&self, at: usize) -> Origin {
+        Origin::File { path: self.path.to_owned(), line: self.line(at) }
+    }
+
+    /// The line of the byte at `at`, from 1.
+    fn line(&self, at: usize) -> usize {
+        self.line_ends.partition_point(|end| *end < at) + 1
+    }
+
+    fn place(&self, at: usize) -> String {
+        let before = self.text.get(..at).unwrap_or(self.text);
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!(" at line {}, column {column}", self.line(at))
+    }
 }
 
 #[cfg(test)]
@@ -73,7 +133,7 @@ mod tests {
     use std::io::Write;
     use std::path::Path;
 
-    use super::{parse, read};
+    use super::{Tree, parse, read};
 
     fn problem_of(bytes: &[u8]) -> String {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -113,7 +173,32 @@ mod tests {
         assert!(problem_of(b"{\"group_id\": 1}").starts_with("PLT-0103"));
         assert!(problem_of(b"\0\0\0\0").starts_with("PLT-0103"));
         assert!(problem_of(b"a = 1\na = 2\n").contains("duplicate key"));
-        assert!(problem_of(b"a = 99999999999999999999\n").starts_with("PLT-0103"));
+        assert!(problem_of(b"a = 99999999999999999999\n").contains("no whole number of a setting"));
+    }
+
+    /// Tables in tables, as deep as a file can be long: neither the stack nor patience may run out.
+    #[test]
+    fn a_setting_at_the_bottom_of_very_many_tables_is_refused() {
+        for text in [
+            format!("{}a = 1", "a.".repeat(100_000)),
+            format!("[{}a]", "a.".repeat(100_000)),
+            format!("a = {}1{}", "[".repeat(100_000), "]".repeat(100_000)),
+            format!("a = {}{}", "{a=".repeat(100_000), "}".repeat(100_000)),
+            format!("{}a = 1", "a.".repeat(40)),
+        ] {
+            let error = parse(&text, Path::new("f")).unwrap_err();
+            assert!(matches!(error.code(), "PLT-0103" | "PLT-0105"), "{error}");
+            assert!(error.to_string().len() < 300, "{error}");
+        }
+    }
+
+    #[test]
+    fn the_longest_file_is_read_at_once() {
+        let line = |number: usize| format!("key_{number} = {number}\n");
+        let text: String = (0..60_000).map(line).collect();
+        let tree = parse(&text, Path::new("f")).unwrap();
+        let origin = tree.child("key_59999").and_then(Tree::origin).unwrap();
+        assert_eq!(origin.to_string(), "file f:60000");
     }
 
     #[test]

@@ -35,6 +35,15 @@ pub(super) fn allowed() -> impl Iterator<Item = &'static str> {
     KEYS.iter().filter(|key| !matches!(key.exposure, Denied(_))).map(|key| key.name)
 }
 
+/// The settings that may not be given, each with the reason.
+#[cfg(test)]
+pub(super) fn denied() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KEYS.iter().filter_map(|key| match key.exposure {
+        Denied(reason) => Some((key.name, reason)),
+        Shown | Hidden => None,
+    })
+}
+
 const COMMIT: &str = "Pelton commits what is done, and only that; librdkafka would commit what \
     was merely read, and lose it in a crash. Remove it; `commit_interval` says how often";
 const STORE: &str = "Pelton owns the offsets it commits; stored by librdkafka they would pass \
@@ -78,6 +87,10 @@ const CREATE: &str = "a topic made by accident has the broker's partition count,
     Create topics before the worker starts";
 const SIGNAL: &str = "Pelton handles signals itself. Remove it";
 const QUEUE: &str = "Pelton collects librdkafka's log itself. Remove it";
+const LOG_LEVEL: &str = "librdkafka's log goes through Pelton's. Write `log.filter`, as in \
+    \"info,librdkafka=debug\"";
+const STATISTICS: &str = "nobody reads them, and unread they pile up. Remove it; Pelton's metrics \
+    are at `admin.listen`";
 const CODE: &str = "it is no setting of text: only code can give it. Remove it";
 
 const fn key(name: &'static str, exposure: Exposure, alias_of: Option<&'static str>) -> KafkaKey {
@@ -155,7 +168,7 @@ const KEYS: &[KafkaKey] = &[
     key("log.queue", Denied(QUEUE), None),
     key("log.thread.name", Shown, None),
     key("log_cb", Denied(CODE), None),
-    key("log_level", Shown, None),
+    key("log_level", Denied(LOG_LEVEL), None),
     key("max.in.flight", Denied(IN_FLIGHT), None),
     key("max.in.flight.requests.per.connection", Denied(IN_FLIGHT), None),
     key("max.partition.fetch.bytes", Shown, Some("fetch.message.max.bytes")),
@@ -265,7 +278,7 @@ const KEYS: &[KafkaKey] = &[
     key("ssl_certificate", Denied(CODE), None),
     key("ssl_engine_callback_data", Denied(CODE), None),
     key("ssl_key", Denied(CODE), None),
-    key("statistics.interval.ms", Shown, None),
+    key("statistics.interval.ms", Denied(STATISTICS), None),
     key("stats_cb", Denied(CODE), None),
     key("sticky.partitioning.linger.ms", Shown, None),
     key("throttle_cb", Denied(CODE), None),
@@ -290,6 +303,27 @@ mod tests {
         assert!(KEYS.is_sorted_by(|a, b| a.name < b.name));
         for key in KEYS {
             assert!(key.alias_of.is_none_or(|name| find(name).is_some()), "{key:?}");
+        }
+    }
+
+    /// Whatever this librdkafka can be told is allowed, homed elsewhere or denied, on purpose.
+    #[test]
+    fn every_property_of_librdkafka_is_decided_on() {
+        let properties = crate::kafka::properties();
+        assert!(properties.len() > 150, "only {} are found", properties.len());
+        for property in &properties {
+            let name = &property.name;
+            let Some(key) = find(name) else {
+                panic!("nobody has decided on {name}");
+            };
+            let Some(alias_of) = property.alias_of.as_deref() else { continue };
+            let same = find(alias_of).map(|other| other.exposure) == Some(key.exposure);
+            let known = matches!(key.exposure, Denied(_)) || key.alias_of == Some(alias_of);
+            assert!(same && known, "{name} is only another name for {alias_of}");
+        }
+        for key in KEYS {
+            let known = properties.iter().any(|property| property.name == key.name);
+            assert!(known, "librdkafka has no {}", key.name);
         }
     }
 

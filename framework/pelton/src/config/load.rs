@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::ConfigError;
+use super::fields::fields_of;
 use super::flags::Flags;
 use super::nearest::nearest;
 use super::origin::{Origin, Origins};
@@ -174,7 +175,7 @@ fn section_of(application: &str) -> Result<String, ConfigError> {
     if section.is_empty() || !section.chars().all(legal) || section.contains("__") {
         return refuse("it takes letters, digits and single `-` or `_`");
     }
-    if effective::keys().contains(&section) {
+    if fields_of::<Settings>().contains(&section.as_str()) {
         return refuse("a setting of every worker has this name");
     }
     Ok(section)

@@ -20,7 +20,12 @@ pub enum Origin {
     /// The program set it itself.
     Code,
     /// A TOML file.
-    File(PathBuf),
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// In which line the setting stands, from 1.
+        line: usize,
+    },
     /// An environment variable, by name.
     Environment(String),
     /// A command line flag, as it was typed but for its value.
@@ -52,7 +57,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Default => f.write_str("default"),
             Self::Code => f.write_str("the program's code"),
-            Self::File(path) => write!(f, "file {}", path.display()),
+            Self::File { path, line } => write!(f, "file {}:{line}", path.display()),
             Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::Flag(flag) => write!(f, "flag {flag}"),
             Self::SecretFile { path, named_by } => {

@@ -48,9 +48,10 @@ impl KafkaSettings {
         self.0.iter().map(|(key, value)| (key.as_str(), value.as_str()))
     }
 
-    /// Refuses keys that librdkafka doesn't know, that are dangerous, or that are given twice.
+    /// Refuses keys that librdkafka doesn't know, that are dangerous, or that are given twice, and
+    /// values that librdkafka can't use.
     pub(super) fn check(&self, origins: &Origins) -> Result<(), ConfigError> {
-        for name in self.0.keys() {
+        for (name, value) in &self.0 {
             let path = format!("kafka.{name}");
             let origin = origins.of(&path);
             let Some(key) = kafka_keys::find(name) else {
@@ -63,6 +64,13 @@ impl KafkaSettings {
             if let Some(other) = key.alias_of.filter(|other| self.0.contains_key(*other)) {
                 let reason = format!("`kafka.{other}` is another name for it; keep one of them");
                 return Err(ConfigError::Contradiction { origin, key: path, reason });
+            }
+            if let Some(reason) = crate::kafka::refusal(name, value) {
+                // Its words repeat the value.
+                let shows = key.exposure == Exposure::Shown;
+                let reason = if shows { reason } else { "it is malformed".to_owned() };
+                let problem = format!("librdkafka refuses it: {reason}");
+                return Err(ConfigError::InvalidValue { origin, key: path, problem });
             }
         }
         Ok(())

@@ -51,7 +51,7 @@ fn note_secrets(tree: &Tree, path: &str, from_files: &[*const Tree], origins: &m
             origins.0.remove(&joined(path, FILE));
             origins.0.insert(path.to_owned(), Origin::in_secret_file(file, named_by));
         }
-    } else if let Tree::Table(table) = tree {
+    } else if let Tree::Table(table, _) = tree {
         for (key, below) in table {
             note_secrets(below, &joined(path, key), from_files, origins);
         }
@@ -144,16 +144,35 @@ impl serde::de::Error for ReadError {
         let wanted = wanted.to_string();
         let quotes =
             if wanted == "a string" && found != "a table" { "; put it in \"quotes\"" } else { "" };
-        let wanted = if wanted == "a string" { "a text" } else { &wanted };
+        let wanted = in_plain_words(&wanted);
         Self::Other(format!("it is {found} where {wanted} is wanted{quotes}"))
     }
 
     fn invalid_value(_found: Unexpected<'_>, wanted: &dyn serde::de::Expected) -> Self {
+        let wanted = wanted.to_string();
+        let wanted = in_plain_words(&wanted);
         Self::Other(format!("the value is out of range where {wanted} is wanted"))
     }
 
     fn unknown_variant(_found: &str, known: &'static [&'static str]) -> Self {
         Self::Other(format!("no such choice; write one of {}", known.join(", ")))
+    }
+}
+
+/// What serde calls by the names of Rust's types, as a user of a settings file knows it.
+fn in_plain_words(wanted: &str) -> &str {
+    match wanted {
+        "a string" => "a text",
+        "a boolean" => "true or false",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number from 0",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        other => other,
     }
 }
 
@@ -185,7 +204,7 @@ impl Reader<'_> {
     /// A secret: a text, or a table that names its file.
     fn secret<'de, V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.tree {
-            Tree::Table(table) => {
+            Tree::Table(table, _) => {
                 if let Some((key, below)) = table.iter().find(|(key, _)| *key != FILE) {
                     return Err(unknown(key, &[FILE], below));
                 }
@@ -232,7 +251,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Tree::Leaf(Scalar::Float(value), _) => visitor.visit_f64(*value),
             Tree::Leaf(Scalar::Text(value), _) => visitor.visit_str(value),
             Tree::List(items, _) => visitor.visit_seq(self.items(items)),
-            Tree::Table(table) => visitor.visit_map(self.entries(table)),
+            Tree::Table(table, _) => visitor.visit_map(self.entries(table)),
         }
     }
 
@@ -286,7 +305,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
     /// An application without settings is a unit: it takes an empty table.
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.tree {
-            Tree::Table(table) => match table.first_key_value() {
+            Tree::Table(table, _) => match table.first_key_value() {
                 None => visitor.visit_unit(),
                 Some((key, below)) => Err(unknown(key, &[], below)),
             },
@@ -308,14 +327,14 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, ReadError> {
-        if let Tree::Table(table) = self.tree {
+        if let Tree::Table(table, _) = self.tree {
             let stranger = table.iter().find(|(key, _)| !fields.contains(&key.as_str()));
             if let Some((key, below)) = stranger {
                 return Err(unknown(key, fields, below));
             }
         }
         match self.tree {
-            Tree::Table(_) => self.deserialize_any(visitor),
+            Tree::Table(..) => self.deserialize_any(visitor),
             // A derived visitor would call it a sequence, a number …: all it is not is a table.
             Tree::Leaf(..) | Tree::List(..) => Err(ReadError::custom(format!(
                 "it is one value where a table of settings is wanted; its keys are {}",
@@ -334,7 +353,7 @@ impl<'de> Deserializer<'de> for Reader<'_> {
             Tree::Leaf(Scalar::Text(word), _) => {
                 visitor.visit_enum(word.trim().into_deserializer())
             }
-            Tree::Table(table) if table.len() == 1 => visitor.visit_enum(self.entries(table)),
+            Tree::Table(table, _) if table.len() == 1 => visitor.visit_enum(self.entries(table)),
             _ => Err(ReadError::custom("write one word, or a table with one key")),
         }
     }

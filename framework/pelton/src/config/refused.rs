@@ -7,7 +7,7 @@ use super::kafka_keys;
 use super::tree::Tree;
 
 /// Keys Pelton knows and refuses: the reason and the way out.
-const REFUSED: &[(&str, &str)] = &[
+pub(super) const REFUSED: &[(&str, &str)] = &[
     (
         "enable_auto_commit",
         "Pelton commits a record when it is done, and only then; committing on a timer loses what \
@@ -28,7 +28,7 @@ const REFUSED: &[(&str, &str)] = &[
 
 /// Refuses the words above, and librdkafka's keys outside `[kafka]`.
 pub(super) fn check(tree: &Tree, section: &str) -> Result<(), ConfigError> {
-    let Tree::Table(table) = tree else {
+    let Tree::Table(table, _) = tree else {
         return Ok(());
     };
     for (key, below) in table {
@@ -39,7 +39,7 @@ pub(super) fn check(tree: &Tree, section: &str) -> Result<(), ConfigError> {
         }
         let written = below.clone().flattened();
         let dotted = match &written {
-            Tree::Table(keys) => keys.keys().map(|rest| format!("{key}.{rest}")).next(),
+            Tree::Table(keys, _) => keys.keys().map(|rest| format!("{key}.{rest}")).next(),
             Tree::Leaf(..) | Tree::List(..) => Some(key.clone()),
         };
         let Some(dotted) = dotted.filter(|_| key != section && key != "kafka") else {

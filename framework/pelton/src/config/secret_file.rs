@@ -71,7 +71,7 @@ pub(crate) fn is_open_to_all(path: &Path) -> bool {
 /// Gives the flat `[kafka]` table of one source a table below each secret that is in a file, so
 /// that the file and the text of a secret stand in each other's place, as in other tables.
 pub(super) fn nest(kafka: &mut Tree) -> Result<(), ConfigError> {
-    let Tree::Table(table) = kafka else {
+    let Tree::Table(table, _) = kafka else {
         return Ok(());
     };
     let named = |key: &String| kafka_keys::find(key).is_none() && secret_of(key).is_some();
@@ -81,7 +81,7 @@ pub(super) fn nest(kafka: &mut Tree) -> Result<(), ConfigError> {
             continue;
         };
         let origin = value.origin().cloned().unwrap_or(Origin::Default);
-        let file = Tree::Table([(FILE.to_owned(), value)].into());
+        let file = Tree::Table([(FILE.to_owned(), value)].into(), None);
         if table.insert(secret.to_owned(), file).is_some() {
             return Err(ConfigError::Contradiction {
                 origin,
@@ -103,11 +103,11 @@ fn secret_of(key: &str) -> Option<&str> {
 
 /// Reads the secrets of `[kafka]` that stand in files.
 pub(super) fn resolve(kafka: &mut Tree) -> Result<(), ConfigError> {
-    let Tree::Table(table) = kafka else {
+    let Tree::Table(table, _) = kafka else {
         return Ok(());
     };
     for (key, value) in table.iter_mut() {
-        if !matches!(value, Tree::Table(_)) {
+        if !matches!(value, Tree::Table(..)) {
             continue;
         }
         let Some((path, named_by)) = file_of(value) else {
@@ -132,11 +132,11 @@ pub(super) fn resolve(kafka: &mut Tree) -> Result<(), ConfigError> {
 /// The path in a table whose only key is `file`, and who gave it.
 pub(super) fn file_of(tree: &Tree) -> Option<(&Path, &Origin)> {
     match tree {
-        Tree::Table(table) if table.len() == 1 => match table.get(FILE) {
+        Tree::Table(table, _) if table.len() == 1 => match table.get(FILE) {
             Some(Tree::Leaf(Scalar::Text(path), origin)) => Some((Path::new(path), origin)),
             _ => None,
         },
-        Tree::Table(_) | Tree::Leaf(..) | Tree::List(..) => None,
+        Tree::Table(..) | Tree::Leaf(..) | Tree::List(..) => None,
     }
 }
 

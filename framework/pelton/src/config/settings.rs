@@ -14,6 +14,8 @@ use super::error::ConfigError;
 use super::origin::{Origin, Origins};
 use super::pass_through::KafkaSettings;
 use super::reload::Source;
+#[cfg(test)]
+use super::schema;
 use super::secret_file;
 use super::units::{self, ByteCount};
 
@@ -32,6 +34,7 @@ use super::units::{self, ByteCount};
 /// assert!(settings.check().is_ok());
 /// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 #[non_exhaustive]
 pub struct Settings {
@@ -39,7 +42,8 @@ pub struct Settings {
     /// No default: a wrong cluster is worse than none.
     pub bootstrap_servers: String,
 
-    /// The consumer group. Default: the application's name, so copies of a program share work.
+    /// The consumer group; copies of a program that share one share its work. Default: the
+    /// application's name.
     pub group_id: Option<String>,
 
     /// The name this client has in broker logs and tools. Default: chosen by the worker.
@@ -53,12 +57,13 @@ pub struct Settings {
     pub group_protocol: GroupProtocol,
 
     /// `cooperative-sticky` (default: only moving partitions stop), `range` or `roundrobin`.
-    /// Classic groups only.
+    /// Classic groups only. `sticky` is refused: librdkafka has none.
     pub assignment_strategy: AssignmentStrategy,
 
     /// Where a partition without a committed offset starts: `earliest`, `latest`, `error`, or at a
     /// time (`@2026-11-24T00:00:00Z`, or `@` and milliseconds since 1970). No default: `latest`
     /// loses what arrives before the first commit, `earliest` may read years.
+    #[cfg_attr(test, schemars(schema_with = "schema::start"))]
     pub auto_offset_reset: Option<AutoOffsetReset>,
 
     /// What becomes of a position that is not in its log (records were deleted before they were
@@ -82,24 +87,29 @@ pub struct Settings {
     /// Records handed to the partitions per step of the poll loop. Default 500, Kafka's.
     pub max_poll_records: u32,
 
-    /// `at_least_once` (default).
+    /// `at_least_once` (default): nothing is lost; after a failure effects may repeat.
     pub guarantee: Guarantee,
 
     /// How often done work is committed. Default 1 s: so much may repeat after a crash.
     #[serde(with = "units::duration")]
+    #[cfg_attr(test, schemars(schema_with = "schema::time"))]
     pub commit_interval: Duration,
 
     /// How long a revoked partition may take to finish what it started. Below half of
     /// `max_poll_interval_ms`, past which the broker removes the member without a word. Default:
     /// the lesser of 10 s and a third of `max_poll_interval_ms`.
     #[serde(with = "units::optional_duration")]
+    #[cfg_attr(test, schemars(schema_with = "schema::time"))]
     pub drain_timeout: Option<Duration>,
 
     /// How long a graceful shutdown may take in all. Default 25 s: it fits a 30 s grace period.
     #[serde(with = "units::duration")]
+    #[cfg_attr(test, schemars(schema_with = "schema::time"))]
     pub shutdown_timeout: Duration,
 
-    /// Bytes of records and effects a worker holds at most. Default 256 MiB.
+    /// Bytes that fetched records and their effects may take together: what librdkafka fetches
+    /// ahead, records that wait, outputs until they are delivered, writes to stores until their
+    /// commit is known. Default 256 MiB, at least 32 MiB.
     pub memory_budget: ByteCount,
 
     /// Records a worker holds at most. Default 100,000: small records cost more than their bytes.
@@ -115,11 +125,17 @@ pub struct Settings {
 
     /// How long a new partition may stay unnoticed. Default 30 s.
     #[serde(with = "units::duration")]
+    #[cfg_attr(test, schemars(schema_with = "schema::time"))]
     pub partition_discovery_interval: Duration,
 
     /// Where a worker may keep files over a restart; made if it is not there, and tried before the
     /// worker joins. Default: nowhere, stores live in memory.
     pub state_dir: Option<PathBuf>,
+
+    /// A file with the JSON web token to log in with (`sasl.mechanism` is `OAUTHBEARER`), read
+    /// anew when four fifths of the token's life are over: somebody must keep it fresh, as
+    /// Kubernetes does with projected service account tokens. Default: none.
+    pub oauth_token_file: Option<PathBuf>,
 
     /// The endpoint for health, metrics and state: `[admin]`.
     pub admin: AdminSettings,
@@ -231,6 +247,7 @@ impl Default for Settings {
             max_records_per_second: None,
             partition_discovery_interval: Duration::from_secs(30),
             state_dir: None,
+            oauth_token_file: None,
             admin: AdminSettings::default(),
             log: LogSettings::default(),
             kafka: KafkaSettings::default(),
@@ -248,6 +265,7 @@ impl Default for Settings {
 /// assert!(AdminSettings::default().listen.ip().is_loopback());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 #[non_exhaustive]
 pub struct AdminSettings {
@@ -257,6 +275,7 @@ pub struct AdminSettings {
     /// since the endpoint asks for no password. Where nobody gives an address and that port is
     /// taken (a second copy on one machine), any free one is taken and named in the log.
     #[serde(deserialize_with = "units::address")]
+    #[cfg_attr(test, schemars(schema_with = "schema::address"))]
     pub listen: SocketAddr,
 }
 
@@ -275,6 +294,7 @@ impl Default for AdminSettings {
 /// assert_eq!((log.filter.as_str(), log.format), ("info", LogFormat::Text));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 #[non_exhaustive]
 pub struct LogSettings {

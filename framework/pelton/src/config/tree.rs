@@ -4,15 +4,13 @@
 
 use std::collections::BTreeMap;
 
-use config::{Value, ValueKind};
-
 use super::origin::{Origin, Origins};
 
 /// Settings as they were written: nested tables of values.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Tree {
-    /// Keys and what stands under them.
-    Table(BTreeMap<String, Self>),
+    /// Keys and what stands under them; who wrote the table, if it was written as one.
+    Table(BTreeMap<String, Self>, Option<Origin>),
     /// One value.
     Leaf(Scalar, Origin),
     /// A list.
@@ -32,7 +30,7 @@ pub(super) enum Scalar {
 impl Tree {
     /// A tree without any value.
     pub(super) const fn empty() -> Self {
-        Self::Table(BTreeMap::new())
+        Self::Table(BTreeMap::new(), None)
     }
 
     /// A text from `origin`.
@@ -46,10 +44,10 @@ impl Tree {
             *self = value;
             return;
         };
-        if !matches!(self, Self::Table(_)) {
+        if !matches!(self, Self::Table(..)) {
             *self = Self::empty();
         }
-        if let Self::Table(table) = self {
+        if let Self::Table(table, _) = self {
             table.entry((*first).to_owned()).or_insert_with(Self::empty).set(rest, value);
         }
     }
@@ -57,7 +55,8 @@ impl Tree {
     /// Lays `upper` over this tree: tables are joined, anything else in `upper` wins.
     pub(super) fn overlay(&mut self, upper: Self) {
         match (self, upper) {
-            (Self::Table(lower), Self::Table(upper)) => {
+            (Self::Table(lower, lower_origin), Self::Table(upper, upper_origin)) => {
+                *lower_origin = upper_origin.or_else(|| lower_origin.take());
                 for (key, value) in upper {
                     match lower.get_mut(&key) {
                         Some(below) => below.overlay(value),
@@ -74,7 +73,7 @@ impl Tree {
     /// What stands under `key` of a table, taken out.
     pub(super) fn take(&mut self, key: &str) -> Option<Self> {
         match self {
-            Self::Table(table) => table.remove(key),
+            Self::Table(table, _) => table.remove(key),
             Self::Leaf(..) | Self::List(..) => None,
         }
     }
@@ -82,15 +81,17 @@ impl Tree {
     /// What stands under `key` of a table.
     pub(super) fn child(&self, key: &str) -> Option<&Self> {
         match self {
-            Self::Table(table) => table.get(key),
+            Self::Table(table, _) => table.get(key),
             Self::Leaf(..) | Self::List(..) => None,
         }
     }
 
-    /// The origin of this value, or of the first value below it.
+    /// The origin of this value; that of a table nobody wrote as one is that of the first value
+    /// below it.
     pub(super) fn origin(&self) -> Option<&Origin> {
         match self {
-            Self::Table(table) => table.values().find_map(Self::origin),
+            Self::Table(_, Some(origin)) => Some(origin),
+            Self::Table(table, None) => table.values().find_map(Self::origin),
             Self::Leaf(_, origin) | Self::List(_, origin) => Some(origin),
         }
     }
@@ -98,7 +99,7 @@ impl Tree {
     /// Notes each value's origin under its key path, which begins with `prefix`.
     pub(super) fn note_origins(&self, prefix: &str, origins: &mut Origins) {
         match self {
-            Self::Table(table) => {
+            Self::Table(table, _) => {
                 for (key, below) in table {
                     below.note_origins(&joined(prefix, key), origins);
                 }
@@ -114,7 +115,7 @@ impl Tree {
     pub(super) fn flattened(self) -> Self {
         fn flatten(tree: Tree, prefix: &str, into: &mut BTreeMap<String, Tree>) {
             match tree {
-                Tree::Table(table) => {
+                Tree::Table(table, _) => {
                     for (key, below) in table {
                         flatten(below, &joined(prefix, &key), into);
                     }
@@ -125,37 +126,15 @@ impl Tree {
             }
         }
         match self {
-            Self::Table(_) => {
+            Self::Table(table, origin) => {
                 let mut flat = BTreeMap::new();
-                flatten(self, "", &mut flat);
-                Self::Table(flat)
+                for (key, below) in table {
+                    flatten(below, &key, &mut flat);
+                }
+                Self::Table(flat, origin)
             }
             Self::Leaf(..) | Self::List(..) => self,
         }
-    }
-
-    /// A parsed file's value.
-    pub(super) fn from_file(value: Value, origin: &Origin) -> Self {
-        let scalar = match value.kind {
-            ValueKind::Table(table) => {
-                let below = |(key, value)| (key, Self::from_file(value, origin));
-                return Self::Table(table.into_iter().map(below).collect());
-            }
-            ValueKind::Array(items) => {
-                let items = items.into_iter().map(|item| Self::from_file(item, origin));
-                return Self::List(items.collect(), origin.clone());
-            }
-            ValueKind::Nil => Scalar::Null,
-            ValueKind::Boolean(value) => Scalar::Bool(value),
-            ValueKind::I64(value) => Scalar::Integer(value),
-            ValueKind::Float(value) => Scalar::Float(value),
-            ValueKind::String(value) => Scalar::Text(value),
-            // No TOML integer is wider than 64 bits; kept as text they fail by name if one is.
-            wide @ (ValueKind::I128(_) | ValueKind::U64(_) | ValueKind::U128(_)) => {
-                Scalar::Text(wide.to_string())
-            }
-        };
-        Self::Leaf(scalar, origin.clone())
     }
 
     /// A default, as the type that has it writes it.
@@ -165,7 +144,7 @@ impl Tree {
         let scalar = match value {
             Json::Object(table) => {
                 let below = |(key, value)| (key, Self::from_json(value, origin));
-                return Self::Table(table.into_iter().map(below).collect());
+                return Self::Table(table.into_iter().map(below).collect(), None);
             }
             Json::Array(items) => {
                 let items = items.into_iter().map(|item| Self::from_json(item, origin));

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::kafka::fetcher::KafkaFetch;
 use crate::kafka::member::{KafkaMember, Membership};
-use crate::kafka::settings::ClientSettings;
+use crate::kafka::settings::{ClientSettings, Protocol};
 use crate::ports::{Clients, Fetch, Member, PortError, Waker};
 
 /// Makes clients over librdkafka.
@@ -27,14 +27,13 @@ impl Clients for KafkaClients {
             subscription: self.subscription.clone(),
             incremental: self.settings.protocol.is_incremental(),
             is_static: self.settings.group_instance_id.is_some(),
+            broker_assigns: self.settings.protocol == Protocol::Consumer,
             again: self.again.swap(true, Ordering::AcqRel),
         };
-        let (config, credentials) = (self.settings.member(), &self.settings.credentials);
-        Ok(Box::new(KafkaMember::join(&config, membership, credentials, waker)?))
+        Ok(Box::new(KafkaMember::join(&self.settings, membership, waker)?))
     }
 
     fn fetch(&self, waker: Waker) -> Result<Box<dyn Fetch>, PortError> {
-        let (config, credentials) = (self.settings.fetcher(), &self.settings.credentials);
-        Ok(Box::new(KafkaFetch::new(&config, credentials, waker)?))
+        Ok(Box::new(KafkaFetch::new(&self.settings.fetcher(), &self.settings, waker)?))
     }
 }

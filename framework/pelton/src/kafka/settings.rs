@@ -7,9 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
 
-use crate::config::KafkaSettings;
+use crate::config::{KafkaSettings, MemoryShares};
 use crate::kafka::credentials::Credentials;
+use crate::kafka::tokens::Tokens;
+use crate::refusals::Refusals;
 
 /// What the clients of one worker are made from.
 #[derive(Clone, Debug)]
@@ -23,10 +27,16 @@ pub(crate) struct ClientSettings {
     /// How soon new partitions and topics are found, at the latest.
     pub(crate) discovery: Duration,
     pub(crate) message_timeout: Duration,
+    /// How the memory budget is divided.
+    pub(crate) memory: MemoryShares,
     /// What became of user and password since.
     pub(crate) credentials: Arc<Credentials>,
     /// What the user passes through; secrets among it are not in `Debug`.
     pub(crate) pass_through: KafkaSettings,
+    /// Where all clients write down what Kafka refuses them.
+    pub(crate) refusals: Arc<Refusals>,
+    /// Where all clients get their tokens, if they log in with them.
+    pub(crate) tokens: Option<Arc<Tokens>>,
 }
 
 /// How the group agrees on who owns what.
@@ -68,10 +78,6 @@ const READING: &[(&str, &str)] = &[
     ("fetch.wait.max.ms", "100"),
     // No cost that could be measured (hardware CRC32C).
     ("check.crcs", "true"),
-    // What one fetch response may bring, and what waits inside librdkafka: modest, because the
-    // memory budget counts only what has been handed over.
-    ("fetch.max.bytes", "16777216"),
-    ("queued.max.messages.kbytes", "32768"),
     ("queued.min.messages", "20000"),
 ];
 
@@ -116,16 +122,35 @@ impl ClientSettings {
 
     /// A fetcher for a restore; it tells the ends of the logs.
     pub(crate) fn restore(&self) -> ClientConfig {
-        self.reader("restore", true)
+        let mut config = self.reader("restore", true);
+        let queue = self.memory.restore_queue_kbytes.to_string();
+        config.set("queued.max.messages.kbytes", queue);
+        config
     }
 
     /// Asks about topics.
     pub(crate) fn asking(&self) -> ClientConfig {
-        self.reader("admin", false)
+        let mut config = self.reader("admin", false);
+        // A broker that closes the connection at once speaks another protocol, and only this
+        // client is asked for the reason. librdkafka only logs it, as information.
+        config.set("log.connection.close", "true").set_log_level(RDKafkaLogLevel::Info);
+        config
     }
 
     fn reader(&self, role: &str, tell_ends: bool) -> ClientConfig {
-        let mut config = self.with_defaults(role, READING);
+        // What waits inside librdkafka, and what one response may bring: set aside in the memory
+        // budget.
+        let memory = &self.memory;
+        let queue = memory.fetch_queue_kbytes.to_string();
+        let (response, partition) =
+            (memory.fetch_response.to_string(), memory.partition_response.to_string());
+        let mut defaults = READING.to_vec();
+        defaults.extend([
+            ("queued.max.messages.kbytes", queue.as_str()),
+            ("fetch.max.bytes", &response),
+            ("fetch.message.max.bytes", &partition),
+        ]);
+        let mut config = self.with_defaults(role, &defaults);
         config
             .set("auto.offset.reset", "error")
             .set("enable.auto.commit", "false")
@@ -137,13 +162,14 @@ impl ClientSettings {
 
     /// The producer: idempotent, short-lived messages.
     pub(crate) fn producer(&self) -> ClientConfig {
+        let queue = self.memory.producer_kbytes.to_string();
         let defaults = &[
             // Small enough to stay below the latency of a commit, large enough to batch.
             ("linger.ms", "5"),
             ("compression.type", "lz4"),
-            // One worker's undelivered outputs are bounded per partition already; this bounds
-            // the client as a whole. 1 GiB by default.
-            ("queue.buffering.max.kbytes", "65536"),
+            // A worker's undelivered outputs are bounded already; this bounds the client as a
+            // whole. 1 GiB by default.
+            ("queue.buffering.max.kbytes", &queue),
         ];
         let mut config = self.with_defaults("producer", defaults);
         config
@@ -166,10 +192,11 @@ impl ClientSettings {
         for (name, value) in COMMON.iter().chain(defaults) {
             config.set(*name, *value);
         }
-        for (name, value) in self.pass_through.iter() {
-            if applies(name, role) {
-                config.set(name, value);
-            }
+        for (name, value) in self.pass_through.iter().filter(|(name, _)| applies(name, role)) {
+            match name {
+                "debug" => config.set(name, without_settings(value)),
+                name => config.set(name, value),
+            };
         }
         if let Some((user, password)) = self.credentials.changed() {
             config.set("sasl.username", user).set("sasl.password", password);
@@ -180,6 +207,53 @@ impl ClientSettings {
             // Errors come as events and results; the log lines behind them only double them.
             .set("log_level", "4");
         config
+    }
+}
+
+/// The word of librdkafka's `debug` that prints all settings, and some that hold secrets here.
+const PRINTS_SETTINGS: &str = "conf";
+
+/// What else librdkafka's `debug` knows.
+const DEBUG: &[&str] = &[
+    "generic",
+    "broker",
+    "topic",
+    "metadata",
+    "feature",
+    "queue",
+    "msg",
+    "protocol",
+    "cgrp",
+    "security",
+    "fetch",
+    "interceptor",
+    "plugin",
+    "consumer",
+    "admin",
+    "eos",
+    "mock",
+    "assignor",
+    "telemetry",
+];
+
+/// The words of `debug` less the one that prints the settings; `--print-config` does that.
+fn without_settings(debug: &str) -> String {
+    let words = debug.split(',').map(str::trim);
+    let words = words.flat_map(|word| if word == "all" { DEBUG.to_vec() } else { vec![word] });
+    words.filter(|word| *word != PRINTS_SETTINGS).collect::<Vec<_>>().join(",")
+}
+
+/// Why librdkafka refuses a value, in its own words (which may repeat the value); `None` if it
+/// does not.
+pub(crate) fn refusal(name: &str, value: &str) -> Option<String> {
+    // To hear of a plugin is to load it.
+    if name == "plugin.library.paths" {
+        return None;
+    }
+    match ClientConfig::new().set(name, value).create_native_config() {
+        Ok(_) => None,
+        Err(KafkaError::ClientConfig(_, reason, _, _)) => Some(reason.trim().to_owned()),
+        Err(other) => Some(other.to_string()),
     }
 }
 
@@ -204,6 +278,7 @@ fn applies(name: &str, role: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
 
     fn settings(protocol: Protocol) -> ClientSettings {
         ClientSettings {
@@ -215,6 +290,7 @@ mod tests {
             max_poll_interval_ms: 300_000,
             discovery: Duration::from_secs(30),
             message_timeout: Duration::from_millis(7_500),
+            memory: MemoryShares::of(&Settings::default()),
             credentials: Arc::default(),
             pass_through: {
                 let mut kafka = KafkaSettings::default();
@@ -223,7 +299,26 @@ mod tests {
                 kafka.set("sasl.password", "canary");
                 kafka
             },
+            refusals: Arc::default(),
+            tokens: None,
         }
+    }
+
+    #[test]
+    fn librdkafka_never_prints_the_settings() {
+        let mut settings = settings(Protocol::Consumer);
+        for (given, passed) in [("conf", ""), ("security, conf", "security"), ("all,conf", "all")] {
+            settings.pass_through.set("debug", given);
+            let config = settings.fetcher();
+            let words = config.get("debug").unwrap_or_default();
+            assert!(!words.split(',').any(|word| word == PRINTS_SETTINGS || word == "all"));
+            assert!(passed == "all" || words == passed, "{words}");
+        }
+        // Nothing else of what `all` stands for is lost.
+        let known = crate::kafka::properties().into_iter().find(|known| known.name == "debug");
+        let known = known.expect("librdkafka can be debugged").range;
+        let other = known.split(", ").filter(|word| !["all", PRINTS_SETTINGS].contains(word));
+        assert_eq!(other.collect::<Vec<_>>(), DEBUG);
     }
 
     #[test]

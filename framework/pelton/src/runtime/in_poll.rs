@@ -5,8 +5,6 @@
 //! every other partition of the process, and can't be cancelled. The mark costs two stores and no
 //! look at a clock; whoever wants to know the time looks twice.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// The marks of one partition's user code. Written by its task, read by others.
@@ -29,16 +27,12 @@ impl InPoll {
         }
     }
 
-    /// Runs `code` with each of its polls marked. `code` may not panic.
-    pub(crate) async fn marked<T>(&self, code: impl Future<Output = T>) -> T {
-        let mut code = pin!(code);
-        poll_fn(|context| {
-            self.step();
-            let polled = code.as_mut().poll(context);
-            self.step();
-            polled
-        })
-        .await
+    /// Polls user code once, by a call that may not panic.
+    pub(crate) fn during<T>(&self, poll: impl FnOnce() -> T) -> T {
+        self.step();
+        let polled = poll();
+        self.step();
+        polled
     }
 
     /// One writer: no read-modify-write is needed.
@@ -72,24 +66,15 @@ impl InPoll {
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt;
-
     use super::*;
 
     #[test]
     fn user_code_is_under_way_only_while_it_is_polled() {
         let marks = InPoll::new();
-        let inside = std::cell::RefCell::new(Vec::new());
-        let code = marks.marked(async {
-            inside.borrow_mut().push(marks.under_way());
-            tokio::task::yield_now().await;
-            inside.borrow_mut().push(marks.under_way());
-        });
-        let mut code = pin!(code);
-        assert!(code.as_mut().now_or_never().is_none());
-        assert_eq!(marks.under_way(), None, "it waits: its thread is free");
-        assert!(code.as_mut().now_or_never().is_some());
-        assert_eq!(*inside.borrow(), [Some(1), Some(3)], "two polls");
         assert_eq!(marks.under_way(), None);
+        let first = marks.during(|| marks.under_way());
+        assert_eq!(marks.under_way(), None, "it waits: its thread is free");
+        let second = marks.during(|| marks.under_way());
+        assert!(first.is_some() && second.is_some() && first != second, "two polls");
     }
 }

@@ -195,7 +195,8 @@ impl PollLoop {
         };
         let (all, bytes) = (run.len(), run.bytes());
         if run.skip_below(skip_below.0) > 0 {
-            self.skipped(partition, all - run.len(), bytes.saturating_sub(run.bytes()));
+            let freed = if run.is_empty() { bytes } else { 0 };
+            self.skipped(partition, all - run.len(), freed);
         }
         if !run.is_empty() {
             self.command(partition, Command::Run(run));
