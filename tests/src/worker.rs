@@ -7,6 +7,7 @@
 //! *itself* as a worker ([`run_if_asked`]), so no other binary has to be built or found.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,17 @@ use crate::rig::Heavy;
 
 /// The first argument of a process that is to be a worker.
 const ROLE: &str = "observed-worker";
+
+/// Starts this program as a worker; its settings are to be added.
+///
+/// # Errors
+///
+/// If this program does not know where it is.
+pub fn command() -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(ROLE);
+    Ok(command)
+}
 
 /// Turns this process into a worker if it was started as one; then it never returns.
 ///

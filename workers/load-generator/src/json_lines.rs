@@ -41,7 +41,7 @@ impl<R: BufRead> Iterator for JsonLines<R> {
             let read = match self.lines.next() {
                 Ok(Some(Line::Text(text))) if text.trim_ascii().is_empty() => continue,
                 Ok(Some(Line::Text(text))) => Login::from_json(text)
-                    .map_err(|error| SourceError::NoLogin { line, reason: error.to_string() }),
+                    .map_err(|error| SourceError::NoLogin { line, reason: in_few_words(&error) }),
                 Ok(Some(Line::TooLong)) => {
                     let reason = "it is longer than 64 KiB".to_owned();
                     Err(SourceError::NoLogin { line, reason })
@@ -57,6 +57,11 @@ impl<R: BufRead> Iterator for JsonLines<R> {
         self.ended = true;
         None
     }
+}
+
+/// serde quotes a value that does not fit, however long it is.
+fn in_few_words(error: &serde_json::Error) -> String {
+    error.to_string().chars().take(300).collect()
 }
 
 #[cfg(test)]
