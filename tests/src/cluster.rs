@@ -68,7 +68,18 @@ pub trait Cluster {
         topic: &str,
         isolation: Isolation,
     ) -> Result<Vec<StoredRecord>, ClusterError> {
-        client::read(self.bootstrap_servers(), topic, isolation)
+        client::read(self.bootstrap_servers(), topic, isolation, client::stored)
+    }
+
+    /// As [`read_topic`](Self::read_topic), but without values and headers: only places, keys and
+    /// times.
+    ///
+    /// # Errors
+    ///
+    /// If the topic is missing, or nothing comes for half a minute before its end.
+    fn read_places(&self, topic: &str) -> Result<Vec<StoredRecord>, ClusterError> {
+        let isolation = Isolation::ReadCommitted;
+        client::read(self.bootstrap_servers(), topic, isolation, client::place)
     }
 
     /// The end of each partition's log: the offset that its next record will get.

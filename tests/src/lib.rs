@@ -27,7 +27,8 @@ pub use kafka::{
     tool_class,
 };
 pub use rig::{
-    Answer, Ended, Fleet, Footprint, InFlight, Load, LoadPlan, Moment, Names, Outcome, Pace,
-    Protocol, Rig, RigPlan, Steps, WorkerProcess, orders,
+    Answer, Blobs, Ended, Fleet, Footprint, Heavy, InFlight, Load, LoadPlan, MemoryUse,
+    MemoryWatch, Moment, Names, Outcome, Pace, Protocol, Rig, RigPlan, Steps, WorkerProcess,
+    orders,
 };
 pub use waiting::{Deadline, Stopwatch, wait_for};

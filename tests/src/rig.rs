@@ -7,7 +7,9 @@
 mod endpoint;
 mod fleet;
 mod footprint;
+mod heavy;
 mod load;
+mod memory;
 mod order;
 mod outcome;
 mod pace;
@@ -26,7 +28,9 @@ use tempfile::TempDir;
 pub use endpoint::Answer;
 pub use fleet::{Ended, Fleet, WorkerProcess};
 pub use footprint::Footprint;
-pub use load::{Load, LoadPlan};
+pub use heavy::Heavy;
+pub use load::{Blobs, Load, LoadPlan};
+pub use memory::{MemoryUse, MemoryWatch};
 pub use order::orders;
 use outcome::Effects;
 pub use outcome::Outcome;
@@ -67,12 +71,17 @@ pub struct RigPlan {
     pub plant: Option<Bug>,
     /// Workers without a store, which emit each record's place instead of counting. Default no.
     pub stateless: bool,
+    /// Workers that handle large records and have large effects instead of counting.
+    pub heavy: Option<Heavy>,
+    /// A partition that has records and starts none for so long is stuck. Default 40 s: longer
+    /// than a session, a broker's failure and a rebalance after it together.
+    pub stuck_after: Duration,
     /// More settings, as environment variables without their prefix.
     pub settings: Vec<(String, String)>,
-    /// More arguments of the observed worker.
-    pub arguments: Vec<String>,
     /// A settings file that every worker reads; what is logged is left to it.
     pub file: Option<PathBuf>,
+    /// More arguments of the observed worker.
+    pub arguments: Vec<String>,
 }
 
 impl RigPlan {
@@ -119,9 +128,11 @@ impl Default for RigPlan {
             commit_interval: Duration::from_millis(500),
             plant: None,
             stateless: false,
+            heavy: None,
+            stuck_after: outcome::STUCK,
             settings: Vec::new(),
-            arguments: Vec::new(),
             file: None,
+            arguments: Vec::new(),
         }
     }
 }
@@ -152,7 +163,7 @@ pub struct Rig<'a, C: Cluster + ?Sized> {
 }
 
 /// What the topics and the group of a run are called.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Names {
     /// The input topic.
     pub input: String,
@@ -346,9 +357,13 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     ///
     /// If the topics or the ledger can't be read.
     pub fn outcome_since(&self, begins: &[i64]) -> Result<Outcome, ClusterError> {
-        let effects = if self.plan.stateless { Effects::Places } else { Effects::Totals };
+        let places = self.plan.stateless || self.plan.heavy.is_some();
+        let effects = if places { Effects::Places } else { Effects::Totals };
         let ledger = self.ledger_folder();
-        let outcome = Outcome::of(self.cluster, &self.names, &ledger, effects, begins)?;
+        let outcome = {
+            let stuck_after = self.plan.stuck_after;
+            Outcome::of(self.cluster, &self.names, &ledger, effects, begins, stuck_after)?
+        };
         if !outcome.is_clean() && self.plan.plant.is_none() {
             self.folder.is_wanted.store(true, Ordering::Relaxed);
         }
@@ -446,6 +461,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         let plan = &self.plan;
         let file = plan.file.as_ref().map(|file| ("--config", file.display().to_string()));
         let stateless = self.plan.stateless.then(|| "--stateless".to_owned());
+        let heavy = plan.heavy.map(|heavy| format!("--heavy={heavy}"));
         [
             ("--each-ms", plan.each.as_millis().to_string()),
             ("--slow-one-in", plan.slow_one_in.to_string()),
@@ -459,6 +475,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .chain(stateless)
         .chain(plan.arguments.iter().cloned())
+        .chain(heavy)
         .collect()
     }
 }

@@ -10,6 +10,7 @@ pub mod freeze;
 pub mod kill;
 pub mod leader;
 pub mod membership;
+pub mod memory;
 pub mod patterns;
 pub mod roll;
 pub mod soak;
@@ -19,6 +20,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::rig::{Outcome, Protocol};
+use crate::suites::memory::Story;
 use crate::{ClusterError, KafkaCluster};
 
 /// What one round of a suite showed.
@@ -231,16 +233,16 @@ pub const ALL: &[Suite] = &[
     },
     Suite {
         name: "soak",
-        about: "half an hour of joins, leaves and restarts of brokers: open files and threads of those who stay are constant",
+        about: "joins, leaves and restarts of brokers, ten minutes a round: open files and threads of those who stay are constant",
         nodes: 3,
-        rounds: 1,
+        rounds: 3,
         round: |kafka| soak::round(kafka, Protocol::CooperativeSticky),
     },
     Suite {
         name: "soak-kip-848",
         about: "the same; the broker assigns",
         nodes: 3,
-        rounds: 1,
+        rounds: 3,
         round: |kafka| soak::round(kafka, Protocol::Kip848),
     },
     Suite {
@@ -279,5 +281,40 @@ pub const ALL: &[Suite] = &[
         round: |kafka| {
             dead_brokers::round(kafka, Protocol::CooperativeSticky, dead_brokers::DEFAULT)
         },
+    },
+    Suite {
+        name: "memory",
+        about: "64 partitions, records of 900 KB, slow handlers, 2 minutes a round: resident memory within the budget and a constant, no partition starves",
+        nodes: 1,
+        rounds: 15,
+        round: |kafka| memory::round(kafka, Story::LargeRecords, Duration::from_secs(120)),
+    },
+    Suite {
+        name: "memory-skewed",
+        about: "the same with most records in one partition, 2 minutes",
+        nodes: 1,
+        rounds: 1,
+        round: |kafka| memory::round(kafka, Story::Skewed, Duration::from_secs(120)),
+    },
+    Suite {
+        name: "memory-slow-output",
+        about: "the same, everything is emitted, and the broker is frozen for 10 s",
+        nodes: 1,
+        rounds: 1,
+        round: |kafka| memory::round(kafka, Story::SlowOutput, Duration::from_secs(120)),
+    },
+    Suite {
+        name: "memory-small-records",
+        about: "the same with records of 100 bytes",
+        nodes: 1,
+        rounds: 1,
+        round: |kafka| memory::round(kafka, Story::SmallRecords, Duration::from_secs(120)),
+    },
+    Suite {
+        name: "memory-big-writes",
+        about: "the same with small records that put 100 KB into a store, and rare commits",
+        nodes: 1,
+        rounds: 1,
+        round: |kafka| memory::round(kafka, Story::BigWrites, Duration::from_secs(120)),
     },
 ];

@@ -16,11 +16,13 @@ use nix::sys::signal::Signal;
 use pelton::config::{Flags, load};
 use pelton::ports::ClientKind;
 use pelton::{
-    Bug, Context, Emit, Exit, Fault, FaultHandle, Handler, HandlerError, Output, Record, Worker,
-    WorkerError,
+    Bug, Context, Emit, Exit, Fault, FaultHandle, Handler, HandlerError, Output, Record, Store,
+    Worker, WorkerError,
 };
 use pelton_testkit::ledger::LedgerWriter;
 use signal_hook::iterator::Signals;
+
+use crate::rig::Heavy;
 
 /// The first argument of a process that is to be a worker.
 const ROLE: &str = "observed-worker";
@@ -37,16 +39,6 @@ pub fn run_if_asked() {
     }
 }
 
-#[tokio::main]
-async fn work(line: &CommandLine) {
-    let exit = match prepare(line) {
-        Ok(worker) => worker.run().await,
-        Err(error) => Exit::from(Err(error)),
-    };
-    exit.explain();
-    signal_hook::low_level::exit(i32::from(exit.code()));
-}
-
 /// A process that is to be such a worker: this program itself, with no settings of its own.
 ///
 /// # Errors
@@ -56,6 +48,16 @@ pub fn command() -> std::io::Result<std::process::Command> {
     let mut command = std::process::Command::new(std::env::current_exe()?);
     command.arg(ROLE).env("NO_COLOR", "1").stdin(std::process::Stdio::null());
     Ok(command)
+}
+
+#[tokio::main]
+async fn work(line: &CommandLine) {
+    let exit = match prepare(line) {
+        Ok(worker) => worker.run().await,
+        Err(error) => Exit::from(Err(error)),
+    };
+    exit.explain();
+    signal_hook::low_level::exit(i32::from(exit.code()));
 }
 
 /// A login counter that keeps a ledger.
@@ -99,6 +101,9 @@ struct CommandLine {
     /// Keeps no store: emits each record's place instead of counting.
     #[arg(long)]
     stateless: bool,
+    /// In the counter's place: large effects.
+    #[arg(long)]
+    heavy: Option<Heavy>,
 }
 
 /// What is done with a record.
@@ -107,6 +112,12 @@ enum Work {
     Count(CountLogins),
     /// The output gets the record's place as its key: `<partition>-<offset>`.
     Witness(Output),
+    /// The same, with large effects beside it.
+    Heave {
+        heavy: Heavy,
+        out: Output,
+        blobs: Store<str, String>,
+    },
 }
 
 impl Work {
@@ -121,8 +132,34 @@ impl Work {
                 let place = format!("{}-{}", record.partition(), record.offset());
                 ctx.emit_record(*out, Emit::new().key(place).bytes("seen"))
             }
+            Self::Heave { heavy, out, blobs } => {
+                let offset = record.offset();
+                let bytes = record.value().unwrap_or_default();
+                if heavy.puts(offset) {
+                    ctx.put(
+                        *blobs,
+                        &format!("{}", offset / heavy.put_one_in % 4),
+                        &digits(bytes, heavy.put_bytes),
+                    )?;
+                }
+                let place = format!("{}-{}", record.partition(), offset);
+                let value = if heavy.emits(offset) {
+                    bytes.iter().copied().cycle().take(heavy.emit_bytes).collect()
+                } else {
+                    b"seen".to_vec()
+                };
+                ctx.emit_record(*out, Emit::new().key(place).bytes(value))
+            }
         }
     }
+}
+
+/// So many digits, begun by a record's own bytes.
+fn digits(bytes: &[u8], many: usize) -> String {
+    let own: String = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let mut digits = own.repeat(many.checked_div(own.len()).map_or(0, |times| times + 1));
+    digits.truncate(many);
+    digits
 }
 
 /// The work, slowed down and tripped up.
@@ -238,7 +275,9 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     let loaded = load::<LoginCounterSettings>("login-counter", &line.flags)?;
     let mut app = Worker::builder("login-counter");
     let out = app.output(&loaded.app.output_topic);
-    let inner = if line.stateless {
+    let inner = if let Some(heavy) = line.heavy {
+        Work::Heave { heavy, out, blobs: app.store("blobs") }
+    } else if line.stateless {
         Work::Witness(out)
     } else {
         Work::Count(CountLogins { totals: app.store("totals"), out })

@@ -9,6 +9,8 @@ use pelton_tests::{KafkaCluster, Protocol, suites, trials, worker};
 
 #[path = "system/faults.rs"]
 mod faults;
+#[path = "system/memory.rs"]
+mod memory;
 #[path = "system/restless.rs"]
 mod restless;
 
@@ -33,6 +35,7 @@ fn main() -> std::process::ExitCode {
     }));
     trials.extend(faults::trials());
     trials.extend(restless::trials());
+    trials.extend(memory::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 

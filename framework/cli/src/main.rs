@@ -2,7 +2,7 @@
 
 mod explain;
 
-use std::io::Write;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -59,9 +59,4 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// Whoever reads may have read enough (`| head`): that is no failure.
-fn print(text: &str) {
-    let _has_read_enough = writeln!(std::io::stdout(), "{text}").is_err();
 }

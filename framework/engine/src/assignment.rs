@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crate::budget::Volume;
 use crate::commit::Progress;
+use crate::event::HeldEffects;
 use crate::ids::{Epoch, Offset};
 use crate::time::Time;
 
@@ -68,11 +69,13 @@ pub(crate) struct Preparing {
     pub(crate) patience: Duration,
     /// It is in the hands of user code, which is waited for.
     pub(crate) waits: bool,
+    /// It can't go on at this position.
+    pub(crate) out_of_range: Option<Offset>,
 }
 
 impl Preparing {
     pub(crate) fn since(now: Time, patience: Duration) -> Self {
-        Self { said: now, moved: now, patience, waits: false }
+        Self { said: now, moved: now, patience, waits: false, out_of_range: None }
     }
 }
 
@@ -81,9 +84,17 @@ impl Preparing {
 pub(crate) struct Active {
     /// The next offset that may arrive.
     pub(crate) expected: Offset,
+    /// By an operator: nothing of it is fetched or started.
+    pub(crate) paused: bool,
     /// `None` while the fetch is stopped.
     pub(crate) fetch: Option<Fetching>,
     pub(crate) buffered: Volume,
+    /// What its task holds of effects.
+    pub(crate) effects: HeldEffects,
+    /// Runs that come although the fetch is stopped are dropped.
+    pub(crate) refusing: bool,
+    /// When its fetch was stopped last, as the engine counts stops.
+    pub(crate) stopped: u64,
     pub(crate) progress: Progress,
     /// When something last arrived, or fetching began.
     pub(crate) heard: Time,

@@ -1,11 +1,22 @@
-//! Which partitions may fetch? As many bytes and records as the worker's one budget allows.
+//! How much may be held, and by whom? One budget for records and effects of all partitions.
 //!
-//! Each partition has a share of the budget. It stops fetching when its buffer fills the share or
-//! all buffers together the budget, and starts again when half of its share is free (hysteresis: a
-//! stop discards what librdkafka has prefetched, so it must not flicker). Shares shrink when
-//! partitions are added: what is held by then counts, and an empty partition still gets one run.
-//! Upholds INV-4: what is buffered stays below the budget, but for the one run by which each
-//! partition may overshoot.
+//! What a partition holds are its records and the effects of records that Kafka does not have yet.
+//! Two *sizes* are reckoned with, as the largest of late: of a run, and of one record's effects. A
+//! partition may hold its *room*: its share of the budget, or one run and its effects where that
+//! is more. It fetches if one run more, with its effects, would fit its room, and is stopped when
+//! it would not; it starts again when half of the room is free (a stop discards what librdkafka
+//! has prefetched, so it must not flicker).
+//!
+//! If all shares are as large as a run and its effects, nobody ever waits for anybody. If they are
+//! not, there is not enough for all at once: then as many fetch as the budget has place for, and
+//! the others take turns ([`Engine`](crate::Engine) keeps the order).
+//!
+//! Upholds INV-4: what is held stays below the budget, but for what a larger run or larger effects
+//! than ever before bring at their first time.
+
+use std::time::Duration;
+
+use crate::time::Time;
 
 /// Records and bytes together: what is buffered, or how much may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,21 +39,118 @@ impl Volume {
     pub(crate) fn is_empty(self) -> bool {
         self.records == 0
     }
+}
 
-    /// The share of one of `partitions` partitions.
-    pub(crate) fn share(self, partitions: usize) -> Self {
+/// The largest of late: what was larger longer than two windows ago is forgotten.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Largest {
+    now: u64,
+    before: u64,
+    since: Time,
+}
+
+impl Largest {
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    pub(crate) fn saw(&mut self, bytes: u64, now: Time) {
+        self.now = self.now.max(bytes);
+        self.forget(now);
+    }
+
+    pub(crate) fn forget(&mut self, now: Time) {
+        if now.since(self.since) >= Self::WINDOW {
+            *self = Self { now: 0, before: self.now, since: now };
+        }
+    }
+
+    pub(crate) fn bytes(self) -> u64 {
+        self.now.max(self.before)
+    }
+}
+
+/// Until so many records were done, the effects of a record are taken to be twice as large as a
+/// run: to be surprised by all partitions at once would be the end of the budget.
+const LEARNED: u64 = 1_000;
+
+/// How large runs and effects are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sizes {
+    run: Largest,
+    effects: Largest,
+    /// Records done since the beginning.
+    done: u64,
+}
+
+impl Sizes {
+    pub(crate) fn saw_run(&mut self, bytes: u64, now: Time) {
+        self.run.saw(bytes, now);
+        self.effects.forget(now);
+    }
+
+    pub(crate) fn saw_effects(&mut self, largest: u64, now: Time) {
+        self.effects.saw(largest, now);
+        self.run.forget(now);
+    }
+
+    pub(crate) fn done(&mut self, records: u64) {
+        self.done = self.done.saturating_add(records);
+    }
+
+    /// One run.
+    pub(crate) fn run(self) -> u64 {
+        self.run.bytes()
+    }
+
+    /// One record's effects.
+    pub(crate) fn effects(self, has_effects: bool) -> u64 {
+        let guess = if has_effects && self.done < LEARNED { 2 * self.run() } else { 0 };
+        self.effects.bytes().max(guess)
+    }
+}
+
+/// What each partition may hold at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// What all partitions together may hold.
+    pub(crate) budget: u64,
+    /// What one partition may hold.
+    pub(crate) bytes: u64,
+    /// How many records one partition may buffer.
+    pub(crate) records: u64,
+    /// One run.
+    pub(crate) run: u64,
+    /// One record's effects.
+    pub(crate) effects: u64,
+}
+
+impl Room {
+    /// `budget` divided among `partitions`.
+    pub(crate) fn new(budget: Volume, partitions: usize, run: u64, effects: u64) -> Self {
         let parts = u64::try_from(partitions.max(1)).unwrap_or(u64::MAX);
-        Self { records: (self.records / parts).max(1), bytes: (self.bytes / parts).max(1) }
+        let least = run.saturating_add(effects);
+        Self {
+            budget: budget.bytes,
+            bytes: (budget.bytes / parts).max(least + least / 8).max(1),
+            records: (budget.records / parts).max(1),
+            run,
+            effects,
+        }
     }
 
-    /// Is the share used up?
-    pub(crate) fn fills(self, share: Self) -> bool {
-        self.records >= share.records || self.bytes >= share.bytes
+    /// Is there no room for one run more?
+    pub(crate) fn is_full(self, buffered: Volume, effects: u64) -> bool {
+        let held = buffered.bytes.saturating_add(effects);
+        buffered.records >= self.records
+            || (held > 0 && held + self.run + self.effects > self.bytes)
+            || held >= self.bytes
     }
 
-    /// Is at least half of the share free again?
-    pub(crate) fn leaves_half_of(self, share: Self) -> bool {
-        self.records <= share.records / 2 && self.bytes <= share.bytes / 2
+    /// Is there room for one run more, and half of all room free?
+    pub(crate) fn is_free(self, buffered: Volume, effects: u64) -> bool {
+        let held = buffered.bytes.saturating_add(effects);
+        !self.is_full(buffered, effects)
+            && buffered.records <= self.records / 2
+            && held <= self.bytes / 2
     }
 }
 
@@ -50,21 +158,50 @@ impl Volume {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_share_stops_when_full_and_starts_again_at_half() {
-        let share = Volume { records: 100, bytes: 1_000 }.share(10);
-        assert_eq!(share, Volume { records: 10, bytes: 100 });
-        assert!(Volume { records: 10, bytes: 0 }.fills(share));
-        assert!(Volume { records: 0, bytes: 100 }.fills(share));
-        assert!(!Volume { records: 9, bytes: 99 }.fills(share));
-        assert!(Volume { records: 5, bytes: 50 }.leaves_half_of(share));
-        assert!(!Volume { records: 5, bytes: 51 }.leaves_half_of(share));
+    fn bytes(bytes: u64) -> Volume {
+        Volume { records: 1, bytes }
     }
 
     #[test]
-    fn a_tiny_budget_still_lets_every_partition_have_one_record() {
-        let share = Volume { records: 3, bytes: 3 }.share(64);
-        assert_eq!(share, Volume { records: 1, bytes: 1 });
-        assert!(Volume::default().leaves_half_of(share));
+    fn a_partition_stops_before_it_is_full_and_starts_again_at_half() {
+        let room = Room::new(Volume { records: 1_000, bytes: 10_000 }, 10, 100, 50);
+        assert_eq!((room.bytes, room.records), (1_000, 100));
+        assert!(!room.is_full(bytes(850), 0));
+        assert!(room.is_full(bytes(851), 0));
+        assert!(room.is_full(bytes(100), 800), "effects count like records");
+        assert!(room.is_full(Volume { records: 100, bytes: 1 }, 0));
+        assert!(room.is_free(bytes(500), 0));
+        assert!(!room.is_free(bytes(501), 0));
+        assert!(!room.is_free(Volume { records: 51, bytes: 1 }, 0));
+    }
+
+    #[test]
+    fn a_tiny_budget_still_lets_every_partition_have_one_run_and_its_effects() {
+        let room = Room::new(Volume { records: 3, bytes: 3 }, 64, 1_000, 500);
+        assert!(room.is_free(Volume::default(), 0));
+        assert!(room.is_full(bytes(1_000), 0));
+        assert!(1_000 + 500 <= room.bytes);
+    }
+
+    #[test]
+    fn what_was_large_long_ago_is_forgotten() {
+        let at = |seconds| Time::ZERO + Duration::from_secs(seconds);
+        let mut largest = Largest::default();
+        largest.saw(1_000, at(1));
+        largest.saw(10, at(61));
+        assert_eq!(largest.bytes(), 1_000);
+        largest.saw(10, at(100));
+        largest.saw(10, at(122));
+        assert_eq!(largest.bytes(), 10);
+    }
+
+    #[test]
+    fn effects_are_expected_to_be_large_until_they_are_known() {
+        let mut sizes = Sizes::default();
+        sizes.saw_run(1_000, Time::ZERO);
+        assert_eq!((sizes.effects(true), sizes.effects(false)), (2_000, 0));
+        sizes.saw_effects(30, Time::ZERO);
+        sizes.done(LEARNED);
+        assert_eq!(sizes.effects(true), 30);
     }
 }

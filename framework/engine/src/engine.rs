@@ -20,10 +20,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::action::Action;
 use crate::assignment::{Active, Assignment, PartitionState, Phase};
-use crate::budget::Volume;
-use crate::event::Event;
+use crate::budget::{Sizes, Volume};
+use crate::event::{Event, HeldEffects};
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::limits::EngineLimits;
+use crate::planted::Bug;
 use crate::time::Time;
 
 /// What can be seen of a partition.
@@ -57,6 +58,8 @@ pub struct PartitionView {
     pub buffered_bytes: u64,
     /// An operator has paused it.
     pub paused: bool,
+    /// What it holds of effects that Kafka does not have yet.
+    pub effects: HeldEffects,
 }
 
 /// The worker's half that decides for all partitions.
@@ -92,6 +95,12 @@ pub struct Engine {
     next_commit: Time,
     ending: Ending,
     renewal: Renewal,
+    /// How large runs and effects are.
+    sizes: Sizes,
+    /// Fetches stopped since the beginning: the order in which they wait.
+    stops: u64,
+    /// Somebody waits for a place to fetch.
+    waits: bool,
 }
 
 /// When the client that fetches may be replaced because a partition is silent.
@@ -131,6 +140,9 @@ impl Engine {
             next_commit: Time::ZERO,
             ending: Ending::No,
             renewal: Renewal::default(),
+            sizes: Sizes::default(),
+            stops: 0,
+            waits: false,
         }
     }
 
@@ -158,6 +170,9 @@ impl Engine {
             Event::Fetched { partition, run } => self.fetched(now, partition, run, out),
             Event::Progressed { partition, epoch, records, bytes, dirty } => {
                 self.progressed(partition, epoch, Volume { records, bytes }, dirty);
+            }
+            Event::Holds { partition, epoch, effects } => {
+                self.holds(now, partition, epoch, effects);
             }
             Event::Sealed { partition, epoch, offset } => {
                 self.sealed(partition, epoch, offset, out);
@@ -227,8 +242,17 @@ impl Engine {
                 buffered_records: active.map_or(0, |a| a.buffered.records),
                 buffered_bytes: active.map_or(0, |a| a.buffered.bytes),
                 paused: self.paused.contains(partition),
+                effects: active.map(|a| a.effects).unwrap_or_default(),
             }
         })
+    }
+
+    /// A partition's task starts a record only while it holds at most so many bytes, of records
+    /// and effects, or no effects at all: there is room for the effects of one record more.
+    #[must_use]
+    pub fn start_below(&self) -> u64 {
+        let room = self.room();
+        if Bug::IgnoreBudget.is(self.limits.bug) { u64::MAX } else { room.bytes - room.effects }
     }
 
     /// The partition's current epoch, while it is assigned.
@@ -239,6 +263,7 @@ impl Engine {
 
     fn next_wake(&self, now: Time) -> Option<Time> {
         let mut wake = (!self.assignments.is_empty()).then_some(self.next_commit);
+        wake = earlier(wake, self.next_turn());
         for assignment in self.assignments.values() {
             let due = match &assignment.phase {
                 Phase::Running(active) => {

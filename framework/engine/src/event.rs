@@ -35,6 +35,35 @@ pub struct RunInfo {
     pub bytes: u64,
 }
 
+/// Effects of records that a partition's task holds until Kafka has them, in bytes: with every
+/// copy that there may be of them.
+///
+/// ```
+/// use pelton_engine::HeldEffects;
+///
+/// let effects = HeldEffects { outputs: 300, stores: 40, ..HeldEffects::default() };
+/// assert_eq!(effects.bytes(), 340);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldEffects {
+    /// Outputs and changelog records that are not delivered.
+    pub outputs: u64,
+    /// Writes to stores whose commit is not known.
+    pub stores: u64,
+    /// Those of them that no seal has closed yet.
+    pub unsealed: u64,
+    /// The most that one record's effects came to since it was last told.
+    pub largest: u64,
+}
+
+impl HeldEffects {
+    /// All that is held.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.outputs.saturating_add(self.stores)
+    }
+}
+
 /// What has happened.
 ///
 /// ```
@@ -113,6 +142,15 @@ pub enum Event {
         bytes: u64,
         /// There is something to commit.
         dirty: bool,
+    },
+    /// What the partition's task holds of effects has changed.
+    Holds {
+        /// Which partition.
+        partition: PartitionId,
+        /// Of which assignment.
+        epoch: Epoch,
+        /// What it holds now.
+        effects: HeldEffects,
     },
     /// Everything below `offset` is done, and its effects are durable.
     Sealed {

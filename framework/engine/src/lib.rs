@@ -35,6 +35,8 @@ mod foreign_bytes;
 mod ids;
 mod limits;
 mod log_range;
+#[cfg(test)]
+mod memory_tests;
 mod offset_tracker;
 mod pace;
 mod planted;
@@ -48,7 +50,7 @@ pub use assignment::PartitionState;
 pub use commit::CommitStatus;
 pub use engine::{Engine, PartitionView};
 pub use envelope::{Envelope, EnvelopeError, METADATA_LIMIT_BYTES};
-pub use event::{Event, RunInfo};
+pub use event::{Event, HeldEffects, RunInfo};
 pub use ids::{Epoch, Offset, PartitionId};
 pub use limits::EngineLimits;
 pub use log_range::{Jump, LogRange, OutOfRange, OutOfRangePolicy, RangeCause};

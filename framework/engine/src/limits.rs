@@ -26,8 +26,10 @@ use crate::planted::Bug;
 pub struct EngineLimits {
     /// Records that all partitions may buffer together. Default 100,000.
     pub budget_records: u64,
-    /// Bytes that all partitions may buffer together. Default 256 MiB.
+    /// Bytes that all partitions may hold together, of records and of effects. Default 256 MiB.
     pub budget_bytes: u64,
+    /// Records may have effects: outputs, or writes to stores. Default yes.
+    pub effects: bool,
     /// Between two rounds of commits. Default 1 s.
     pub commit_interval: Duration,
     /// After it, a drain cancels what still runs. Default 10 s.
@@ -60,6 +62,7 @@ impl Default for EngineLimits {
         Self {
             budget_records: 100_000,
             budget_bytes: 256 * 1024 * 1024,
+            effects: true,
             commit_interval: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(10),
             release_timeout: Duration::from_secs(20),

@@ -35,6 +35,8 @@ pub enum Bug {
     StartBehindCommit,
     /// A stopped fetch is never started again (A7).
     NeverResume,
+    /// Fetches are not stopped when memory is full (INV-4).
+    IgnoreBudget,
     /// Offsets are committed without waiting for the outputs (the topics' check).
     CommitBeforeDelivery,
     /// A commit is tried of a partition that was lost (A5).
@@ -59,6 +61,7 @@ impl Bug {
         Self::NoCommitOnRevoke,
         Self::StartBehindCommit,
         Self::NeverResume,
+        Self::IgnoreBudget,
         Self::CommitBeforeDelivery,
         Self::CommitLost,
         Self::SkipRestore,
@@ -80,6 +83,7 @@ impl Bug {
             Self::NoCommitOnRevoke => "no-commit-on-revoke",
             Self::StartBehindCommit => "start-behind-commit",
             Self::NeverResume => "never-resume",
+            Self::IgnoreBudget => "ignore-budget",
             Self::CommitBeforeDelivery => "commit-before-delivery",
             Self::CommitLost => "commit-lost",
             Self::SkipRestore => "skip-restore",

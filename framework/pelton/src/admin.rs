@@ -7,6 +7,7 @@
 //! | `/startupz` | 200 once the worker has joined its group |
 //! | `/metrics` | all metrics, as Prometheus reads them |
 //! | `/partitions` | what this worker owns, as JSON |
+//! | `/memory` | how it uses its memory budget, as JSON |
 //!
 //! A worker's program asks another copy of itself with `--health` (exit code 0 or 1): for containers
 //! without a shell or curl.
@@ -26,4 +27,4 @@ mod tests;
 pub(crate) use ask::ask;
 pub use error::AdminError;
 pub use server::AdminServer;
-pub use status::{Health, JumpStatus, PartitionState, PartitionStatus, Status};
+pub use status::{Health, JumpStatus, MemoryStatus, PartitionState, PartitionStatus, Status};

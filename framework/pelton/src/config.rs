@@ -26,10 +26,13 @@ mod error;
 mod fields;
 mod file;
 mod flags;
+#[cfg(test)]
+mod fuzz_tests;
 mod kafka_keys;
 mod load;
 #[cfg(test)]
 mod load_tests;
+mod memory;
 mod nearest;
 mod origin;
 mod pass_through;
@@ -59,5 +62,6 @@ pub use secret::Secret;
 pub use settings::{AdminSettings, LogSettings, Settings};
 pub use units::ByteCount;
 
+pub(crate) use memory::{MemoryShares, RESTORES};
 pub(crate) use nearest::nearest;
 pub(crate) use secret_file::is_open_to_all;

@@ -170,6 +170,48 @@ pub enum WorkerError {
         /// The changelog's partitions.
         changelog_partitions: i32,
     },
+    /// Kafka does not accept the login.
+    #[error(
+        "PLT-0311: Kafka at {bootstrap_servers} does not accept the login: {reason}; {way_out}"
+    )]
+    Login {
+        /// Where.
+        bootstrap_servers: String,
+        /// What the broker said.
+        reason: String,
+        /// What mends it.
+        way_out: String,
+    },
+    /// Rights that the worker needs are missing.
+    #[error(
+        "PLT-0312: Kafka does not allow this worker what it needs: {missing}; grant it, with NAME \
+         for the user it logs in as: {commands}"
+    )]
+    Rights {
+        /// Which operations, on what.
+        missing: String,
+        /// The commands that grant them.
+        commands: String,
+    },
+    /// TLS with a broker can't be had, or the listener speaks another protocol.
+    #[error("PLT-0313: no connection that can be used to {bootstrap_servers}: {reason}; {way_out}")]
+    Tls {
+        /// Where.
+        bootstrap_servers: String,
+        /// What went wrong.
+        reason: String,
+        /// What mends it.
+        way_out: String,
+    },
+    /// librdkafka can't make a client from the settings.
+    #[error(
+        "PLT-0314: no Kafka client can be made from the settings under [kafka]: {reason}; mend the \
+         setting that it names"
+    )]
+    ClientSettings {
+        /// What librdkafka says.
+        reason: String,
+    },
     /// A record is invalid and `on_invalid` is `stop`.
     #[error(
         "PLT-0401: the record at {partition} offset {offset} is invalid: {reason}; mend the \
@@ -279,7 +321,10 @@ impl WorkerError {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Declaration(_) | Self::Telemetry(_) => 2,
+            Self::Config(_)
+            | Self::Declaration(_)
+            | Self::Telemetry(_)
+            | Self::ClientSettings { .. } => 2,
             Self::InvalidRecord { .. } => 3,
             Self::Handler { .. } => 4,
             Self::ShutdownTimeout { .. } => 5,
@@ -293,6 +338,8 @@ impl WorkerError {
             Self::PartitionsGrew { .. } => 10,
             Self::Store { .. } => 11,
             Self::Hangs { .. } => 12,
+            Self::Login { .. } | Self::Tls { .. } => 13,
+            Self::Rights { .. } => 14,
             Self::Admin(_) | Self::System(_) | Self::StateDirectory { .. } => 1,
         }
     }

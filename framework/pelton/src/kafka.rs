@@ -10,9 +10,12 @@ mod credentials;
 mod errors;
 mod fetcher;
 mod ffi;
+mod hearing;
 mod member;
 mod producer;
 mod settings;
+mod tls_check;
+mod tokens;
 
 pub(crate) use admin::KafkaAdmin;
 pub(crate) use clients::KafkaClients;
@@ -20,6 +23,7 @@ pub(crate) use credentials::Credentials;
 pub(crate) use fetcher::KafkaRestores;
 pub(crate) use producer::KafkaProducer;
 pub(crate) use settings::{ClientSettings, Protocol, refusal};
+pub(crate) use tokens::Tokens;
 
 #[cfg(test)]
 pub(crate) use ffi::properties;

@@ -7,4 +7,4 @@ mod outbox;
 pub(crate) use emit::OutputSpec;
 pub use emit::{Emit, Output};
 pub(crate) use gate::SendGate;
-pub(crate) use outbox::Outbox;
+pub(crate) use outbox::{Outbox, kept_bytes};

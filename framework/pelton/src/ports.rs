@@ -653,8 +653,37 @@ pub trait Admin: Send + Sync {
     /// If Kafka does not answer, or refuses.
     async fn settings(&self, topic: &str) -> Result<Option<Vec<(String, String)>>, PortError>;
 
-    /// The cluster's id, where it has one.
+    /// What this process may do with a topic; `None` where Kafka does not say, or there is no
+    /// such topic.
+    ///
+    /// # Errors
+    ///
+    /// If Kafka does not answer.
+    async fn rights(&self, topic: &str) -> Result<Option<TopicRights>, PortError> {
+        let _not_known = topic;
+        Ok(None)
+    }
+
+    /// The cluster's id, where it has one and answers within a second or so.
     async fn cluster_id(&self) -> Option<String>;
+}
+
+/// What a process may do with a topic.
+///
+/// ```
+/// use pelton::ports::TopicRights;
+///
+/// let none = TopicRights::default(); // not even to see that it exists
+/// assert!(!none.read && !none.write);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TopicRights {
+    /// Fetch its records.
+    pub read: bool,
+    /// Append records.
+    pub write: bool,
+    /// Read its settings.
+    pub describe_configs: bool,
 }
 
 /// Opens a second fetch for restores: own client, alive only while restoring; it tells the ends.

@@ -96,12 +96,13 @@ impl Run {
         self.entries.is_empty()
     }
 
-    /// Bytes of keys, values and headers, plus what it takes to find them.
+    /// What it takes in memory: keys, values and headers, and what it takes to find them. Records
+    /// that were skipped count until the run is dropped.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.arena.len()
-            + self.entries.len() * size_of::<Entry>()
-            + self.headers.len() * size_of::<HeaderEntry>()
+        self.arena.capacity()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.headers.capacity() * size_of::<HeaderEntry>()
     }
 
     /// The record at `index`, counted from 0.

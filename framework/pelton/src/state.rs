@@ -8,7 +8,7 @@ mod store;
 
 pub(crate) use changelog::{StoreSpec, changelog_records, changelog_settings, create_command};
 pub(crate) use directory::check as check_directory;
-pub(crate) use layers::{StoreLayers, Stores, Writes};
+pub(crate) use layers::{StoreLayers, Stores, Writes, writes_bytes};
 #[cfg(test)]
 pub(crate) use restore::take;
 pub(crate) use restore::{RestoreRequest, restore};

@@ -10,7 +10,7 @@ mod recorder;
 pub use self::error::TelemetryError;
 pub use self::logging::init as init_logging;
 pub use self::logging::set_filter as set_log_filter;
-pub use self::metrics::{OutputMetrics, PartitionMetrics, WorkerMetrics};
+pub use self::metrics::{MemoryGauges, OutputMetrics, PartitionMetrics, WorkerMetrics};
 pub use self::recorder::install as install_recorder;
 pub use observer::{CommitOutcome, Observation, Observer, RecordOutcome};
 

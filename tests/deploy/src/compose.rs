@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use docker_compose_types::{Compose, DependsOnOptions, Environment, Service};
+use docker_compose_types::{Compose, DependsOnOptions, Service};
 use serde_json::Value;
 
 use crate::promises::{BESIDE_THE_BUDGET_BYTES, Surroundings, bytes, forced_end, read, root};
@@ -60,7 +60,7 @@ fn each_service_is_known_and_waits_for_what_it_needs() {
 
 #[test]
 fn a_worker_starts_with_what_compose_gives_it_and_finds_kafka() {
-    let (compose, value) = compose();
+    let (_, value) = compose();
     let loaded = surroundings(&value).settings();
     let kafka = variable(&value, "kafka", "KAFKA_ADVERTISED_LISTENERS");
     let servers = loaded.settings.bootstrap_servers.as_str();
@@ -76,7 +76,8 @@ fn a_worker_starts_with_what_compose_gives_it_and_finds_kafka() {
     let ports = &value["services"]["login-counter"]["ports"];
     // On this host's loopback alone, at any port: there are three.
     assert_eq!(ports[0], format!("127.0.0.1::{port}"));
-    assert!(matches!(service(&compose, "kafka").environment, Environment::KvPair(_)));
+    let kept = value["services"]["kafka"]["volumes"][0].as_str().unwrap();
+    assert_eq!(kept, format!("kafka-data:{}", variable(&value, "kafka", "KAFKA_LOG_DIRS")));
 }
 
 #[test]

@@ -13,8 +13,8 @@ use login_counter::LoginCounterSettings;
 use pelton::admin::{AdminServer, Health, PartitionStatus, Status};
 use pelton::config::{Flags, Loaded, load_from};
 
-/// What a worker needs beside its `memory_budget`, at most: its program, its clients, its threads,
-/// what its stores hold. Every memory limit of `deploy/` is the sum.
+/// What a worker is given beside its `memory_budget`: below 100 MiB for its program, its clients and
+/// its threads, the rest for what its stores hold. Every memory limit of `deploy/` is the sum.
 pub(crate) const BESIDE_THE_BUDGET_BYTES: u64 = 256 << 20;
 
 pub(crate) fn root() -> PathBuf {

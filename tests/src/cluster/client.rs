@@ -137,10 +137,12 @@ pub(crate) fn committed(
     Ok(committed.collect())
 }
 
+/// Reads a topic; `keep` says what of each record is kept.
 pub(crate) fn read(
     bootstrap: &str,
     topic: &str,
     isolation: Isolation,
+    keep: impl Fn(&BorrowedMessage<'_>) -> StoredRecord,
 ) -> Result<Vec<StoredRecord>, ClusterError> {
     let isolation = match isolation {
         Isolation::ReadCommitted => "read_committed",
@@ -170,7 +172,7 @@ pub(crate) fn read(
     while !open.is_empty() {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(record)) => {
-                records.push(stored(&record));
+                records.push(keep(&record));
                 deadline = Deadline::after(ANSWER);
             }
             Some(Err(KafkaError::PartitionEOF(ended))) => open.retain(|open| *open != ended),
@@ -186,7 +188,19 @@ pub(crate) fn read(
     Ok(records)
 }
 
-fn stored(record: &BorrowedMessage<'_>) -> StoredRecord {
+/// A record without its value and its headers: topics may be larger than memory.
+pub(crate) fn place(record: &BorrowedMessage<'_>) -> StoredRecord {
+    StoredRecord {
+        partition: record.partition(),
+        offset: record.offset(),
+        key: record.key().map(<[u8]>::to_vec),
+        value: None,
+        headers: Vec::new(),
+        timestamp: record.timestamp().to_millis(),
+    }
+}
+
+pub(crate) fn stored(record: &BorrowedMessage<'_>) -> StoredRecord {
     let headers = record.headers().map(|headers| {
         let owned =
             |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(<[u8]>::to_vec));

@@ -31,8 +31,13 @@ pub(crate) fn create_topic(
     }
     let answers = block_on(admin(bootstrap, &what)?.create_topics([&new], &options()));
     first(&what, answers.map(|all| all.into_iter().next().map(|one| one.map_err(|(_, e)| e))))?;
-    // The controller has it; now wait until a broker tells clients of it.
-    client::topic_with_leaders(client::consumer(bootstrap, &[])?.client(), topic)?;
+    // The controller has it; now wait until every broker tells clients of it: a new client asks
+    // the one broker that it knows.
+    let metadata = client::topic_with_leaders(client::consumer(bootstrap, &[])?.client(), topic)?;
+    for broker in metadata.brokers() {
+        let address = format!("{}:{}", broker.host(), broker.port());
+        client::topic_with_leaders(client::consumer(&address, &[])?.client(), topic)?;
+    }
     Ok(())
 }
 

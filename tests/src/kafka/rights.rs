@@ -70,6 +70,19 @@ impl Right {
         Self { operation, resource, name: name.to_owned() }
     }
 
+    /// What it allows.
+    #[must_use]
+    pub fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// As `kafka-acls` takes it: `--operation Read --topic user_logins`.
+    #[must_use]
+    pub fn as_arguments(&self) -> String {
+        let resource = format!("{:?}", self.resource).to_lowercase();
+        format!("--operation {:?} --{resource} {}", self.operation, self.name)
+    }
+
     /// All that a login counter needs, and nothing else.
     #[must_use]
     pub fn of_a_counter(names: &Names) -> Vec<Self> {

@@ -188,16 +188,33 @@ impl SecureKafka {
                 ]);
             }
             Login::Token => {
-                let file = self.folder.join("token");
-                let token = unsecured_token(Self::USER, Duration::from_secs(3_600));
-                fs::write(&file, token).map_err(ClusterError::io("the token's file"))?;
+                self.write_token(Duration::from_secs(3_600))?;
                 settings.extend([
                     ("KAFKA__SASL_MECHANISM", "OAUTHBEARER".to_owned()),
-                    ("OAUTH_TOKEN_FILE", path(file)),
+                    ("OAUTH_TOKEN_FILE", path(self.token_file())),
                 ]);
             }
         }
         Ok(settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    /// Where the token of [`Login::Token`] is.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.folder.join("token")
+    }
+
+    /// Puts a fresh token into its file, whole at any moment. The node ends connections whose
+    /// token has expired.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be written.
+    pub fn write_token(&self, lifetime: Duration) -> Result<(), ClusterError> {
+        let part = self.folder.join("token.part");
+        fs::write(&part, unsecured_token(Self::USER, lifetime))
+            .and_then(|()| fs::rename(&part, self.token_file()))
+            .map_err(ClusterError::io("the token's file"))
     }
 
     /// A run's plan with what its workers need to get in.
@@ -336,6 +353,7 @@ listener.name.mutual.ssl.principal.mapping.rules=RULE:^CN=([^,]+).*$/$1/,DEFAULT
             "{of}.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-512,OAUTHBEARER
 {of}.plain.sasl.jaas.config={modules}.plain.PlainLoginModule required user_{user}=\"{password}\";
 {of}.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModule required;
+{of}.oauthbearer.connections.max.reauth.ms=3600000
 {of}.oauthbearer.sasl.jaas.config={modules}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";
 "
         );

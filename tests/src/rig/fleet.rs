@@ -428,6 +428,16 @@ impl Fleet {
         worker.signal(Signal::SIGCONT)
     }
 
+    /// Rebalance events that the workers have counted since each began: `assigned`, `revoked` and
+    /// `lost`, with and without partitions in them.
+    ///
+    /// # Errors
+    ///
+    /// If a worker does not answer.
+    pub fn rebalance_events(&self) -> Result<u64, ClusterError> {
+        self.workers.iter().map(WorkerProcess::rebalance_events).sum()
+    }
+
     /// Lets a Kafka client of a worker break, or its poll loop hang.
     ///
     /// # Errors
@@ -438,16 +448,6 @@ impl Fleet {
         let signal = worker::signal_for(fault)
             .ok_or_else(|| ClusterError::refused(format!("{fault:?}"), "no signal does it"))?;
         worker.signal(signal)
-    }
-
-    /// Rebalance events that the workers have counted since each began: `assigned`, `revoked` and
-    /// `lost`, with and without partitions in them.
-    ///
-    /// # Errors
-    ///
-    /// If a worker does not answer.
-    pub fn rebalance_events(&self) -> Result<u64, ClusterError> {
-        self.workers.iter().map(WorkerProcess::rebalance_events).sum()
     }
 
     /// Insists that every worker still runs.

@@ -76,13 +76,6 @@ impl Footprint {
         }
     }
 
-    /// As many files, threads and clients? Sockets and memory are not compared.
-    #[must_use]
-    pub fn is_like(&self, other: &Self) -> bool {
-        let counts = |this: &Self| (this.files, this.threads, this.clients);
-        counts(self) == counts(other)
-    }
-
     /// All open file descriptors.
     #[must_use]
     pub fn descriptors(&self) -> usize {

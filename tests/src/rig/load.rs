@@ -1,4 +1,5 @@
-//! Fills a run's input at a rate, in the background: logins of users, numbered by a header.
+//! Fills a run's input at a rate, in the background: logins of users, numbered by a header; or
+//! records of a size.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -22,19 +23,45 @@ pub struct LoadPlan {
     pub users: u64,
     /// Do all users log in equally often? Default no: one of them makes an eighth of it all.
     pub even: bool,
+    /// Records of a size, in the place of logins.
+    pub blobs: Option<Blobs>,
+}
+
+/// Records that no compression makes smaller, spread evenly over partitions.
+///
+/// ```
+/// use pelton_tests::{Blobs, LoadPlan};
+///
+/// let blobs = Blobs { bytes: 900_000, partitions: 64, hot: 0 };
+/// assert_eq!(LoadPlan::at_rate(20).of(blobs).blobs, Some(blobs));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blobs {
+    /// Of each value.
+    pub bytes: usize,
+    /// So many.
+    pub partitions: i32,
+    /// So many of ten records go to partition 0 alone.
+    pub hot: u64,
 }
 
 impl LoadPlan {
     /// So many records a second.
     #[must_use]
     pub fn at_rate(rate: u64) -> Self {
-        Self { rate, users: 97, even: false }
+        Self { rate, users: 97, even: false, blobs: None }
     }
 
     /// So many records a second, spread over all partitions alike.
     #[must_use]
     pub fn evenly(rate: u64) -> Self {
-        Self { rate, users: 5_000, even: true }
+        Self { rate, users: 5_000, even: true, blobs: None }
+    }
+
+    /// With records of a size in the place of logins.
+    #[must_use]
+    pub fn of(self, blobs: Blobs) -> Self {
+        Self { blobs: Some(blobs), ..self }
     }
 }
 
@@ -101,11 +128,16 @@ fn run(
 ) -> Result<(), ClusterError> {
     const ERA: Duration = Duration::from_secs(3600);
     let begun = Deadline::after(ERA);
+    let noise = noise();
     while !stop.load(Ordering::Relaxed) {
         let elapsed = ERA.saturating_sub(begun.left()).as_millis();
         let due = u64::try_from(elapsed).unwrap_or(u64::MAX) * plan.rate / 1_000;
         for seq in sent.load(Ordering::Relaxed)..due {
-            producer.send(&login(seq, &plan))?;
+            let record = match plan.blobs {
+                Some(blobs) => blob(seq, blobs, &noise),
+                None => login(seq, &plan),
+            };
+            producer.send(&record)?;
             sent.store(seq + 1, Ordering::Relaxed);
         }
         producer.serve();
@@ -124,4 +156,31 @@ pub(crate) fn login(seq: u64, plan: &LoadPlan) -> NewRecord {
         r#"{{"user":"{user}","status":"{status}","ip":"192.0.2.1","at":"2026-01-01T00:00:00Z"}}"#
     );
     NewRecord::new(user, value).header("seq", seq.to_string())
+}
+
+/// Bytes of xorshift64: longer than what lz4 looks back, so that repeating them makes nothing
+/// smaller.
+fn noise() -> Vec<u8> {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let next = || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    std::iter::repeat_with(next).take(16_000).flat_map(u64::to_le_bytes).collect()
+}
+
+/// The blob numbered `seq`, cut out of noise.
+fn blob(seq: u64, blobs: Blobs, noise: &[u8]) -> NewRecord {
+    let partitions = u64::try_from(blobs.partitions.max(1)).unwrap_or(1);
+    let partition = if seq % 10 < blobs.hot { 0 } else { seq % partitions };
+    let mut value = Vec::with_capacity(blobs.bytes + noise.len());
+    let at = usize::try_from(seq).unwrap_or(0) * 97 % noise.len();
+    value.extend_from_slice(&noise[at..]);
+    while value.len() < blobs.bytes {
+        value.extend_from_slice(noise);
+    }
+    value.truncate(blobs.bytes);
+    NewRecord::new(seq.to_string(), value).to_partition(i32::try_from(partition).unwrap_or(0))
 }

@@ -33,14 +33,14 @@ pub struct Outcome {
 
 /// A partition that has records and handles none for so long is stuck: longer than a session, a
 /// broker's failure and a rebalance after it together.
-const STUCK: Duration = Duration::from_secs(40);
+pub(crate) const STUCK: Duration = Duration::from_secs(40);
 
 /// What the workers of a run leave in its output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effects {
     /// A running total per user, from a store.
     Totals,
-    /// The place of each record; there is no store.
+    /// The place of each record.
     Places,
 }
 
@@ -63,24 +63,31 @@ impl Outcome {
         ledger: &Path,
         effects: Effects,
         begins: &[i64],
+        stuck_after: Duration,
     ) -> Result<Self, ClusterError> {
         let begin = |partition: i32| {
             usize::try_from(partition).ok().and_then(|at| begins.get(at).copied()).unwrap_or(0)
         };
-        let mut input = cluster.read_topic(&names.input)?;
+        let mut input = match effects {
+            Effects::Totals => cluster.read_topic(&names.input)?,
+            Effects::Places => cluster.read_places(&names.input)?,
+        };
         input.retain(|record| record.offset >= begin(record.partition));
         let truth = truth(cluster, names, &input, begin)?;
         let refused = |error: &dyn fmt::Display| ClusterError::refused("the ledger", error);
         let ledger = Ledger::read(ledger).map_err(|error| refused(&error))?;
-        let verdict = Check::new().stuck_after(STUCK).hold(&ledger, &truth);
-        let output = cluster.read_topic(&names.output)?;
+        let verdict = Check::new().stuck_after(stuck_after).hold(&ledger, &truth);
         let (output, changelog) = match effects {
             Effects::Totals => {
                 let totals = TotalsCheck::new(successes(&input)).allowing(verdict.repeats_by_key());
                 let changelog = stored(&cluster.read_topic(&names.changelog())?)?;
+                let output = cluster.read_topic(&names.output)?;
                 (totals.hold(emitted(&output)?), totals.hold(changelog))
             }
-            Effects::Places => (witnessed(&input, &output, &verdict), TotalsVerdict::default()),
+            Effects::Places => {
+                let output = cluster.read_places(&names.output)?;
+                (witnessed(&input, &output, &verdict), TotalsVerdict::default())
+            }
         };
         let timeline = Timeline::of(&ledger);
         let graceful = timeline.hand_overs().into_iter().filter(|hand_over| hand_over.graceful);

@@ -8,7 +8,7 @@ use pelton::telemetry::CommitOutcome;
 use pelton_testkit::ledger::{Cause, Entry, Ledger};
 
 use crate::rig::{LoadPlan, Moment, Outcome, Protocol, Rig, RigPlan};
-use crate::suites::Round;
+use crate::suites::{Round, roll};
 use crate::{ClusterError, GroupLog, KafkaCluster};
 
 /// New leaders, a new coordinator: within so long everything flows again.
@@ -49,6 +49,7 @@ pub fn run(kafka: &KafkaCluster, plan: RigPlan, kills: u32) -> Result<Shown, Clu
     let load = rig.load(LoadPlan::at_rate(2_000))?;
     rig.wait_until_begun(RECOVERED)?;
     rig.wait_until_caught_up(RECOVERED)?;
+    roll::wait_until_settled(&fleet)?;
 
     let group = &rig.names().group;
     let (before, events) = (kafka.group_log(group)?, fleet.rebalance_events()?);

@@ -18,10 +18,10 @@ const SETTLED: Duration = Duration::from_secs(60);
 pub const LONG: Range<Duration> = Duration::from_millis(6_500)..Duration::from_millis(14_000);
 
 /// Every user logs in many times while a worker is frozen: whatever it adds to is too old.
-const FEW_USERS: LoadPlan = LoadPlan { rate: 2_000, users: 97, even: false };
+const FEW_USERS: LoadPlan = LoadPlan { rate: 2_000, users: 97, even: false, blobs: None };
 
 /// Most users log in only a few times a minute: a total that is too old stays for long.
-const MANY_USERS: LoadPlan = LoadPlan { rate: 2_000, users: 20_000, even: false };
+const MANY_USERS: LoadPlan = LoadPlan { rate: 2_000, users: 20_000, even: false, blobs: None };
 
 /// The workers of these runs: records that last long enough to be frozen with.
 #[must_use]

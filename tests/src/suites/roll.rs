@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use crate::rig::{Fleet, LoadPlan, Moment, Outcome, Pace, Protocol, Rig, RigPlan};
 use crate::suites::Round;
+use crate::waiting::{Stopwatch, patiently};
 use crate::{ClusterError, GroupLog, KafkaCluster};
 
 /// After a node's return everything flows again within so long.
 const RECOVERED: Duration = Duration::from_secs(60);
+
+/// A group is at rest when its workers have heard of no rebalance for so long.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// The pause between a node's return and the next one's end.
 const PACE: Duration = Duration::from_secs(1);
@@ -49,7 +53,7 @@ pub fn run(kafka: &KafkaCluster, plan: RigPlan, rolls: u32) -> Result<Shown, Clu
     let load = rig.load(LoadPlan::at_rate(2_000))?;
     rig.wait_until_begun(RECOVERED)?;
     rig.wait_until_caught_up(RECOVERED)?;
-    std::thread::sleep(PACE);
+    wait_until_settled(&fleet)?;
 
     let group = &rig.names().group;
     let (before, events) = (kafka.group_log(group)?, fleet.rebalance_events()?);
@@ -78,6 +82,19 @@ pub fn run(kafka: &KafkaCluster, plan: RigPlan, rolls: u32) -> Result<Shown, Clu
     let pace = Pace::of(&rig.ledger()?);
     let silences = windows.iter().map(|(from, until)| pace.longest_silence(*from, *until));
     Ok(Shown { outcome, group, events, coordinators: watch.moved, silences: silences.collect() })
+}
+
+/// Waits until the workers have heard of no rebalance for a while: one that the start has begun
+/// is not counted against the brokers.
+pub(crate) fn wait_until_settled(fleet: &Fleet) -> Result<(), ClusterError> {
+    let mut last = (fleet.rebalance_events()?, Stopwatch::start());
+    patiently("a group at rest", RECOVERED, || {
+        let events = fleet.rebalance_events().map_err(|error| error.to_string())?;
+        if events != last.0 {
+            last = (events, Stopwatch::start());
+        }
+        (last.1.elapsed() >= SETTLED).then_some(()).ok_or_else(|| format!("{events} events"))
+    })
 }
 
 /// Restarts a node in good order: its end, its start, every replica in sync again.

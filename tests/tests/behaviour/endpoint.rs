@@ -4,6 +4,8 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pelton_tests::{
     Answer, Cluster, KafkaCluster, NewRecord, Rig, RigPlan, WorkerProcess, trials, wait_for, worker,
 };
@@ -18,7 +20,32 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trials::on_kafka("a_live_worker_shows_health_and_lag_of_each_partition", shows),
         Trial::test("a_worker_is_asked_how_it_is_by_its_own_program", asked),
+        Trial::test("a_worker_that_shuts_down_is_live_and_not_ready", shutting_down),
     ]
+}
+
+/// What a supervisor sees of it: nothing to restart, and nobody to wait for.
+fn shutting_down() -> Result<(), Failed> {
+    let cluster = embedded()?;
+    // The longest of six drains: not one of them is over at once.
+    let plan = RigPlan { partitions: 6, drain: Duration::from_secs(3), ..embedded_plan() };
+    let rig = Rig::new(&cluster, plan)?;
+    let mut fleet = rig.fleet();
+    fleet.start(1)?;
+    let worker = &fleet.workers()[0];
+    wait_for("all partitions running", PATIENCE, || worker.running().ok().filter(|n| *n == 6))?;
+    insist(worker.ask("/readyz")?.status == 200, || "it runs and is not ready".to_owned())?;
+    kill(Pid::from_raw(i32::try_from(worker.pid())?), Signal::SIGTERM)?;
+    let seen = wait_for("a worker that shuts down", PATIENCE, || {
+        let (ready, live) = (worker.ask("/readyz").ok()?, worker.ask("/livez").ok()?);
+        (ready.status != 200).then_some((ready, live))
+    })?;
+    let (ready, live) = seen;
+    let says_why = ready.status == 503 && ready.body.contains("shutting down");
+    insist(says_why && live.status == 200, || format!("{ready:?}, {live:?}"))?;
+    let ended = fleet.wait_for_end(0, PATIENCE)?;
+    let in_order = ended.status.success() && ended.termination_log.is_empty();
+    insist(in_order, || format!("{ended:?}"))
 }
 
 /// As a container's health check asks: no shell, no curl, the worker's settings.

@@ -3,8 +3,10 @@
 //!
 //! Each module is one question: a real log counted through a change of workers, spare workers,
 //! growing topics, where a group begins, Kafka's own tools, records that are gone, what is
-//! refused, hostile surroundings, garbage, the endpoint, what keeps a worker alive, last words.
+//! refused, hostile surroundings, garbage, the endpoint, what keeps a
+//! worker alive, last words.
 
+mod canaries;
 mod endpoint;
 mod farewells;
 mod gone;
@@ -46,10 +48,11 @@ fn main() -> ExitCode {
         overtaken::trials(),
         payloads::trials(),
         endpoint::trials(),
-        liveness::trials(),
         reload::trials(),
         security::trials(),
+        canaries::trials(),
         farewells::trials(),
+        liveness::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }

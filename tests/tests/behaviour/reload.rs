@@ -8,11 +8,11 @@ use std::time::Duration;
 use libtest_mimic::{Failed, Trial};
 use nix::sys::signal::Signal;
 use pelton_tests::{
-    Fleet, LoadPlan, Login, Rig, RigPlan, Right, SecureKafka, Stopwatch, WorkerProcess, trials,
-    wait_for,
+    Cluster, Fleet, KafkaCluster, LoadPlan, Login, Rig, RigPlan, Right, SecureKafka, Stopwatch,
+    WorkerProcess, trials, wait_for,
 };
 
-use crate::{embedded, embedded_plan, insist, insist_on_exact};
+use crate::{embedded, embedded_plan, insist, insist_on_exact, say};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -22,6 +22,12 @@ const BEYOND_THE_SESSION: Duration = Duration::from_secs(8);
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         Trial::test("a_topic_is_paused_and_resumed_without_a_rebalance", pauses),
+        Trial::test("pauses_amid_rebalances_lose_and_repeat_nothing::embedded", || {
+            storm(&embedded()?, embedded_plan())
+        }),
+        trials::on_kafka("pauses_amid_rebalances_lose_and_repeat_nothing::kafka", || {
+            storm(KafkaCluster::shared(1)?, RigPlan::default())
+        }),
         Trial::test("a_worker_is_slowed_down_while_it_runs", slows_down),
         Trial::test("the_log_filter_changes_while_a_worker_runs", filters),
         Trial::test("settings_that_can_not_be_used_change_nothing", refuses),
@@ -54,9 +60,19 @@ impl SettingsFile {
     }
 
     fn plan(&self) -> RigPlan {
-        let quick = RigPlan { slow_one_in: 0, ..embedded_plan() };
-        RigPlan { file: Some(self.path()), ..quick }
+        self.of(RigPlan { slow_one_in: 0, ..embedded_plan() })
     }
+
+    fn of(&self, plan: RigPlan) -> RigPlan {
+        RigPlan { file: Some(self.path()), ..plan }
+    }
+}
+
+/// Until a process has said what it does with signals, the system ends it at SIGHUP.
+fn wait_until_listening(worker: &WorkerProcess) -> Result<(), Failed> {
+    Ok(wait_for("a worker that listens", PATIENCE, || {
+        worker.log().contains("admin endpoint").then_some(())
+    })?)
 }
 
 /// Sends SIGHUP and waits until the log says `what` once more than before.
@@ -150,6 +166,39 @@ fn pauses() -> Result<(), Failed> {
     let now = sum(&fleet, "pelton_rebalances_total")?;
     insist((now - rebalances).abs() < 0.5, || format!("{rebalances} rebalances, then {now}"))?;
     insist_on_exact(&rig.finish(fleet)?)
+}
+
+/// Workers come and go while the topic is paused and resumed, in the middle of records, of drains
+/// and of restores.
+fn storm<C: Cluster>(cluster: &C, plan: RigPlan) -> Result<(), Failed> {
+    let file = SettingsFile::new("")?;
+    let plan = RigPlan { slow_one_in: 20, drain: Duration::from_millis(300), ..plan };
+    let rig = Rig::new(cluster, file.of(plan))?;
+    let mut fleet = rig.fleet();
+    fleet.start(2)?;
+    let load = rig.load(LoadPlan::at_rate(400))?;
+    rig.wait_until_begun(PATIENCE)?;
+    let pause =
+        format!("paused_topics = [\"{}\"]\nmax_records_per_second = 700", rig.names().input);
+    let tell = |fleet: &Fleet, text: &str| -> Result<(), Failed> {
+        file.write(text)?;
+        Ok(fleet.workers().iter().try_for_each(|worker| worker.signal(Signal::SIGHUP))?)
+    };
+    for round in 0..6 {
+        tell(&fleet, &pause)?;
+        wait_until_listening(fleet.launch(&[])?)?; // finds itself paused
+        tell(&fleet, if round % 2 == 0 { "" } else { "max_records_per_second = 900" })?;
+        let newest = fleet.workers().last().ok_or("nobody")?;
+        newest.wait_until_joined()?;
+        tell(&fleet, &pause)?;
+        fleet.terminate_any()?;
+        tell(&fleet, "")?;
+        rig.wait_until_caught_up(PATIENCE)?;
+    }
+    load.stop()?;
+    let outcome = rig.finish(fleet)?;
+    say(&outcome.to_string());
+    insist_on_exact(&outcome)
 }
 
 /// Fifty signals in a row, and then one worker handles no more than it may.
@@ -258,9 +307,7 @@ fn before_joining() -> Result<(), Failed> {
     let mut fleet = rig.fleet();
     fleet.launch(&[("BOOTSTRAP_SERVERS", "127.0.0.1:1")])?;
     let worker = &fleet.workers()[0];
-    wait_for("a worker that listens", PATIENCE, || {
-        worker.log().contains("admin endpoint").then_some(())
-    })?;
+    wait_until_listening(worker)?;
     file.write(&format!("paused_topics = [\"{}\"]", rig.names().input))?;
     hang_up(worker, "paused_topics [] → [")?;
     insist(!worker.has_joined(), || worker.log())?;
@@ -270,9 +317,7 @@ fn before_joining() -> Result<(), Failed> {
     file.write("")?;
     fleet.launch(&[])?;
     let worker = &fleet.workers()[0];
-    wait_for("a worker that listens", PATIENCE, || {
-        worker.log().contains("admin endpoint").then_some(())
-    })?;
+    wait_until_listening(worker)?;
     file.write(&format!("paused_topics = [\"{}\"]", rig.names().input))?;
     hang_up(worker, "paused_topics [] → [")?;
     rig.load(LoadPlan::at_rate(300))?.stop()?;

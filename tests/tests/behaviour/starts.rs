@@ -1,4 +1,5 @@
-//! Where does a group begin that was told a time? At the first record of that time or later.
+//! Where does a group begin that was told a time? At the first record of that time or later. And
+//! does a worker begin whose topic a broker hears of late?
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +17,24 @@ const PATIENCE: Duration = Duration::from_secs(40);
 const MIDNIGHT_MS: i64 = 1_795_478_400_000;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trials::on_kafka("a_fresh_group_begins_at_the_time_it_was_told", at_a_time)]
+    vec![
+        trials::on_kafka("a_fresh_group_begins_at_the_time_it_was_told", at_a_time),
+        trials::on_kafka("a_topic_that_is_made_a_moment_late_is_waited_for", made_late),
+    ]
+}
+
+/// A broker hears of a new topic a little later than its peers: three workers ended because
+/// theirs had just been made.
+fn made_late() -> Result<(), Failed> {
+    let kafka = KafkaCluster::shared(1)?;
+    let late = KafkaCluster::unique("late");
+    let rig = Rig::new(kafka, RigPlan::default().with("LOGIN_COUNTER__OUTPUT_TOPIC", &late))?;
+    let mut fleet = rig.fleet();
+    let worker = fleet.launch(&[])?;
+    wait_for("the topic missed", PATIENCE, || worker.log().contains("asking again").then_some(()))?;
+    kafka.create_topic(&late, 3)?;
+    worker.wait_until_joined()?;
+    Ok(fleet.terminate_all()?)
 }
 
 /// Partition 0 has records on both sides of midnight, partition 1 only older ones, 2 none; 3 is

@@ -247,6 +247,8 @@ fn few_files() -> Result<(), Failed> {
 struct Started {
     child: std::process::Child,
     log: tempfile::NamedTempFile,
+    /// What Kubernetes would show.
+    termination_log: tempfile::NamedTempFile,
     since: Stopwatch,
 }
 
@@ -257,18 +259,22 @@ impl Started {
         arguments: &[&str],
         change: impl FnOnce(&mut Command),
     ) -> Result<Self, Failed> {
-        let log = tempfile::NamedTempFile::new()?;
+        let (log, termination_log) =
+            (tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?);
+        // The worker may be another user than we are.
+        std::fs::set_permissions(termination_log.path(), Permissions::from_mode(0o666))?;
         let mut command = worker::command()?;
         command
             .args(arguments)
             .env("PELTON__BOOTSTRAP_SERVERS", "127.0.0.1:1")
             .env("PELTON__AUTO_OFFSET_RESET", "earliest")
             .env("PELTON__ADMIN__LISTEN", "127.0.0.1:0")
+            .env("PELTON_TERMINATION_LOG", termination_log.path())
             .envs(settings.iter().map(|(name, value)| (format!("PELTON__{name}"), value)))
             .stdout(Stdio::null())
             .stderr(log.reopen()?);
         change(&mut command);
-        Ok(Self { child: command.spawn()?, log, since: Stopwatch::start() })
+        Ok(Self { child: command.spawn()?, log, termination_log, since: Stopwatch::start() })
     }
 
     fn ended(mut self, within: Duration) -> Result<Ended, Failed> {
@@ -279,13 +285,9 @@ impl Started {
         }
         let log = std::fs::read_to_string(self.log.path())?;
         let status = status.map_err(|late| format!("{late}\n{log}"))?;
-        Ok(Ended {
-            name: "worker".to_owned(),
-            after: self.since.elapsed(),
-            status,
-            log,
-            termination_log: String::new(),
-        })
+        let (name, after) = ("worker".to_owned(), self.since.elapsed());
+        let termination_log = std::fs::read_to_string(self.termination_log.path())?;
+        Ok(Ended { name, after, status, log, termination_log })
     }
 }
 

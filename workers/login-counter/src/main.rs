@@ -9,8 +9,14 @@ use pelton::config::{Flags, load};
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "Without a file, set PELTON__BOOTSTRAP_SERVERS and PELTON__AUTO_OFFSET_RESET.\n\
-    Exit codes: 0 ended as asked, 2 configuration, 3 an invalid record, 5 shutdown took too long; all are in docs/errors.md."
+    after_help = "Examples:
+  login-counter --bootstrap-servers localhost:9092 --auto-offset-reset earliest
+  login-counter --config pelton.toml --set log.filter=info,pelton=debug
+  login-counter --config pelton.toml --print-config
+
+All settings: `pelton config explain` (docs/config.md). An error begins with a code:
+`pelton explain PLT-0106`. Exit codes: 0 ended as asked, 2 configuration, 3 an invalid
+record, 5 the shutdown took too long; all are in docs/errors.md."
 )]
 struct CommandLine {
     #[command(flatten)]

@@ -12,16 +12,22 @@ use crate::planted::Bug;
 use crate::time::Time;
 
 impl Engine {
+    /// At every interval what is dirty is sealed; in between only what must be durable to make
+    /// room: writes that fill half of a partition's room with what else it holds.
     pub(super) fn seal_if_due(&mut self, now: Time, out: &mut Vec<Action>) {
-        if now < self.next_commit {
-            return;
+        let due = now >= self.next_commit;
+        if due {
+            self.next_commit = now + self.limits.commit_interval;
         }
-        self.next_commit = now + self.limits.commit_interval;
+        let room = self.room();
         for (partition, assignment) in &mut self.assignments {
             let Phase::Running(active) = &mut assignment.phase else {
                 continue;
             };
-            if active.progress.dirty && !active.progress.sealing {
+            let held = active.held();
+            let pressed = active.effects.unsealed > 0
+                && (held > room.bytes / 2 || held > room.bytes - room.effects);
+            if (due && active.progress.dirty || pressed) && !active.progress.sealing {
                 active.progress.dirty = false;
                 active.progress.sealing = true;
                 out.push(Action::Seal { partition: *partition });

@@ -48,6 +48,7 @@ impl Engine {
         } else if active.fetch.is_some() {
             active.outside = true;
             active.fetch = Some(Fetching::from(expected));
+            active.refusing = false;
             out.push(Action::StopFetch { partition });
             out.push(Action::StartFetch { partition, from: expected });
         }

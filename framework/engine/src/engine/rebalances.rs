@@ -7,6 +7,7 @@ use crate::action::{Action, Closing, CommitItem};
 use crate::assignment::{Active, Assignment, Drain, Fetching, Helped, Phase, Preparing};
 use crate::budget::Volume;
 use crate::commit::Progress;
+use crate::event::HeldEffects;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::planted::Bug;
 use crate::time::Time;
@@ -130,6 +131,7 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         let paused = self.paused.contains(&partition);
+        let stopped = self.stops;
         let Some(assignment) = self.current(partition, epoch) else {
             return;
         };
@@ -138,8 +140,13 @@ impl Engine {
         }
         assignment.phase = Phase::Running(Active {
             expected: position,
+            paused,
+            // If there is no place for it, it loses it at once.
             fetch: (!paused).then(|| Fetching::from(position)),
             buffered: Volume::default(),
+            effects: HeldEffects::default(),
+            refusing: false,
+            stopped,
             progress: Progress::starting_at(position, committed),
             heard: now,
             asked: now,
@@ -174,7 +181,7 @@ impl Engine {
             out.push(Action::StopFetch { partition });
         }
         let preparing = Preparing::since(now, self.limits.restart_after);
-        self.begin_anew(partition, epoch, preparing, out_of_range, out);
+        self.begin_anew(partition, epoch, Preparing { out_of_range, ..preparing }, out);
     }
 
     /// The partition stays ours; its task ends and another begins.
@@ -183,11 +190,11 @@ impl Engine {
         partition: PartitionId,
         epoch: Epoch,
         preparing: Preparing,
-        out_of_range: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
         out.push(Action::Close { partition, epoch, closing: Closing::Reset });
         let epoch = self.next_epoch(partition);
+        let out_of_range = preparing.out_of_range;
         let phase = Phase::Restoring(preparing);
         self.assignments.insert(partition, Assignment { epoch, phase });
         out.push(Action::Restore { partition, epoch, out_of_range });

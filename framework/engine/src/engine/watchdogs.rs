@@ -6,11 +6,9 @@
 //! lost          the group says nothing more of it ─► the member joins anew
 //! ```
 
-use std::time::Duration;
-
 use super::{Ending, Engine};
 use crate::action::{Action, SilentAction};
-use crate::assignment::{Active, Fetching, Helped, Phase, Preparing};
+use crate::assignment::{Active, Helped, Phase, Preparing};
 use crate::ids::{Epoch, PartitionId};
 use crate::limits::EngineLimits;
 use crate::time::Time;
@@ -66,7 +64,7 @@ impl Engine {
                 },
                 Phase::Restoring(preparing) => {
                     if !preparing.waits && now.since(preparing.moved) >= preparing.patience {
-                        stuck.push((partition, epoch, preparing.patience));
+                        stuck.push((partition, epoch, *preparing));
                     } else if now.since(preparing.said) >= limits.silent_after {
                         preparing.said = now;
                         out.push(Action::Silent { partition, what: SilentAction::StillRestoring });
@@ -114,14 +112,15 @@ impl Engine {
     fn begin_stuck_anew(
         &mut self,
         now: Time,
-        stuck: Vec<(PartitionId, Epoch, Duration)>,
+        stuck: Vec<(PartitionId, Epoch, Preparing)>,
         out: &mut Vec<Action>,
     ) {
-        for (partition, epoch, patience) in stuck {
-            let patience = (patience * 2).min(self.limits.restart_after * PATIENCE);
+        for (partition, epoch, before) in stuck {
+            let patience = (before.patience * 2).min(self.limits.restart_after * PATIENCE);
             out.push(Action::Silent { partition, what: SilentAction::RestoredAnew });
-            // A position outside its log is found out again: the commit says the same.
-            self.begin_anew(partition, epoch, Preparing::since(now, patience), None, out);
+            let Preparing { out_of_range, .. } = before;
+            let preparing = Preparing { out_of_range, ..Preparing::since(now, patience) };
+            self.begin_anew(partition, epoch, preparing, out);
         }
     }
 }
@@ -157,14 +156,16 @@ fn help(now: Time, limits: &EngineLimits, active: &Active, may_renew: bool) -> H
 }
 
 fn fetch_anew(now: Time, partition: PartitionId, active: &mut Active, out: &mut Vec<Action>) {
-    active.heard = now;
-    active.fetch = Some(Fetching::from(active.expected));
+    let from = active.expected;
+    active.start_fetch(from, now);
     out.push(Action::StopFetch { partition });
-    out.push(Action::StartFetch { partition, from: active.expected });
+    out.push(Action::StartFetch { partition, from });
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{Closing, Event, Offset, RunInfo};
 

@@ -16,7 +16,8 @@ use serde::Serialize;
 use super::status::{Health, Status};
 use crate::telemetry;
 
-const PATHS: &str = "this endpoint has /livez, /readyz, /startupz, /metrics and /partitions";
+const PATHS: &str =
+    "this endpoint has /livez, /readyz, /startupz, /metrics, /partitions and /memory";
 
 #[derive(Clone)]
 struct Shared {
@@ -38,6 +39,7 @@ pub(super) fn router(
         .route("/startupz", get(|State(at): State<Shared>| probe(&at, |health| health.started)))
         .route("/metrics", get(metrics_text))
         .route("/partitions", get(async |State(at): State<Shared>| Json(at.status.partitions())))
+        .route("/memory", get(async |State(at): State<Shared>| Json(at.status.memory())))
         .fallback(async || problem(StatusCode::NOT_FOUND, PATHS))
         .layer(middleware::from_fn_with_state(shared.clone(), guard))
         .with_state(shared)

@@ -29,6 +29,47 @@ pub trait Status: Send + Sync + 'static {
 
     /// What it owns, in the order of topic and partition.
     fn partitions(&self) -> Vec<PartitionStatus>;
+
+    /// How its memory budget is used; `None` if that is not known (yet).
+    fn memory(&self) -> Option<MemoryStatus> {
+        None
+    }
+}
+
+/// How a worker uses its memory budget, in bytes; the figures of `pelton_memory_used_bytes`.
+///
+/// ```
+/// use pelton::admin::MemoryStatus;
+///
+/// let memory = MemoryStatus { budget_bytes: 300, records_bytes: 90, ..MemoryStatus::default() };
+/// assert_eq!(memory.used_bytes(), 90);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// The setting `memory_budget`.
+    pub budget_bytes: u64,
+    /// Set aside for what librdkafka fetches ahead.
+    pub fetch_ahead_bytes: u64,
+    /// Set aside for restores, where there are changelogs.
+    pub restores_bytes: u64,
+    /// Records read and not yet done.
+    pub records_bytes: u64,
+    /// Outputs and changelog records not delivered, with the client's copies.
+    pub outputs_bytes: u64,
+    /// Writes to stores whose commit is not known. What is committed is not counted.
+    pub stores_bytes: u64,
+}
+
+impl MemoryStatus {
+    /// All parts together.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.fetch_ahead_bytes
+            + self.restores_bytes
+            + self.records_bytes
+            + self.outputs_bytes
+            + self.stores_bytes
+    }
 }
 
 /// How a worker is.

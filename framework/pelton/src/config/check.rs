@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::settings::Settings;
-use super::units::{ByteCount, duration::written};
+use super::units::duration::written;
 use crate::telemetry::check_filter;
 
 /// A length of time and its bounds.
@@ -77,8 +77,8 @@ impl Settings {
                 "auto_offset_reset",
                 "where a partition without a committed offset starts must be chosen: `latest` \
                  loses what arrives before the first commit, `earliest` reads all the log holds, \
-                 `@` and a time begins at that time, `error` stops the worker. Give one of them in the settings file or as \
-                 PELTON__AUTO_OFFSET_RESET",
+                 `@` and a time begins at that time, `error` stops the worker. Give one of them in the settings file, as \
+                 PELTON__AUTO_OFFSET_RESET or as --auto-offset-reset",
             ));
         }
         Ok(())
@@ -134,12 +134,7 @@ impl Settings {
             let problem = "write a whole number from 1 to 1000000, or 0 for no limit".to_owned();
             return Err(self.invalid("max_records_per_second", problem));
         }
-        let least = ByteCount::from_mib(1);
-        if self.memory_budget < least {
-            let problem = format!("a worker can't run within it; give at least \"{least}\"");
-            return Err(self.invalid("memory_budget", problem));
-        }
-        Ok(())
+        self.check_memory()
     }
 
     pub(crate) fn invalid(&self, key: &str, problem: String) -> ConfigError {
@@ -198,7 +193,7 @@ mod tests {
             (|s| s.commit_interval = Duration::ZERO, "from \"1ms\" to \"1h\""),
             (|s| s.shutdown_timeout = Duration::MAX, "from \"1ms\" to \"1day\""),
             (|s| s.max_poll_records = 0, "from 1 to 1000000"),
-            (|s| s.memory_budget = ByteCount::from_bytes(7), "at least \"1MiB\""),
+            (|s| s.memory_budget = ByteCount::from_bytes(7), "at least \"32MiB\""),
             (|s| s.group_id = Some(String::new()), "write a name, or remove it"),
             (|s| s.group_instance_id = Some("a b".to_owned()), "at most 249 letters"),
             (|s| s.bootstrap_servers = "http//nowhere".to_owned(), "host:port"),
@@ -208,6 +203,23 @@ mod tests {
             let error = with(change).unwrap_err();
             assert!(error.starts_with("PLT-0105") && error.contains(wanted), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_fetched_ahead_fits_the_memory_budget() {
+        let error = with(|settings| settings.kafka.set("queued.max.messages.kbytes", "262144"));
+        assert_eq!(
+            error.unwrap_err(),
+            "PLT-0108: `kafka.queued.max.messages.kbytes` from the program's code contradicts \
+             another setting: librdkafka could fetch 304MiB ahead (twice `fetch.max.bytes` and \
+             `queued.max.messages.kbytes`, and 4 restores), more than three quarters of \
+             `memory_budget` (256MiB); lower the one, raise the other, or leave the first to Pelton"
+        );
+        let both = with(|settings| {
+            settings.kafka.set("queued.max.messages.kbytes", "262144");
+            settings.memory_budget = ByteCount::from_mib(1024);
+        });
+        assert_eq!(both, Ok(()));
     }
 
     #[test]

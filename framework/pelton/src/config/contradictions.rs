@@ -274,7 +274,7 @@ impl Settings {
         self.kafka.value(name)?.trim().parse().ok()
     }
 
-    fn contradiction(&self, key: &str, reason: String) -> ConfigError {
+    pub(super) fn contradiction(&self, key: &str, reason: String) -> ConfigError {
         ConfigError::Contradiction { origin: self.origins.of(key), key: key.to_owned(), reason }
     }
 }

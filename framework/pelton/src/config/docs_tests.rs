@@ -166,6 +166,7 @@ fn problems(schema: &Value, value: &Value, path: &str) -> Vec<String> {
                     Some("number") => value.is_number(),
                     Some("boolean") => value.is_boolean(),
                     Some("object") => value.is_object(),
+                    Some("array") => value.is_array(),
                     other => panic!("no such type: {other:?}"),
                 })
             }
@@ -179,6 +180,10 @@ fn problems(schema: &Value, value: &Value, path: &str) -> Vec<String> {
             ("maximum", Value::Number(number)) => number.as_i64() <= rule.as_i64(),
             ("anyOf", _) => subschemas().any(|schema| fits(&schema)),
             ("oneOf", _) => subschemas().filter(fits).count() == 1,
+            ("items", Value::Array(items)) => {
+                found.extend(items.iter().flat_map(|item| problems(rule, item, path)));
+                true
+            }
             ("required", Value::Object(table)) => {
                 subschemas().all(|key| table.contains_key(key.as_str().unwrap_or_default()))
             }

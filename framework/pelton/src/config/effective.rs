@@ -24,7 +24,8 @@ pub(super) fn lines<A: Serialize>(settings: &Settings, section: &str, app: &A) -
         .map(|(key, value)| {
             let origin = settings.origins.given(&key).unwrap_or(&Origin::Default);
             let value = if shows(&key) || is_nothing(&value) { value } else { HIDDEN.to_owned() };
-            format!("{key} = {value}  # {origin}\n")
+            let reloadable = if Settings::is_reloadable(&key) { ", reloadable" } else { "" };
+            format!("{key} = {value}  # {origin}{reloadable}\n")
         })
         .collect()
 }

@@ -22,21 +22,39 @@ use super::tree::Tree;
 /// assert_eq!(given.pelton.set, ["commit_interval=2s"]);
 /// ```
 #[derive(Clone, Default, clap::Args)]
+#[command(next_help_heading = "Settings")]
 #[non_exhaustive]
 pub struct Flags {
     /// Read settings from this TOML file
+    ///
+    /// Every setting may stand in it; `pelton config example` prints a file with all of them. The
+    /// environment (PELTON__…) beats the file, and flags beat the environment.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Set one setting, as in --set admin.listen=127.0.0.1:0; may be repeated, the last one wins
-    #[arg(long, value_name = "KEY=VALUE")]
+    /// Set one setting, as in --set commit_interval=2s; may be repeated, the last one wins
+    ///
+    ///   --set admin.listen=127.0.0.1:0              as in [admin] listen = "127.0.0.1:0"
+    ///   --set kafka.fetch.wait.max.ms=100           librdkafka's own
+    ///   --set kafka.sasl.password.file=/run/secrets/kafka-password
+    ///
+    /// In the environment the first would be PELTON__ADMIN__LISTEN=127.0.0.1:0. A secret itself is
+    /// no flag: whoever may list this machine's processes would read it.
+    #[arg(long, value_name = "KEY=VALUE", verbatim_doc_comment)]
     pub set: Vec<String>,
 
-    /// Some brokers' addresses, comma-separated
+    /// Some brokers' addresses, comma-separated; must be given, here or elsewhere
     #[arg(long, value_name = "HOST:PORT")]
     pub bootstrap_servers: Option<String>,
 
-    /// The consumer group
+    /// Where a partition without a commit starts; must be given, here or elsewhere
+    ///
+    /// `earliest` reads all that the log holds; `latest` loses what arrives before the first
+    /// commit; `@2026-11-24T00:00:00Z` begins at that time; `error` ends the worker.
+    #[arg(long, value_name = "earliest|latest|error|@TIME")]
+    pub auto_offset_reset: Option<String>,
+
+    /// The consumer group; copies of a program that share one share its work
     #[arg(long, value_name = "NAME")]
     pub group_id: Option<String>,
 
@@ -59,6 +77,7 @@ impl std::fmt::Debug for Flags {
             .field("config", &self.config)
             .field("set", &keys)
             .field("bootstrap_servers", &self.bootstrap_servers)
+            .field("auto_offset_reset", &self.auto_offset_reset)
             .field("group_id", &self.group_id)
             .field("print_config", &self.print_config)
             .field("health", &self.health)
@@ -90,6 +109,7 @@ pub(super) fn read(flags: &Flags) -> Result<Tree, ConfigError> {
     }
     let own = [
         ("bootstrap_servers", "--bootstrap-servers", &flags.bootstrap_servers),
+        ("auto_offset_reset", "--auto-offset-reset", &flags.auto_offset_reset),
         ("group_id", "--group-id", &flags.group_id),
     ];
     for (key, flag, value) in own {
@@ -102,6 +122,8 @@ pub(super) fn read(flags: &Flags) -> Result<Tree, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::{Flags, Origin, Tree, read};
 
     fn set(sets: &[&str]) -> Flags {
@@ -125,6 +147,26 @@ mod tests {
             assert_eq!(error.code(), "PLT-0109");
             let error = error.to_string();
             assert!(error.contains(problem) && !error.contains("canary"), "{error}");
+        }
+    }
+
+    #[derive(clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        _flags: Flags,
+    }
+
+    #[test]
+    fn help_shows_how_each_kind_of_setting_is_given() {
+        let help = Program::command().render_long_help().to_string();
+        for line in [
+            "  --set kafka.sasl.password.file=/run/secrets/kafka-password\n",
+            "PELTON__ADMIN__LISTEN=127.0.0.1:0",
+            "--auto-offset-reset <earliest|latest|error|@TIME>",
+            "must be given, here or elsewhere",
+            "pelton config example",
+        ] {
+            assert!(help.contains(line), "{line} is not in\n{help}");
         }
     }
 

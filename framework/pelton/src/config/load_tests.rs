@@ -84,11 +84,13 @@ fn a_flag_of_its_own_beats_a_set_flag() {
         set: vec!["group_id=set".to_owned()],
         group_id: Some("own".to_owned()),
         bootstrap_servers: Some("k:9092".to_owned()),
+        auto_offset_reset: Some("@0".to_owned()),
         ..Flags::default()
     };
     let loaded = load_from::<()>("idle", &flags, &BTreeMap::new()).unwrap();
     assert_eq!(loaded.settings.group_id.as_deref(), Some("own"));
     assert_eq!(loaded.settings.bootstrap_servers, "k:9092");
+    assert_eq!(loaded.settings.auto_offset_reset, Some(AutoOffsetReset::AtTime(0)));
 }
 
 #[test]

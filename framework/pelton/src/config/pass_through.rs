@@ -66,8 +66,8 @@ impl KafkaSettings {
                 return Err(ConfigError::Contradiction { origin, key: path, reason });
             }
             if let Some(reason) = crate::kafka::refusal(name, value) {
-                // Its words repeat the value.
-                let shows = key.exposure == Exposure::Shown;
+                // Its words repeat the value, but for a value it has no use for in this build.
+                let shows = key.exposure == Exposure::Shown || reason.contains("not supported in");
                 let reason = if shows { reason } else { "it is malformed".to_owned() };
                 let problem = format!("librdkafka refuses it: {reason}");
                 return Err(ConfigError::InvalidValue { origin, key: path, problem });

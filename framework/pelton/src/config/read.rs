@@ -211,8 +211,10 @@ impl Reader<'_> {
                 let Some((path, _)) = secret_file::file_of(self.tree) else {
                     return Err(ReadError::custom(secret_file::NO_PATH));
                 };
-                let text = secret_file::read(path)
-                    .map_err(|problem| ReadError::SecretFile { path: path.to_owned(), problem })?;
+                let text = secret_file::read(path).map_err(|problem| ReadError::SecretFile {
+                    path: secret_file::shown(path),
+                    problem,
+                })?;
                 self.from_files.borrow_mut().push(self.tree);
                 visitor.visit_str(&text)
             }

@@ -308,6 +308,17 @@ mod tests {
     }
 
     #[test]
+    fn the_documents_say_what_is_reloadable() {
+        let rows = include_str!("../../docs/config.md").lines();
+        let marked: BTreeSet<_> = rows
+            .filter(|row| row.to_lowercase().contains("reloadable"))
+            .filter_map(|row| row.strip_prefix("| `")?.split('`').next())
+            .collect();
+        let own = RELOADABLE.iter().copied().filter(|key| !key.starts_with("kafka."));
+        assert_eq!(marked, own.collect());
+    }
+
+    #[test]
     fn what_is_called_reloadable_is_taken_over_and_nothing_else() {
         let mut new = Settings {
             group_id: Some("other".to_owned()),

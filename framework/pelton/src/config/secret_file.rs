@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::ConfigError;
 use super::kafka_keys::{self, Exposure};
@@ -51,6 +51,16 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
         return Err("it holds a zero byte; write the secret into it as text".to_owned());
     }
     Ok(secret.to_owned())
+}
+
+/// What may be said of a path from which no secret could be read: a bare word may be the secret
+/// itself, in the wrong place.
+pub(super) fn shown(path: &Path) -> PathBuf {
+    if path.is_absolute() || path.components().nth(1).is_some() {
+        path.to_owned()
+    } else {
+        "a word without `/`".into()
+    }
 }
 
 /// May every user of this machine read it? Not where the system has no such rights.
@@ -119,7 +129,7 @@ pub(super) fn resolve(kafka: &mut Tree) -> Result<(), ConfigError> {
         };
         let text = read(path).map_err(|problem| ConfigError::SecretFile {
             key: format!("kafka.{key}"),
-            path: path.to_owned(),
+            path: shown(path),
             origin: named_by.clone(),
             problem,
         })?;

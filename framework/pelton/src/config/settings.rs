@@ -68,7 +68,8 @@ pub struct Settings {
 
     /// What becomes of a position that is not in its log (records were deleted before they were
     /// read, the log was truncated, the topic recreated): `fail` (default: the worker ends and
-    /// says how large the gap is), `earliest` or `latest` (it goes on there, and says so).
+    /// says how large the gap is), `earliest` or `latest` (it goes on there, and says so). What was
+    /// read before is finished first; `guarantees.md` says more.
     pub on_out_of_range: OnOutOfRange,
 
     /// Milliseconds without a heartbeat after which the broker takes a member for dead. Default
@@ -107,7 +108,9 @@ pub struct Settings {
     #[cfg_attr(test, schemars(schema_with = "schema::time"))]
     pub shutdown_timeout: Duration,
 
-    /// Bytes of records and effects a worker holds at most. Default 256 MiB.
+    /// Bytes that fetched records and their effects may take together: what librdkafka fetches
+    /// ahead, records that wait, outputs until they are delivered, writes to stores until their
+    /// commit is known. Default 256 MiB, at least 32 MiB.
     pub memory_budget: ByteCount,
 
     /// Records a worker holds at most. Default 100,000: small records cost more than their bytes.
@@ -127,8 +130,13 @@ pub struct Settings {
     pub partition_discovery_interval: Duration,
 
     /// Where a worker may keep files over a restart; made if it is not there, and tried before the
-    /// worker joins. Default: nowhere, stores live in memory.
+    /// worker joins (`PLT-0602`). Default: nowhere, stores live in memory.
     pub state_dir: Option<PathBuf>,
+
+    /// A file with the JSON web token to log in with (`sasl.mechanism` is `OAUTHBEARER`), read
+    /// anew when four fifths of the token's life are over: somebody must keep it fresh, as
+    /// Kubernetes does with projected service account tokens. Default: none.
+    pub oauth_token_file: Option<PathBuf>,
 
     /// The endpoint for health, metrics and state: `[admin]`.
     pub admin: AdminSettings,
@@ -240,6 +248,7 @@ impl Default for Settings {
             max_records_per_second: None,
             partition_discovery_interval: Duration::from_secs(30),
             state_dir: None,
+            oauth_token_file: None,
             admin: AdminSettings::default(),
             log: LogSettings::default(),
             kafka: KafkaSettings::default(),

@@ -4,6 +4,7 @@ use pelton_engine::CommitStatus;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
 use crate::ports::PortError;
+use crate::refusal::Refusal;
 
 /// Which commit errors mean *lost*, and which only *later* (FACTS, measured on Kafka 4.3.1).
 pub(crate) fn commit_status(code: Code) -> CommitStatus {
@@ -28,6 +29,45 @@ pub(crate) fn commit_status(code: Code) -> CommitStatus {
         // Coordinator moving, rights missing, metadata refused: certainly not stored.
         _ => CommitStatus::Retry,
     }
+}
+
+/// What an error of a connection says Kafka refuses; `None` if it refuses nothing.
+pub(crate) fn refusal(code: Code, reason: &str) -> Option<Refusal> {
+    // librdkafka guesses at the cause where a broker just closes the connection.
+    let guess = ["incorrect security.protocol", "PLAINTEXT broker listener", "require SASL"];
+    match code {
+        Code::SSL => Some(Refusal::Tls),
+        Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState => Some(Refusal::Login),
+        // TLS 1.3: the broker says what it thinks of our certificate after the handshake.
+        Code::BrokerTransportFailure if reason.contains("SSL alert number") => Some(Refusal::Tls),
+        Code::BrokerTransportFailure
+            if guess.iter().any(|words| reason.contains(words)) || is_closed_at_once(reason) =>
+        {
+            Some(Refusal::Protocol)
+        }
+        Code::BrokerTransportFailure | Code::Resolve => Some(Refusal::Unreachable),
+        _ => None,
+    }
+}
+
+/// Did the broker close the connection at the first words? "… (after 3ms in state UP)".
+fn is_closed_at_once(reason: &str) -> bool {
+    let Some((what, when)) = reason.rsplit_once(" (after ") else {
+        return false;
+    };
+    let age = when.split_once("ms ").and_then(|(age, _)| age.parse().ok()).unwrap_or(u64::MAX);
+    let early = ["APIVERSION_QUERY", "SSL_HANDSHAKE", "UP"];
+    what.contains("Disconnected")
+        && age < 2_000
+        && early.iter().any(|state| when.contains(&format!("in state {state}")))
+}
+
+/// Without how long the connection had been in which state: that changes from one to the next.
+pub(crate) fn cause(reason: &str) -> &str {
+    reason.rsplit_once(" (after ").map_or(reason, |(cause, _)| cause)
 }
 
 /// What a client's fatal error leaves to do.

@@ -18,7 +18,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{ClientContext, TopicPartitionList};
 
-use crate::ports::{PortError, Waker};
+use crate::oauth::OauthToken;
+use crate::ports::{PortError, TopicRights, Waker};
 
 /// A queue of a client, with a wake-up on its way from empty to not empty.
 struct Queue {
@@ -371,6 +372,34 @@ unsafe fn bytes<'a>(start: *const c_void, len: usize) -> Option<&'a [u8]> {
     (!start.is_null()).then(|| unsafe { std::slice::from_raw_parts(start.cast(), len) })
 }
 
+/// Gives a client its token for OAUTHBEARER. Returns at once.
+pub(crate) fn set_token<C: ClientContext>(
+    client: &Client<C>,
+    token: &OauthToken,
+) -> Result<(), String> {
+    let text = |text: &str| CString::new(text).map_err(|_| "it holds a NUL".to_owned());
+    let (value, principal) = (text(&token.token)?, text(&token.principal)?);
+    let mut reason = [0; 512];
+    // SAFETY: the client lives; librdkafka copies the texts, and writes a NUL-terminated one
+    // within the length it is given.
+    unsafe {
+        let code = native::rd_kafka_oauthbearer_set_token(
+            client.native_ptr(),
+            value.as_ptr(),
+            token.expires_at_ms(),
+            principal.as_ptr(),
+            ptr::null_mut(),
+            0,
+            reason.as_mut_ptr(),
+            reason.len(),
+        );
+        if RDKafkaErrorCode::from(code) == RDKafkaErrorCode::NoError {
+            return Ok(());
+        }
+        Err(CStr::from_ptr(reason.as_ptr()).to_string_lossy().into_owned())
+    }
+}
+
 fn last_error(failed: i32, what: &str) -> Result<(), PortError> {
     if failed == 0 {
         return Ok(());
@@ -417,6 +446,46 @@ pub(crate) fn topic_id<C: ClientContext>(
     topic: &str,
     timeout: Duration,
 ) -> Result<Option<Option<String>>, PortError> {
+    match describe_topic(client, topic, timeout, false)? {
+        Described::Missing => Ok(None),
+        Described::There { id, .. } => Ok(Some(id)),
+        Described::Denied(code) => {
+            Err(PortError::passing(format!("asking for the id of {topic}: {code}")))
+        }
+    }
+}
+
+/// What we may do with a topic: `None` if there is none, or the broker does not say. Blocks for as
+/// long as `timeout`.
+pub(crate) fn topic_rights<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Option<TopicRights>, PortError> {
+    Ok(match describe_topic(client, topic, timeout, true)? {
+        Described::Missing => None,
+        Described::There { rights, .. } => rights,
+        Described::Denied(_) => Some(TopicRights::default()),
+    })
+}
+
+/// A broker's answer about a topic.
+enum Described {
+    Missing,
+    There {
+        id: Option<String>,
+        rights: Option<TopicRights>,
+    },
+    /// We may not see it.
+    Denied(RDKafkaErrorCode),
+}
+
+fn describe_topic<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+    with_rights: bool,
+) -> Result<Described, PortError> {
     let name = CString::new(topic).map_err(PortError::lasting)?;
     let millis = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let mut names = [name.as_ptr()];
@@ -434,14 +503,21 @@ pub(crate) fn topic_id<C: ClientContext>(
             unread.as_mut_ptr(),
             unread.len(),
         );
+        let refused = native::rd_kafka_AdminOptions_set_include_authorized_operations(
+            options,
+            i32::from(with_rights),
+        );
+        if !refused.is_null() {
+            native::rd_kafka_error_destroy(refused);
+        }
         let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
         native::rd_kafka_DescribeTopics(native, topics, options, queue);
         // The client answers at the latest when its own time is over.
         let event = native::rd_kafka_queue_poll(queue, millis.saturating_add(1_000));
         let answer = if event.is_null() {
-            Err(PortError::passing(format!("asking for the id of {topic}: no answer")))
+            Err(PortError::passing(format!("asking about {topic}: no answer")))
         } else {
-            read_topic_id(event, topic)
+            read_description(event, topic)
         };
         native::rd_kafka_event_destroy(event);
         native::rd_kafka_TopicCollection_destroy(topics);
@@ -454,13 +530,12 @@ pub(crate) fn topic_id<C: ClientContext>(
 /// # Safety
 ///
 /// `event` must be a valid answer to DescribeTopics.
-unsafe fn read_topic_id(
+unsafe fn read_description(
     event: *mut native::rd_kafka_event_t,
     topic: &str,
-) -> Result<Option<Option<String>>, PortError> {
-    let failed = |code: RDKafkaErrorCode| {
-        PortError::passing(format!("asking for the id of {topic}: {code}"))
-    };
+) -> Result<Described, PortError> {
+    let failed =
+        |code: RDKafkaErrorCode| PortError::passing(format!("asking about {topic}: {code}"));
     // SAFETY: the caller's promise; everything read belongs to the event.
     unsafe {
         let code: RDKafkaErrorCode = native::rd_kafka_event_error(event).into();
@@ -471,14 +546,17 @@ unsafe fn read_topic_id(
         let result = native::rd_kafka_event_DescribeTopics_result(event);
         let found = native::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
         if count == 0 {
-            return Ok(None);
+            return Ok(Described::Missing);
         }
         let description = *found;
         let error = native::rd_kafka_TopicDescription_error(description);
         match RDKafkaErrorCode::from(native::rd_kafka_error_code(error)) {
             RDKafkaErrorCode::NoError => {}
             RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic => {
-                return Ok(None);
+                return Ok(Described::Missing);
+            }
+            code @ RDKafkaErrorCode::TopicAuthorizationFailed => {
+                return Ok(Described::Denied(code));
             }
             code => return Err(failed(code)),
         }
@@ -486,8 +564,33 @@ unsafe fn read_topic_id(
         let old = native::rd_kafka_Uuid_most_significant_bits(id) == 0
             && native::rd_kafka_Uuid_least_significant_bits(id) == 0;
         let text = CStr::from_ptr(native::rd_kafka_Uuid_base64str(id));
-        Ok(Some((!old).then(|| text.to_string_lossy().into_owned())))
+        let id = (!old).then(|| text.to_string_lossy().into_owned());
+        Ok(Described::There { id, rights: read_rights(description) })
     }
+}
+
+/// # Safety
+///
+/// `description` must be valid.
+unsafe fn read_rights(
+    description: *const native::rd_kafka_TopicDescription_t,
+) -> Option<TopicRights> {
+    use native::rd_kafka_AclOperation_t as Operation;
+    let mut count = 0;
+    // SAFETY: the caller's promise; the array belongs to the description and has `count` elements.
+    let may = unsafe {
+        let all =
+            native::rd_kafka_TopicDescription_authorized_operations(description, &raw mut count);
+        if all.is_null() {
+            return None; // not asked for, or the broker is too old
+        }
+        std::slice::from_raw_parts(all, count)
+    };
+    Some(TopicRights {
+        read: may.contains(&Operation::RD_KAFKA_ACL_OPERATION_READ),
+        write: may.contains(&Operation::RD_KAFKA_ACL_OPERATION_WRITE),
+        describe_configs: may.contains(&Operation::RD_KAFKA_ACL_OPERATION_DESCRIBE_CONFIGS),
+    })
 }
 
 /// A property of librdkafka, as its own table has it.

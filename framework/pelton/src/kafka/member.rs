@@ -12,17 +12,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pelton_engine::CommitStatus;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use crate::kafka::credentials::{Attached, Credentials};
-use crate::kafka::errors::{Fatal, commit_status, fatal, port_error};
+use crate::kafka::credentials::Attached;
+use crate::kafka::errors::{Fatal, cause, commit_status, fatal, port_error, refusal};
 use crate::kafka::ffi::{CommitQueue, create_partition_object, generation, set_credentials};
+use crate::kafka::hearing::log;
+use crate::kafka::settings::ClientSettings;
+use crate::kafka::tokens::introduce;
 use crate::ports::{
     CommitEntry, Committed, CommittedOffsets, Done, Member, MemberEvent, PortError, Waker,
 };
+use crate::refusal::{Operation, Refusal};
+use crate::refusals::Refusals;
 use crate::topic_partition::TopicPartition;
 
 /// A blocking read of committed offsets waits so long at most; with a transaction open on the
@@ -84,10 +90,44 @@ pub(crate) struct MemberContext {
     /// While closing nobody would acknowledge later: a deferred one would hang for ever.
     inline: AtomicBool,
     incremental: bool,
+    group: String,
+    refusals: Arc<Refusals>,
+}
+
+impl MemberContext {
+    /// What an error says the coordinator or a broker refuses.
+    fn refusal(&self, error: &KafkaError, reason: &str) -> Option<Refusal> {
+        match error.rdkafka_error_code()? {
+            RDKafkaErrorCode::GroupAuthorizationFailed => Some(Refusal::group(&self.group)),
+            code => refusal(code, reason),
+        }
+    }
+
+    /// What became of a partition's commit.
+    fn hear_commit(&self, topic: &str, partition: i32, code: RDKafkaErrorCode) {
+        match code {
+            RDKafkaErrorCode::NoError if self.refusals.are_none() => {}
+            RDKafkaErrorCode::NoError => self.refusals.over(&Refusal::group(&self.group)),
+            RDKafkaErrorCode::GroupAuthorizationFailed => {
+                self.refusals.tell(Refusal::group(&self.group), &code.to_string());
+            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                self.refusals.tell(Refusal::topic(Operation::Read, topic), &code.to_string());
+            }
+            code => tracing::warn!(topic, partition, %code, "a commit was not accepted"),
+        }
+    }
 }
 
 impl ClientContext for MemberContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
+        if let Some(refusal) = self.refusal(&error, reason) {
+            self.refusals.tell(refusal, cause(reason));
+        }
         let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
         errors.push_back((error, reason.to_owned()));
     }
@@ -139,9 +179,8 @@ pub(crate) struct Membership {
 
 impl KafkaMember {
     pub(crate) fn join(
-        config: &ClientConfig,
+        settings: &ClientSettings,
         membership: Membership,
-        credentials: &Arc<Credentials>,
         waker: Waker,
     ) -> Result<Self, PortError> {
         let context = MemberContext {
@@ -149,15 +188,22 @@ impl KafkaMember {
             errors: Mutex::default(),
             inline: AtomicBool::new(false),
             incremental: membership.incremental,
+            group: settings.group_id.clone(),
+            refusals: Arc::clone(&settings.refusals),
         };
-        let mut consumer: BaseConsumer<MemberContext> = config
+        let mut consumer: BaseConsumer<MemberContext> = settings
+            .member()
             .create_with_context(context)
             .map_err(|error| port_error("the member's client", &error))?;
         let wake = Arc::clone(&waker);
         consumer.set_nonempty_callback(move || wake());
         let consumer = Arc::new(consumer);
+        if let Some(tokens) = &settings.tokens {
+            introduce(tokens, &consumer);
+        }
         let told = Arc::clone(&consumer);
-        let credentials = credentials
+        let credentials = settings
+            .credentials
             .attach(move |user, password| set_credentials(told.client(), user, password));
         let member = Self {
             _credentials: credentials,
@@ -207,9 +253,7 @@ impl KafkaMember {
             for (topic, partition, own) in answer.partitions {
                 let code = if own == RDKafkaErrorCode::NoError { answer.error } else { own };
                 let status = commit_status(code);
-                if status != CommitStatus::Accepted {
-                    tracing::warn!(topic, partition, %code, "a commit was not accepted");
-                }
+                self.consumer.context().hear_commit(&topic, partition, code);
                 answering.statuses.push((TopicPartition::new(topic, partition), status));
             }
             if answering.requests == 0 {
@@ -222,9 +266,15 @@ impl KafkaMember {
 
     fn next_error(&self) -> Option<MemberEvent> {
         let context = self.consumer.context();
-        let (error, reason) =
-            context.errors.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
-        Some(self.describe(&error, &reason))
+        loop {
+            let (error, reason) =
+                context.errors.lock().unwrap_or_else(PoisonError::into_inner).pop_front()?;
+            // What is refused has been written down; only a KIP-848 member does not survive it.
+            let is_said = context.refusal(&error, &reason).is_some_and(|r| r.is_lasting());
+            if !is_said || self.consumer.client().fatal_error().is_some() {
+                return Some(self.describe(&error, &reason));
+            }
+        }
     }
 
     fn describe(&self, error: &KafkaError, reason: &str) -> MemberEvent {
@@ -236,7 +286,12 @@ impl KafkaMember {
         );
         let own_shadow =
             |code| self.again && code == RDKafkaErrorCode::UnreleasedInstanceId && raised.is_some();
-        match raised.as_ref().map(|(code, _)| *code).or(code) {
+        let decisive = raised.as_ref().map(|(code, _)| *code).or(code);
+        if decisive == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            let context = self.consumer.context();
+            context.refusals.tell(Refusal::group(&context.group), cause(&text));
+        }
+        match decisive {
             Some(code) if own_shadow(code) => MemberEvent::Broken(text),
             Some(code) if fatal(code) == Fatal::Fenced => MemberEvent::InstanceFenced(text),
             Some(code) if raised.is_some() && fatal(code) == Fatal::End => MemberEvent::Fatal(text),
@@ -304,7 +359,8 @@ impl Member for KafkaMember {
         // a callback and one that found nothing look the same.
         for _ in 0..4 {
             match self.consumer.poll(Duration::ZERO) {
-                Some(Err(error)) => return Some(self.describe(&error, "")),
+                // Its context has heard it, with the reason.
+                Some(Err(_)) => {}
                 Some(Ok(_record)) => {
                     return Some(MemberEvent::Trouble("a record came to the member".to_owned()));
                 }

@@ -4,8 +4,9 @@ use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{
     BaseRecord, Producer as _, ProducerContext, PurgeConfig, ThreadedProducer,
 };
@@ -13,8 +14,12 @@ use rdkafka::producer::{
 use crate::kafka::credentials::Attached;
 use crate::kafka::errors::port_error;
 use crate::kafka::ffi::set_credentials;
+use crate::kafka::hearing::{Hearing, log};
 use crate::kafka::settings::ClientSettings;
+use crate::kafka::tokens::give;
 use crate::ports::{OutRecord, PortError, Producer, Reports, SendError};
+use crate::refusal::{Operation, Refusal, Resource, Right};
+use crate::refusals::Refusals;
 
 /// Writes records over librdkafka; a thread of its own serves the delivery reports.
 ///
@@ -22,7 +27,7 @@ use crate::ports::{OutRecord, PortError, Producer, Reports, SendError};
 /// for ever; it is renewed, and the outboxes send again what it did not deliver.
 pub(crate) struct KafkaProducer {
     settings: ClientSettings,
-    current: Mutex<Current>,
+    current: Arc<Mutex<Current>>,
 }
 
 struct Current {
@@ -40,7 +45,7 @@ struct Attended {
 
 type Client = ThreadedProducer<ReportContext>;
 
-pub(crate) struct ReportContext;
+pub(crate) struct ReportContext(Hearing);
 
 /// Whom to tell about a record.
 pub(crate) struct Ticket {
@@ -49,8 +54,12 @@ pub(crate) struct Ticket {
 }
 
 impl ClientContext for ReportContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(client = "producer", %error, reason, "kafka client");
+        self.0.hear(&error, reason);
     }
 }
 
@@ -58,9 +67,18 @@ impl ProducerContext for ReportContext {
     type DeliveryOpaque = Box<Ticket>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Box<Ticket>) {
+        let refusals = self.0.refusals();
         let result = match result {
-            Ok(_) => Ok(()),
-            Err((error, _)) => Err(port_error("delivering", error)),
+            Ok(message) => {
+                if !refusals.are_none() {
+                    refusals.over(&Refusal::topic(Operation::Write, message.topic()));
+                }
+                Ok(())
+            }
+            Err((error, message)) => {
+                hear_denial(refusals, message.topic(), error);
+                Err(port_error("delivering", error))
+            }
         };
         ticket.reports.report(ticket.number, result);
     }
@@ -69,7 +87,19 @@ impl ProducerContext for ReportContext {
 impl KafkaProducer {
     pub(crate) fn new(settings: ClientSettings) -> Result<Self, PortError> {
         let client = make(&settings)?;
-        Ok(Self { settings, current: Mutex::new(Current { number: 1, client: Some(client) }) })
+        let current = Arc::new(Mutex::new(Current { number: 1, client: Some(client) }));
+        if let Some(tokens) = &settings.tokens {
+            let current = Arc::downgrade(&current);
+            tokens.introduce(move |token| {
+                let Some(current) = current.upgrade() else {
+                    return false;
+                };
+                let current = current.lock().unwrap_or_else(PoisonError::into_inner);
+                let client = current.client.as_ref();
+                client.inspect(|attended| give(attended.client.client(), token)).is_some()
+            });
+        }
+        Ok(Self { settings, current })
     }
 
     fn current(&self) -> MutexGuard<'_, Current> {
@@ -86,11 +116,22 @@ impl KafkaProducer {
 fn make(settings: &ClientSettings) -> Result<Attended, PortError> {
     let client: Client = settings
         .producer()
-        .create_with_context(ReportContext)
+        .create_with_context(ReportContext(Hearing::new("producer", &settings.refusals)))
         .map_err(|error| port_error("the producer's client", &error))?;
+    if let Some(token) = settings.tokens.as_ref().and_then(|tokens| tokens.current()) {
+        give(client.client(), &token);
+    }
     let told = client.clone();
     let tell = move |user: &str, password: &str| set_credentials(told.client(), user, password);
     Ok(Attended { credentials: settings.credentials.attach(tell), client })
+}
+
+/// Writes down that a topic may not be written to, if that is what the error says.
+fn hear_denial(refusals: &Refusals, topic: &str, error: &KafkaError) {
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::TopicAuthorizationFailed) {
+        let denied = RDKafkaErrorCode::TopicAuthorizationFailed;
+        refusals.tell(Refusal::topic(Operation::Write, topic), &denied.to_string());
+    }
 }
 
 impl Producer for KafkaProducer {
@@ -116,10 +157,19 @@ impl Producer for KafkaProducer {
             }
             outgoing.headers = Some(headers);
         }
+        let refusals = &self.settings.refusals;
         client.send(outgoing).map_err(|(error, _)| match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::QueueFull) => SendError::Full,
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                hear_denial(refusals, &record.topic, &error);
+                SendError::Refused(port_error("sending", &error))
+            }
             Some(RDKafkaErrorCode::Fatal) => {
                 let fatal = client.client().fatal_error();
+                if let Some((RDKafkaErrorCode::ClusterAuthorizationFailed, reason)) = &fatal {
+                    let (operation, resource) = (Operation::IdempotentWrite, Resource::Cluster);
+                    refusals.tell(Refusal::Right(Right { operation, resource }), reason);
+                }
                 let reason = fatal.map_or_else(|| error.to_string(), |(_, reason)| reason);
                 SendError::Broken { client: number, reason }
             }

@@ -7,10 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 
-use crate::config::KafkaSettings;
+use crate::config::{KafkaSettings, MemoryShares};
 use crate::kafka::credentials::Credentials;
+use crate::kafka::tokens::Tokens;
+use crate::refusals::Refusals;
 
 /// What the clients of one worker are made from.
 #[derive(Clone, Debug)]
@@ -24,10 +27,16 @@ pub(crate) struct ClientSettings {
     /// How soon new partitions and topics are found, at the latest.
     pub(crate) discovery: Duration,
     pub(crate) message_timeout: Duration,
+    /// How the memory budget is divided.
+    pub(crate) memory: MemoryShares,
     /// What became of user and password since.
     pub(crate) credentials: Arc<Credentials>,
     /// What the user passes through; secrets among it are not in `Debug`.
     pub(crate) pass_through: KafkaSettings,
+    /// Where all clients write down what Kafka refuses them.
+    pub(crate) refusals: Arc<Refusals>,
+    /// Where all clients get their tokens, if they log in with them.
+    pub(crate) tokens: Option<Arc<Tokens>>,
 }
 
 /// How the group agrees on who owns what.
@@ -69,10 +78,6 @@ const READING: &[(&str, &str)] = &[
     ("fetch.wait.max.ms", "100"),
     // No cost that could be measured (hardware CRC32C).
     ("check.crcs", "true"),
-    // What one fetch response may bring, and what waits inside librdkafka: modest, because the
-    // memory budget counts only what has been handed over.
-    ("fetch.max.bytes", "16777216"),
-    ("queued.max.messages.kbytes", "32768"),
     ("queued.min.messages", "20000"),
 ];
 
@@ -117,16 +122,35 @@ impl ClientSettings {
 
     /// A fetcher for a restore; it tells the ends of the logs.
     pub(crate) fn restore(&self) -> ClientConfig {
-        self.reader("restore", true)
+        let mut config = self.reader("restore", true);
+        let queue = self.memory.restore_queue_kbytes.to_string();
+        config.set("queued.max.messages.kbytes", queue);
+        config
     }
 
     /// Asks about topics.
     pub(crate) fn asking(&self) -> ClientConfig {
-        self.reader("admin", false)
+        let mut config = self.reader("admin", false);
+        // A broker that closes the connection at once speaks another protocol, and only this
+        // client is asked for the reason. librdkafka only logs it, as information.
+        config.set("log.connection.close", "true").set_log_level(RDKafkaLogLevel::Info);
+        config
     }
 
     fn reader(&self, role: &str, tell_ends: bool) -> ClientConfig {
-        let mut config = self.with_defaults(role, READING);
+        // What waits inside librdkafka, and what one response may bring: set aside in the memory
+        // budget.
+        let memory = &self.memory;
+        let queue = memory.fetch_queue_kbytes.to_string();
+        let (response, partition) =
+            (memory.fetch_response.to_string(), memory.partition_response.to_string());
+        let mut defaults = READING.to_vec();
+        defaults.extend([
+            ("queued.max.messages.kbytes", queue.as_str()),
+            ("fetch.max.bytes", &response),
+            ("fetch.message.max.bytes", &partition),
+        ]);
+        let mut config = self.with_defaults(role, &defaults);
         config
             .set("auto.offset.reset", "error")
             .set("enable.auto.commit", "false")
@@ -138,13 +162,14 @@ impl ClientSettings {
 
     /// The producer: idempotent, short-lived messages.
     pub(crate) fn producer(&self) -> ClientConfig {
+        let queue = self.memory.producer_kbytes.to_string();
         let defaults = &[
             // Small enough to stay below the latency of a commit, large enough to batch.
             ("linger.ms", "5"),
             ("compression.type", "lz4"),
-            // One worker's undelivered outputs are bounded per partition already; this bounds
-            // the client as a whole. 1 GiB by default.
-            ("queue.buffering.max.kbytes", "65536"),
+            // A worker's undelivered outputs are bounded already; this bounds the client as a
+            // whole. 1 GiB by default.
+            ("queue.buffering.max.kbytes", &queue),
         ];
         let mut config = self.with_defaults("producer", defaults);
         config
@@ -253,6 +278,7 @@ fn applies(name: &str, role: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Settings;
 
     fn settings(protocol: Protocol) -> ClientSettings {
         ClientSettings {
@@ -264,6 +290,7 @@ mod tests {
             max_poll_interval_ms: 300_000,
             discovery: Duration::from_secs(30),
             message_timeout: Duration::from_millis(7_500),
+            memory: MemoryShares::of(&Settings::default()),
             credentials: Arc::default(),
             pass_through: {
                 let mut kafka = KafkaSettings::default();
@@ -272,6 +299,8 @@ mod tests {
                 kafka.set("sasl.password", "canary");
                 kafka
             },
+            refusals: Arc::default(),
+            tokens: None,
         }
     }
 

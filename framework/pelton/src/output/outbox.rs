@@ -34,6 +34,8 @@ pub(crate) struct Outbox {
     flow: Flow,
     unreported: usize,
     bytes: usize,
+    /// Bytes that are under way: the client has a copy of them.
+    copied: usize,
 }
 
 #[derive(Debug)]
@@ -76,13 +78,14 @@ impl Outbox {
             flow: Flow::Flowing,
             unreported: 0,
             bytes: 0,
+            copied: 0,
         }
     }
 
     /// Adds what a done record emitted.
     pub(crate) fn push(&mut self, records: impl IntoIterator<Item = OutRecord>) {
         for record in records {
-            self.bytes += record.bytes();
+            self.bytes += kept_bytes(&record);
             self.records.push_back(Pending { record, delivered: false });
         }
     }
@@ -106,6 +109,9 @@ impl Outbox {
 
     /// The record of [`next_to_send`](Self::next_to_send) was queued.
     pub(crate) fn sent(&mut self) {
+        if let Some((_, record)) = self.next_to_send() {
+            self.copied += kept_bytes(record);
+        }
         self.next_ticket += 1;
         self.unreported += 1;
     }
@@ -129,6 +135,7 @@ impl Outbox {
         let Some(pending) = at.and_then(|at| self.records.get_mut(at)) else {
             return false;
         };
+        self.copied = self.copied.saturating_sub(kept_bytes(&pending.record));
         pending.delivered = delivered;
         if !delivered {
             let from = match self.flow {
@@ -181,7 +188,7 @@ impl Outbox {
                 && self.first_ticket < self.next_ticket
             {
                 if let Some(pending) = self.records.pop_front() {
-                    self.bytes = self.bytes.saturating_sub(pending.record.bytes());
+                    self.bytes = self.bytes.saturating_sub(kept_bytes(&pending.record));
                 }
                 self.first_ticket += 1;
             }
@@ -208,14 +215,22 @@ impl Outbox {
         self.records.len()
     }
 
-    /// Their bytes.
+    /// Their bytes, with the copies that the client has of those under way.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.copied
     }
 
     fn end_ticket(&self) -> u64 {
         self.first_ticket + u64::try_from(self.records.len()).unwrap_or(u64::MAX)
     }
+}
+
+/// What a record takes beside its bytes, about: here, and in the client's queue.
+const ENTRY: usize = 256;
+
+/// What a record takes while it is kept.
+pub(crate) fn kept_bytes(record: &OutRecord) -> usize {
+    record.bytes() + ENTRY
 }
 
 #[cfg(test)]
@@ -282,6 +297,25 @@ mod tests {
         }
         outbox.seal(Offset(9));
         assert_eq!(outbox.take_durable().map(|seal| seal.offset), Some(Offset(9)));
+    }
+
+    #[test]
+    fn inv_4_what_is_under_way_counts_twice_until_its_report() {
+        let mut outbox = Outbox::new();
+        let one = kept_bytes(&record(1));
+        outbox.push([record(1), record(2)]);
+        assert_eq!(outbox.bytes(), 2 * one);
+        send_all(&mut outbox);
+        assert_eq!(outbox.bytes(), 4 * one);
+        outbox.reported(0, false);
+        outbox.reported(1, true);
+        assert_eq!(outbox.bytes(), 2 * one, "kept until the resend");
+        outbox.unblock();
+        send_all(&mut outbox);
+        outbox.reported(0, true);
+        outbox.reported(1, true);
+        outbox.take_durable();
+        assert_eq!(outbox.bytes(), 0);
     }
 
     #[test]

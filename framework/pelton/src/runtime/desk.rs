@@ -4,16 +4,17 @@
 //! slot, the desk goes on taking commands, sending outputs and answering seals.
 
 mod flow;
+mod memory;
 mod records;
 mod steps;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::time::Duration;
 
 use pelton_engine::{
-    Closing, Epoch, Event, Item, Offset, PartitionId, RetryPolicy, Schedule, Time,
+    Closing, Epoch, Event, HeldEffects, Item, Offset, PartitionId, RetryPolicy, Schedule, Time,
 };
 
 use crate::context::{Effects, Place};
@@ -53,9 +54,8 @@ pub(crate) enum Command {
     },
 }
 
-/// Undelivered outputs above either of these let no further record start.
+/// Undelivered outputs above it let no further record start.
 const OUTBOX_RECORDS: usize = 10_000;
-const OUTBOX_BYTES: usize = 16 * 1024 * 1024;
 
 /// So many seals may wait for their commit before no further record starts: what a commit that
 /// fails for long can make repeat, and what is kept for it, stays bounded.
@@ -89,9 +89,17 @@ pub(crate) struct Desk {
     outbox: Outbox,
     /// Seals that Kafka has not confirmed, oldest first.
     sealed: VecDeque<(u64, Offset)>,
-    /// Effects of handled records, until the flush.
+    /// Bytes of its runs.
+    run_bytes: usize,
+    /// What it holds of effects, as the poll loop knows it.
+    effects_told: HeldEffects,
+    effects_told_at: Time,
+    /// The most that one record's effects came to since they were told.
+    largest_effects: u64,
+    /// Outputs of handled records, until the flush.
     handled: Vec<Effects>,
     handled_records: usize,
+    handled_bytes: usize,
     handled_since: Option<Time>,
     flush_wanted: bool,
     flush_failures: u32,
@@ -119,8 +127,6 @@ pub(crate) struct Lease {
     pub(crate) alive: AtomicBool,
     /// Timestamp of the oldest record that is not done, or -1.
     pub(crate) oldest: AtomicI64,
-    /// Bytes of effects that Kafka does not have yet.
-    pub(crate) effects_bytes: AtomicUsize,
     /// Whether user code holds its thread.
     pub(crate) user_code: InPoll,
     /// How far its start has come.
@@ -132,7 +138,6 @@ impl Lease {
         Self {
             alive: AtomicBool::new(true),
             oldest: AtomicI64::new(-1),
-            effects_bytes: AtomicUsize::new(0),
             user_code: InPoll::new(),
             stage: AtomicU8::new(0),
         }
@@ -235,10 +240,15 @@ impl Desk {
             lease,
             schedule,
             runs: VecDeque::new(),
+            run_bytes: 0,
+            effects_told: HeldEffects::default(),
+            effects_told_at: now,
+            largest_effects: 0,
             outbox: Outbox::new(),
             sealed: VecDeque::new(),
             handled: Vec::new(),
             handled_records: 0,
+            handled_bytes: 0,
             handled_since: None,
             flush_wanted: false,
             flush_failures: 0,
@@ -313,6 +323,7 @@ impl Desk {
             });
             return;
         }
+        self.run_bytes += bytes;
         self.runs.push_back(Held { first, run: Arc::new(run) });
     }
 

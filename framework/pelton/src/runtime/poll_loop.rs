@@ -14,6 +14,7 @@ mod rebuild;
 mod show;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -218,6 +219,7 @@ impl PollLoop {
         let more = self.take_records(now) || heard == EVENTS_PER_STEP;
         self.look.doing(Doing::Deciding);
         let wake = self.engine.tick(now, &mut self.actions);
+        self.shared.start_below.store(self.engine.start_below(), Ordering::Relaxed);
         self.act(now);
         self.end_if_due(now);
         if now >= self.next_status {

@@ -6,12 +6,14 @@
 
 use std::mem::ManuallyDrop;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use pelton_engine::{Engine, EngineLimits, Time};
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::config::RESTORES;
 use crate::error::{Exit, WorkerError};
 use crate::host::Machine;
 use crate::kafka::{ClientSettings, KafkaAdmin, KafkaClients, KafkaProducer, KafkaRestores};
@@ -21,7 +23,7 @@ use crate::runtime::committed::CurrentCommitted;
 use crate::runtime::live::{Control, Fault, Live, Pacer};
 use crate::runtime::lookout::{self, Duty, Hang, Lookout};
 use crate::runtime::poll_loop::{LoopParts, PollLoop, Turn};
-use crate::runtime::shared::{EventSender, Plan, RESTORES, Shared};
+use crate::runtime::shared::{EventSender, Plan, Shared};
 use crate::runtime::start_up;
 use crate::runtime::status::StatusBoard;
 use crate::telemetry::{Observer, WorkerMetrics};
@@ -107,6 +109,8 @@ impl SteppedWorker {
             metrics: metrics.clone(),
             restoring: Semaphore::new(RESTORES),
             pacer: Pacer::new(parts.live.max_records_per_second, ports.host.now()),
+            refusals: parts.clients.refusals,
+            start_below: AtomicU64::new(0),
         });
         let poll_loop = PollLoop::new(LoopParts {
             member: ports.member,
@@ -179,10 +183,14 @@ pub(crate) async fn start(
     control: &Arc<Control>,
 ) -> Result<Running, WorkerError> {
     let host: Arc<dyn Host> = Arc::new(Machine::new());
-    let lasting = |error: PortError| WorkerError::Kafka(error.reason);
+    let lasting = |error: PortError| WorkerError::ClientSettings { reason: error.reason };
+    let refusals = Arc::clone(&parts.clients.refusals);
+    if let Some(tokens) = &parts.clients.tokens {
+        tokens.start(&host, &refusals, &parts.plan.bootstrap_servers).await?;
+    }
     let admin = KafkaAdmin::new(&parts.clients).map_err(lasting)?;
-    start_up::check(&parts.plan, &admin, &*host).await?;
-    let cluster = crate::ports::Admin::cluster_id(&admin).await;
+    let cluster = start_up::reach(&parts.plan, &admin, &*host, &refusals).await?;
+    start_up::check(&parts.plan, &admin, &*host, &refusals).await?;
     let producer = KafkaProducer::new(parts.clients.clone()).map_err(lasting)?;
     let runtime = tokio::runtime::Handle::current();
     let (ended, receiver) = oneshot::channel();
@@ -227,6 +235,8 @@ pub(crate) async fn start(
                 metrics: metrics.clone(),
                 restoring: Semaphore::new(RESTORES),
                 pacer: Pacer::new(parts.live.max_records_per_second, host.now()),
+                refusals,
+                start_below: AtomicU64::new(0),
             });
             let poll_loop = PollLoop::new(LoopParts {
                 member,
@@ -283,9 +293,9 @@ fn give_up(
     let (end, status, control) = (Arc::clone(end), Arc::clone(status), Arc::clone(control));
     Box::new(move |hang| {
         let error = hang.error();
-        tracing::error!(%error, "the worker can't go on");
         status.failed(&error);
         control.end(); // should it ever wake
+        // No log line before the end by force: whoever reads the log may have stopped.
         end.tell(Err(error));
         if control.owns_process() {
             std::thread::sleep(GRACE);

@@ -1,5 +1,6 @@
 //! What all loops of a worker share: the plan, the ports, the word to the poll loop.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -7,9 +8,11 @@ use pelton_engine::{Bug, Epoch, Event, Offset, PartitionId};
 use tokio::sync::Semaphore;
 
 use crate::admin::JumpStatus;
+use crate::config::MemoryShares;
 use crate::error::WorkerError;
 use crate::output::{OutputSpec, SendGate};
 use crate::ports::{Admin, Host, Producer, RestoreFetches, TopicIdentity, Waker};
+use crate::refusals::Refusals;
 use crate::runtime::committed::CurrentCommitted;
 use crate::runtime::input::Input;
 use crate::runtime::live::Pacer;
@@ -31,7 +34,16 @@ pub(crate) struct Plan {
     pub(crate) discovery: Duration,
     /// Is it the broker that assigns (KIP-848)? It tells topics of one name apart by itself.
     pub(crate) broker_assigns: bool,
+    /// How the memory budget is divided.
+    pub(crate) memory: MemoryShares,
     pub(crate) bug: Option<Bug>,
+}
+
+impl Plan {
+    /// Is there anything to restore?
+    pub(crate) fn has_changelogs(&self) -> bool {
+        self.stores.iter().any(|store| store.changelog.is_some())
+    }
 }
 
 /// What every partition's task can reach.
@@ -48,10 +60,11 @@ pub(crate) struct Shared {
     /// So many restores run at once at most: each has a client of its own.
     pub(crate) restoring: Semaphore,
     pub(crate) pacer: Pacer,
+    /// What Kafka refuses at the moment.
+    pub(crate) refusals: Arc<Refusals>,
+    /// A task starts a record only while it holds at most so many bytes, or no effects.
+    pub(crate) start_below: AtomicU64,
 }
-
-/// Restores that run at the same time.
-pub(crate) const RESTORES: usize = 4;
 
 impl Shared {
     pub(crate) fn observe(&self, observation: &Observation<'_>) {

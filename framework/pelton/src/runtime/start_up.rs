@@ -1,5 +1,8 @@
 //! Is everything there that was declared? Checked, and changelogs created, before any record runs.
 
+mod reach;
+mod rights;
+
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -7,9 +10,13 @@ use pelton_engine::RetryPolicy;
 
 use crate::error::WorkerError;
 use crate::ports::{Admin, Created, Host, TopicSpec};
+use crate::refusals::Refusals;
 use crate::runtime::input::Subscription;
 use crate::runtime::shared::Plan;
 use crate::state::{changelog_settings, create_command};
+
+pub(crate) use reach::reach;
+use rights::{Of, check_rights};
 
 const RETRY: RetryPolicy =
     RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(2) };
@@ -17,18 +24,32 @@ const RETRY: RetryPolicy =
 /// So long Kafka may take to answer, and a new topic to appear, before the worker gives up.
 const PATIENCE: Duration = Duration::from_secs(12);
 
+/// A topic that is missing is asked for again so long: a broker may hear of a new one late.
+const HEARSAY: Duration = Duration::from_secs(4);
+
 /// Checks inputs, outputs and changelogs.
 ///
 /// # Errors
 ///
-/// If a topic is missing or not as it must be, or Kafka can't be reached.
+/// If a topic is missing or not as it must be, a right is missing, or Kafka does not answer.
 pub(crate) async fn check(
     plan: &Plan,
     admin: &dyn Admin,
     host: &dyn Host,
+    refusals: &Refusals,
 ) -> Result<(), WorkerError> {
+    check_rights(plan, admin, Of::Everything).await?;
+    check_topics(plan, admin, host).await.map_err(|error| {
+        // What Kafka refused explains what could not be had.
+        refusals.lasting(&plan.bootstrap_servers).unwrap_or(error)
+    })?;
+    // Those of a changelog that has just been made are known only now.
+    check_rights(plan, admin, Of::Changelogs).await
+}
+
+async fn check_topics(plan: &Plan, admin: &dyn Admin, host: &dyn Host) -> Result<(), WorkerError> {
     for output in plan.outputs.iter() {
-        let partitions = partitions_of(admin, host, plan, &output.topic)
+        let partitions = declared(admin, host, plan, &output.topic)
             .await?
             .ok_or_else(|| missing(plan, "output", &output.topic))?;
         output.partitions.store(partitions, Ordering::Relaxed);
@@ -37,7 +58,7 @@ pub(crate) async fn check(
         let Subscription::Topic(topic) = &input.subscription else {
             continue;
         };
-        let partitions = partitions_of(admin, host, plan, topic)
+        let partitions = declared(admin, host, plan, topic)
             .await?
             .ok_or_else(|| missing(plan, "input", topic))?;
         for store in input.spec.stores.iter().filter_map(|index| plan.stores.get(*index)) {
@@ -52,6 +73,28 @@ pub(crate) async fn check(
         }
     }
     Ok(())
+}
+
+/// The partitions of a topic that should be there; `None` if brokers keep saying that it is not.
+async fn declared(
+    admin: &dyn Admin,
+    host: &dyn Host,
+    plan: &Plan,
+    topic: &str,
+) -> Result<Option<i32>, WorkerError> {
+    let deadline = host.now() + HEARSAY;
+    let mut attempt = 0;
+    loop {
+        let partitions = partitions_of(admin, host, plan, topic).await?;
+        if partitions.is_some() || host.now() >= deadline {
+            return Ok(partitions);
+        }
+        if attempt == 0 {
+            tracing::warn!(topic, "kafka does not know a declared topic yet; asking again");
+        }
+        attempt += 1;
+        host.sleep(RETRY.backoff(attempt, host.seed())).await;
+    }
 }
 
 fn missing(plan: &Plan, role: &str, topic: &str) -> WorkerError {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pelton_engine::{PartitionState as EngineState, PartitionView};
 
-use crate::admin::{Health, PartitionState, PartitionStatus, Status};
+use crate::admin::{Health, MemoryStatus, PartitionState, PartitionStatus, Status};
 use crate::error::WorkerError;
 use crate::ports::ClientKind;
 use crate::topic_partition::TopicPartition;
@@ -30,8 +30,11 @@ struct Board {
     /// Clients that are being rebuilt, and why.
     rebuilding: Vec<(ClientKind, String)>,
     partitions: Vec<PartitionStatus>,
+    memory: Option<MemoryStatus>,
     /// Input topics that are not there.
     missing: Vec<String>,
+    /// What Kafka refuses.
+    refused: Vec<String>,
 }
 
 impl StatusBoard {
@@ -51,6 +54,11 @@ impl StatusBoard {
         if !was_joined {
             tracing::info!(group = self.group, "joined the group");
         }
+    }
+
+    /// Has it been in its group before?
+    pub(crate) fn has_started(&self) -> bool {
+        self.board().started
     }
 
     /// The poll loop hangs, or does no longer.
@@ -84,6 +92,14 @@ impl StatusBoard {
         let mut board = self.board();
         board.partitions = partitions;
         board.missing = missing;
+    }
+
+    pub(crate) fn refused(&self, refused: Vec<String>) {
+        self.board().refused = refused;
+    }
+
+    pub(crate) fn show_memory(&self, memory: MemoryStatus) {
+        self.board().memory = Some(memory);
     }
 }
 
@@ -134,6 +150,7 @@ impl Status for StatusBoard {
         }
         let missing = board.missing.iter();
         reasons.extend(missing.map(|topic| format!("the input topic {topic} does not exist")));
+        reasons.extend(board.refused.iter().cloned());
         reasons.extend(board.failure.clone());
         Health {
             live: !board.ended && !hangs,
@@ -147,6 +164,10 @@ impl Status for StatusBoard {
 
     fn partitions(&self) -> Vec<PartitionStatus> {
         self.board().partitions.clone()
+    }
+
+    fn memory(&self) -> Option<MemoryStatus> {
+        self.board().memory
     }
 }
 

@@ -21,6 +21,42 @@ pub(crate) struct StoreLayers {
     pending: Writes,
     /// Of records handled since the last flush: not done yet, but later records see them.
     handled: Writes,
+    /// Bytes of the layers above the committed one.
+    bytes: LayerBytes,
+}
+
+/// Bytes of the layers that are not committed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LayerBytes {
+    pub(crate) sealed: usize,
+    /// Pending and handled.
+    pub(crate) unsealed: usize,
+}
+
+/// What a map takes to find an entry, about.
+const ENTRY: usize = 96;
+
+/// What a write takes in memory.
+pub(crate) fn write_bytes(key: &[u8], value: Option<&Vec<u8>>) -> usize {
+    key.len() + value.map_or(0, Vec::len) + ENTRY
+}
+
+/// What writes take in memory.
+pub(crate) fn writes_bytes(writes: &Writes) -> usize {
+    writes.iter().map(|(key, value)| write_bytes(key, value.as_ref())).sum()
+}
+
+/// Lays `writes` over `layer`; returns the bytes that came and those that went.
+fn lay(layer: &mut Writes, writes: Writes) -> (usize, usize) {
+    let (mut came, mut went) = (0, 0);
+    for (key, value) in writes {
+        let length = key.len();
+        came += write_bytes(&key, value.as_ref());
+        if let Some(old) = layer.insert(key, value) {
+            went += length + old.as_ref().map_or(0, Vec::len) + ENTRY;
+        }
+    }
+    (came, went)
 }
 
 impl StoreLayers {
@@ -35,18 +71,23 @@ impl StoreLayers {
 
     /// Takes in the writes of a done record.
     pub(crate) fn apply(&mut self, writes: Writes) {
-        self.pending.extend(writes);
+        let (came, went) = lay(&mut self.pending, writes);
+        self.bytes.unsealed += came;
+        self.bytes.unsealed = self.bytes.unsealed.saturating_sub(went);
     }
 
     /// Takes in the writes of a record that the next flush makes done.
     pub(crate) fn apply_handled(&mut self, writes: Writes) {
-        self.handled.extend(writes);
+        let (came, went) = lay(&mut self.handled, writes);
+        self.bytes.unsealed += came;
+        self.bytes.unsealed = self.bytes.unsealed.saturating_sub(went);
     }
 
     /// The flush succeeded: handled records are done.
     pub(crate) fn flushed(&mut self) {
         let handled = std::mem::take(&mut self.handled);
-        self.pending.extend(handled);
+        let (_moved, went) = lay(&mut self.pending, handled);
+        self.bytes.unsealed = self.bytes.unsealed.saturating_sub(went);
     }
 
     /// Closes the pending writes under the number `seal` and returns what the changelog must
@@ -54,6 +95,9 @@ impl StoreLayers {
     pub(crate) fn seal(&mut self, seal: u64) -> Writes {
         let writes = std::mem::take(&mut self.pending);
         if !writes.is_empty() {
+            let bytes = writes_bytes(&writes);
+            self.bytes.unsealed = self.bytes.unsealed.saturating_sub(bytes);
+            self.bytes.sealed += bytes;
             self.sealed.push_back((seal, writes.clone()));
         }
         writes
@@ -63,9 +107,16 @@ impl StoreLayers {
     pub(crate) fn committed(&mut self, seal: u64) {
         while self.sealed.front().is_some_and(|(number, _)| *number <= seal) {
             for (key, value) in self.sealed.pop_front().into_iter().flat_map(|(_, writes)| writes) {
+                let bytes = write_bytes(&key, value.as_ref());
+                self.bytes.sealed = self.bytes.sealed.saturating_sub(bytes);
                 self.restored(key, value);
             }
         }
+    }
+
+    /// What the layers above the committed one take.
+    pub(crate) fn bytes(&self) -> LayerBytes {
+        self.bytes
     }
 
     /// A changelog record, while restoring.
@@ -131,5 +182,27 @@ mod tests {
         layers.committed(1);
         assert_eq!(layers.committed.get(&b"a"[..]), Some(&b"1".to_vec()));
         assert_eq!(layers.read(b"a"), Some(&b"2"[..]));
+    }
+
+    #[test]
+    fn inv_4_what_is_not_committed_is_counted_until_it_is() {
+        let mut layers = StoreLayers::default();
+        let one = write_bytes(b"a", Some(&b"1234".to_vec()));
+        let counted = |layers: &StoreLayers| (layers.bytes().unsealed, layers.bytes().sealed);
+        layers.apply_handled(write("a", Some("1234")));
+        layers.apply(write("a", Some("5678")));
+        assert_eq!(counted(&layers), (2 * one, 0));
+        layers.flushed();
+        assert_eq!(counted(&layers), (one, 0), "the same key twice");
+        layers.apply(write("a", None));
+        assert_eq!(counted(&layers), (one - 4, 0));
+        layers.seal(1);
+        layers.apply(write("b", Some("5678")));
+        assert_eq!(counted(&layers), (one, one - 4));
+        layers.committed(1);
+        assert_eq!(counted(&layers), (one, 0));
+        layers.seal(2);
+        layers.committed(2);
+        assert_eq!(counted(&layers), (0, 0));
     }
 }

@@ -32,12 +32,31 @@ pub struct WorkerMetrics {
     pub revoked: Counter,
     pub lost: Counter,
     pub commit_seconds: Histogram,
+    pub refusals: Gauge,
     pub memory_budget_bytes: Gauge,
-    pub memory_used_bytes: Gauge,
+    pub memory_used_bytes: MemoryGauges,
     blocking_handlers: Gauge,
     accepted: Counter,
     refused: Counter,
     unknown: Counter,
+}
+
+/// The parts of [`WorkerMetrics::memory_used_bytes`].
+///
+/// ```
+/// use pelton::telemetry::{MemoryGauges, WorkerMetrics};
+///
+/// let parts: MemoryGauges = WorkerMetrics::new("login-counter").memory_used_bytes;
+/// parts.records.set(1_000_000.0);
+/// ```
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each part is described beside the metric's name in names.rs")]
+pub struct MemoryGauges {
+    pub fetch_ahead: Gauge,
+    pub restores: Gauge,
+    pub records: Gauge,
+    pub outputs: Gauge,
+    pub stores: Gauge,
 }
 
 impl WorkerMetrics {
@@ -58,8 +77,15 @@ impl WorkerMetrics {
             revoked: counter!(names::REBALANCES_TOTAL, with("event", "revoked")),
             lost: counter!(names::REBALANCES_TOTAL, with("event", "lost")),
             commit_seconds: histogram!(names::COMMIT_SECONDS, labels()),
+            refusals: gauge!(names::REFUSALS, labels()),
             memory_budget_bytes: gauge!(names::MEMORY_BUDGET_BYTES, labels()),
-            memory_used_bytes: gauge!(names::MEMORY_USED_BYTES, labels()),
+            memory_used_bytes: MemoryGauges {
+                fetch_ahead: gauge!(names::MEMORY_USED_BYTES, with("part", "fetch_ahead")),
+                restores: gauge!(names::MEMORY_USED_BYTES, with("part", "restores")),
+                records: gauge!(names::MEMORY_USED_BYTES, with("part", "records")),
+                outputs: gauge!(names::MEMORY_USED_BYTES, with("part", "outputs")),
+                stores: gauge!(names::MEMORY_USED_BYTES, with("part", "stores")),
+            },
             blocking_handlers: gauge!(names::BLOCKING_HANDLERS, labels()),
             accepted: counter!(names::COMMITS_TOTAL, with("outcome", "accepted")),
             refused: counter!(names::COMMITS_TOTAL, with("outcome", "refused")),

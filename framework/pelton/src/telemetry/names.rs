@@ -119,10 +119,12 @@ metrics! {
         "Times something stood still, by what was done or found: slow_start, restarted_restore, restarted_fetch, renewed_fetcher, rejoined, stuck_poll_loop, blocking_handler.";
     BLOCKING_HANDLERS = "pelton_blocking_handlers", Gauge, Count, [],
         "Handlers that hold a thread without yielding, for a second or more, just now.";
+    REFUSALS = "pelton_refusals", Gauge, Count, [],
+        "Things the worker needs and Kafka refuses at the moment: TLS, the login, rights; the log and `/readyz` name them.";
     MEMORY_BUDGET_BYTES = "pelton_memory_budget_bytes", Gauge, Bytes, [],
-        "Bytes of records and effects the worker may hold.";
-    MEMORY_USED_BYTES = "pelton_memory_used_bytes", Gauge, Bytes, [],
-        "Bytes of records and effects the worker holds.";
+        "Bytes that fetched records and their effects may take: the setting memory_budget.";
+    MEMORY_USED_BYTES = "pelton_memory_used_bytes", Gauge, Bytes, ["part"],
+        "Bytes of the budget in use: set aside for fetch_ahead and restores; records read and not yet done; outputs not delivered, with the client's copies; writes to stores whose commit is not known.";
 }
 
 /// The values of [`WATCHDOG_TOTAL`]'s label `what`.

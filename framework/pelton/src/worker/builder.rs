@@ -1,5 +1,7 @@
 //! What is declared, and does it fit together? Inputs, outputs and stores become a worker.
 
+use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use clap::Parser;
@@ -11,8 +13,10 @@ use serde::de::DeserializeOwned;
 use super::handle::WorkerHandle;
 use super::input::InputBuilder;
 use super::{Worker, plan};
-use crate::config::{Flags, GroupProtocol, Settings};
+use crate::config::{Flags, GroupProtocol, MemoryShares, Settings};
 use crate::error::{Exit, WorkerError};
+use crate::kafka::Tokens;
+use crate::oauth::{OauthToken, TokenSource};
 use crate::output::{Output, OutputSpec};
 use crate::runtime::{
     Control, FaultHandle, Input, InputSpec, Plan, SlotFactory, StatusBoard, Subscription,
@@ -48,6 +52,7 @@ pub struct WorkerBuilder {
     outputs: Vec<OutputSpec>,
     stores: Vec<DeclaredStore>,
     observer: Option<Arc<dyn Observer>>,
+    tokens: Option<TokenSource>,
     bug: Option<Bug>,
     problems: Vec<String>,
     control: Arc<Control>,
@@ -75,6 +80,7 @@ impl WorkerBuilder {
             outputs: Vec::new(),
             stores: Vec::new(),
             observer: None,
+            tokens: None,
             bug: None,
             problems: Vec::new(),
             control: Arc::default(),
@@ -169,6 +175,35 @@ impl WorkerBuilder {
         self
     }
 
+    /// Logs in with tokens of the application's (`sasl.mechanism = "OAUTHBEARER"` under
+    /// `[kafka]`). `provider` is asked before the worker starts, and again whenever four fifths of
+    /// a token's life are over; where it fails it is asked again, and the log and `/readyz` say so.
+    /// It runs on tokio and may take its time. `oauth_token_file` needs no code.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    /// use pelton::{OauthToken, Worker};
+    ///
+    /// # async fn ask_identity_provider() -> std::io::Result<(String, u64)> { Ok((String::new(), 1)) }
+    /// let mut app = Worker::builder("login-counter");
+    /// app.oauth_tokens(|| async {
+    ///     let (token, seconds) = ask_identity_provider().await?;
+    ///     let expires_at = SystemTime::now() + Duration::from_secs(seconds);
+    ///     Ok::<_, std::io::Error>(OauthToken::new(token, "login-counter", expires_at))
+    /// });
+    /// ```
+    pub fn oauth_tokens<F, E>(
+        &mut self,
+        provider: impl Fn() -> F + Send + Sync + 'static,
+    ) -> &mut Self
+    where
+        F: Future<Output = Result<OauthToken, E>> + Send + 'static,
+        E: fmt::Display,
+    {
+        self.tokens = Some(TokenSource::of(provider));
+        self
+    }
+
     /// Does things to the worker while it runs: for tests.
     #[doc(hidden)]
     #[must_use]
@@ -252,6 +287,7 @@ impl WorkerBuilder {
         self.bind_stores();
         let stores = self.store_specs(&group);
         let inputs = self.take_inputs();
+        let tokens = self.token_source(&settings);
         if !self.problems.is_empty() {
             return Err(WorkerError::Declaration(self.problems.join("; ")));
         }
@@ -266,9 +302,11 @@ impl WorkerBuilder {
             shutdown_timeout: settings.shutdown_timeout,
             discovery: settings.partition_discovery_interval,
             broker_assigns: settings.group_protocol == GroupProtocol::Consumer,
+            memory: MemoryShares::of(&settings),
             bug: self.bug,
         };
-        let clients = plan::client_settings(&settings, &group, &self.name);
+        let mut clients = plan::client_settings(&settings, &group, &self.name);
+        clients.tokens = tokens.map(Tokens::new);
         let status = Arc::new(StatusBoard::new(clients.client_id.clone(), group));
         let handle = WorkerHandle::new(
             self.control,
@@ -277,7 +315,7 @@ impl WorkerBuilder {
             Arc::clone(&clients.credentials),
         );
         let parts = WorkerParts {
-            limits: plan::limits(&settings, self.bug),
+            limits: plan::limits(&settings, &plan),
             live: plan::live(&settings, &plan.inputs)?,
             thaw_limit: plan::thaw_limit(&settings),
             max_poll_interval: settings.max_poll_interval(),
@@ -286,6 +324,43 @@ impl WorkerBuilder {
             observer: self.observer,
         };
         Ok((Worker { parts, settings, status, handle: handle.clone() }, handle))
+    }
+
+    /// Where tokens come from, if the worker logs in with them.
+    fn token_source(&mut self, settings: &Settings) -> Option<TokenSource> {
+        let value = |names: [&str; 2]| {
+            let mut all = settings.kafka.iter();
+            all.find(|(name, _)| names.contains(name)).map(|(_, value)| value)
+        };
+        let wanted = value(["sasl.mechanism", "sasl.mechanisms"]) == Some("OAUTHBEARER");
+        let by_itself = value(["sasl.oauthbearer.method"; 2]) == Some("oidc")
+            || value(["enable.sasl.oauthbearer.unsecure.jwt"; 2]) == Some("true");
+        let file = settings.oauth_token_file.clone().map(TokenSource::file);
+        let mut wrong = |what: &str| self.problems.push(what.to_owned());
+        match (self.tokens.take(), file) {
+            (Some(_), Some(_)) => {
+                wrong("tokens come from oauth_tokens(…) and from oauth_token_file; keep one");
+                None
+            }
+            (None, None) => {
+                if wanted && !by_itself {
+                    wrong(
+                        "sasl.mechanism is OAUTHBEARER and nothing gives tokens; set \
+                         oauth_token_file, or call oauth_tokens(…)",
+                    );
+                }
+                None
+            }
+            (own, file) => {
+                if !wanted {
+                    wrong(
+                        "there are tokens to log in with and sasl.mechanism is not OAUTHBEARER; \
+                         set it under [kafka]",
+                    );
+                }
+                own.or(file)
+            }
+        }
     }
 
     /// With exactly one input, stores that nobody bound belong to it.

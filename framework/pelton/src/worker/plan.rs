@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton_engine::{Bug, EngineLimits, OutOfRangePolicy};
+use pelton_engine::{EngineLimits, OutOfRangePolicy};
 
-use crate::config::{AutoOffsetReset, ConfigError, GroupProtocol, OnOutOfRange, Settings, nearest};
+use crate::config::{
+    AutoOffsetReset, ConfigError, GroupProtocol, MemoryShares, OnOutOfRange, Settings, nearest,
+};
 use crate::kafka::{ClientSettings, Protocol};
-use crate::runtime::{Input, Live};
+use crate::runtime::{Input, Live, Plan};
 
 pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
     match settings.auto_offset_reset {
@@ -26,17 +28,18 @@ pub(super) fn out_of_range(settings: &Settings) -> OutOfRangePolicy {
     }
 }
 
-pub(super) fn limits(settings: &Settings, bug: Option<Bug>) -> EngineLimits {
+pub(super) fn limits(settings: &Settings, plan: &Plan) -> EngineLimits {
     let drain = settings.effective_drain_timeout();
     EngineLimits {
         budget_records: settings.memory_budget_records,
-        budget_bytes: settings.memory_budget.as_u64(),
+        budget_bytes: MemoryShares::of(settings).records(plan.has_changelogs()),
+        effects: !(plan.outputs.is_empty() && plan.stores.is_empty()),
         commit_interval: settings.commit_interval,
         drain_timeout: drain,
         release_timeout: release_timeout(settings),
         delivery_timeout: message_timeout(settings),
         rejoin_after: settings.session_timeout() * 4,
-        bug,
+        bug: plan.bug,
         ..EngineLimits::default()
     }
 }
@@ -98,8 +101,11 @@ pub(super) fn client_settings(settings: &Settings, group: &str, name: &str) -> C
         max_poll_interval_ms: u64::from(settings.max_poll_interval_ms),
         discovery: settings.partition_discovery_interval,
         message_timeout: message_timeout(settings),
+        memory: MemoryShares::of(settings),
         credentials: Arc::default(),
         pass_through: settings.kafka.clone(),
+        refusals: Arc::default(),
+        tokens: None,
     }
 }
 

@@ -31,6 +31,8 @@ impl Desk {
         drop(stores);
         let offset = self.schedule.committable();
         self.outbox.seal(offset);
+        // Before the answer: who hears it must not ask again for what is sealed.
+        self.tell_effects_at_once(self.now());
         self.sealed.push_back((number, offset));
         self.progress.dirty = false;
         self.unsealed = false;
@@ -71,7 +73,10 @@ impl Desk {
                     break;
                 }
                 Err(SendError::Refused(error)) => {
-                    tracing::warn!(partition = %self.place.partition, topic = %record.topic, %error, "an output was refused; it will be tried again");
+                    // What Kafka refuses for good is said once, by the poll loop.
+                    if !self.shared.refusals.stand() {
+                        tracing::warn!(partition = %self.place.partition, topic = %record.topic, %error, "an output was refused; it will be tried again");
+                    }
                     self.outbox.refused();
                     self.block(now);
                     break;
@@ -87,7 +92,7 @@ impl Desk {
             self.tell(Event::Sealed { partition, epoch, offset: seal.offset });
         }
         self.metrics.output_blocked.set(f64::from(u8::from(self.outbox.is_blocked())));
-        self.lease.effects_bytes.store(self.outbox.bytes(), Ordering::Relaxed);
+        self.tell_effects(self.now());
     }
 
     /// After a thaw, and before a resend, the group must confirm that the partition is ours.
@@ -128,7 +133,8 @@ impl Desk {
         {
             if error.is_none() { &metrics.delivered } else { &metrics.failures }.increment(1);
         }
-        if let Some(error) = error.filter(|_| self.outbox.is_flowing()) {
+        let is_said = self.shared.refusals.stand();
+        if let Some(error) = error.filter(|_| self.outbox.is_flowing() && !is_said) {
             // The first of many: what was sent behind it is likely to fail with it.
             tracing::warn!(partition = %self.place.partition, error, "an output was not delivered; it and what was sent after it will be sent again");
         }

@@ -7,6 +7,7 @@ use pelton_engine::{Event, Finish, Time};
 
 use super::{Desk, Freed, PROGRESS_INTERVAL, PROGRESS_RECORDS, State};
 use crate::context::Effects;
+use crate::output::kept_bytes;
 use crate::record::Run;
 
 impl Desk {
@@ -33,25 +34,29 @@ impl Desk {
     }
 
     /// Effects that wait for the next flush: later records of the slot see them.
-    pub(super) fn handle_effects(&mut self, effects: Effects) {
+    pub(super) fn handle_effects(&mut self, mut effects: Effects) {
+        self.weigh(&effects);
         let mut stores = self.place.stores.lock();
-        for (at, writes) in &effects.writes {
-            if let Some(layers) = stores.get_mut(*at) {
-                layers.apply_handled(writes.clone());
+        for (at, writes) in std::mem::take(&mut effects.writes) {
+            if let Some(layers) = stores.get_mut(at) {
+                layers.apply_handled(writes);
             }
         }
         drop(stores);
+        self.handled_bytes += effects.outputs.iter().map(kept_bytes).sum::<usize>();
         self.handled.push(effects);
     }
 
     pub(crate) fn forget_handled(&mut self) {
         self.handled.clear();
         self.handled_records = 0;
+        self.handled_bytes = 0;
         self.handled_since = None;
     }
 
     /// Effects of something done enter the outbox and the pending layer.
     pub(crate) fn enter(&mut self, effects: Effects) {
+        self.weigh(&effects);
         if !effects.writes.is_empty() {
             let mut stores = self.place.stores.lock();
             for (at, writes) in effects.writes {
@@ -128,6 +133,7 @@ impl Desk {
             if after > needed {
                 break;
             }
+            self.run_bytes = self.run_bytes.saturating_sub(held.run.bytes());
             self.progress.bytes += u64::try_from(held.run.bytes()).unwrap_or(u64::MAX);
             self.runs.pop_front();
         }
@@ -143,6 +149,8 @@ impl Desk {
     }
 
     pub(crate) fn tell_progress(&mut self, now: Time) {
+        // First what was gained, then what was freed: a record's effects are never uncounted.
+        self.tell_effects_at_once(now);
         self.progress_told = now;
         let Freed { records, bytes, dirty } = std::mem::take(&mut self.progress);
         self.tell(Event::Progressed {

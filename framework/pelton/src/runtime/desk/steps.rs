@@ -2,9 +2,8 @@
 
 use pelton_engine::{Next, Time};
 
-use super::{
-    Desk, OUTBOX_BYTES, OUTBOX_RECORDS, PROGRESS_INTERVAL, State, Step, UNCONFIRMED_SEALS,
-};
+use super::memory::ROOM_RETRY;
+use super::{Desk, OUTBOX_RECORDS, PROGRESS_INTERVAL, State, Step, UNCONFIRMED_SEALS};
 
 impl Desk {
     /// Sends what may be sent and decides what comes next. A `Handle` counts as started.
@@ -30,10 +29,17 @@ impl Desk {
         }
         let wake = [self.pump_wake(), flush, tick].into_iter().flatten().min();
         let flush_fails = self.flush_failures > 0;
-        let outbox_full =
-            self.outbox.len() >= OUTBOX_RECORDS || self.outbox.bytes() >= OUTBOX_BYTES;
+        let outbox_full = self.outbox.len() >= OUTBOX_RECORDS;
         if self.paused || flush_fails || outbox_full || self.sealed.len() >= UNCONFIRMED_SEALS {
             return Step::Wait(wake);
+        }
+        if !self.has_room() {
+            self.tell_effects_at_once(now);
+            if !self.handled.is_empty() {
+                return Step::Flush; // what waits for a flush can't be sealed before
+            }
+            let again = now + ROOM_RETRY;
+            return Step::Wait(Some(wake.map_or(again, |wake| wake.min(again))));
         }
         if self.schedule.is_due(now) {
             let at = *self.may_start.get_or_insert_with(|| self.shared.pacer.take(now));
@@ -88,7 +94,8 @@ impl Desk {
         let proof = (self.outbox.is_blocked() && self.proof.asked.is_none())
             .then_some(self.proof.not_before);
         let progress = self.progress.dirty.then_some(self.progress_told + PROGRESS_INTERVAL);
-        [self.send_again_at, proof, progress].into_iter().flatten().min()
+        let effects = self.effects_wake();
+        [self.send_again_at, proof, progress, effects].into_iter().flatten().min()
     }
 
     /// Must the attempt at hand be cut off?

@@ -130,6 +130,8 @@ impl PollLoop {
             position,
             topic: predecessor.as_ref().map(|ending| ending.topic.clone()).unwrap_or_default(),
         });
+        // Should it be begun anew before it knows more, this is what it knows.
+        let topic = lost_position.as_ref().map(|lost| lost.topic.clone()).unwrap_or_default();
         let parts = TaskParts {
             id: partition,
             epoch,
@@ -155,7 +157,7 @@ impl PollLoop {
                 lease,
                 cancel,
                 body,
-                topic: TopicMark::default(),
+                topic,
                 other_topic: None,
                 out_of_range: false,
                 draining_since: None,
@@ -193,7 +195,8 @@ impl PollLoop {
         };
         let (all, bytes) = (run.len(), run.bytes());
         if run.skip_below(skip_below.0) > 0 {
-            self.skipped(partition, all - run.len(), bytes.saturating_sub(run.bytes()));
+            let freed = if run.is_empty() { bytes } else { 0 };
+            self.skipped(partition, all - run.len(), freed);
         }
         if !run.is_empty() {
             self.command(partition, Command::Run(run));

@@ -55,8 +55,15 @@ impl PollLoop {
     }
 
     pub(super) fn fail(&mut self, now: Time, error: WorkerError) {
-        let fenced =
-            matches!(error, WorkerError::InstanceFenced { .. } | WorkerError::Client { .. });
+        // Or Kafka does not let us in: there never was anything.
+        let fenced = matches!(
+            error,
+            WorkerError::InstanceFenced { .. }
+                | WorkerError::Client { .. }
+                | WorkerError::Login { .. }
+                | WorkerError::Tls { .. }
+                | WorkerError::Rights { .. }
+        );
         self.fail_in_order(now, error);
         if fenced {
             // The client is of no use any more: there is nothing to commit with.

@@ -159,7 +159,10 @@ impl PollLoop {
                     self.out_of_range(now, partition, "the log does not hold it");
                 }
                 FetchEvent::Trouble { partition, reason } => {
-                    tracing::warn!(%partition, reason, "the fetch of a partition broke off; it will be started anew");
+                    // What Kafka refuses until somebody mends it is said once, when it begins.
+                    if !self.shared.refusals.stand() {
+                        tracing::warn!(%partition, reason, "the fetch of a partition broke off; it will be started anew");
+                    }
                     let partition = self.names.id(&partition);
                     self.tell(now, Event::FetchFailed { partition });
                 }

@@ -31,6 +31,9 @@ use crate::topic_partition::TopicPartition;
 /// An old member may take so long to leave before a new one joins all the same.
 const RETIREMENT: Duration = Duration::from_secs(60);
 
+/// A client that Kafka refuses what it needs is made again so soon, for ever.
+const REFUSED: Duration = Duration::from_secs(5);
+
 /// How far each client's rebuild has come.
 #[derive(Default)]
 pub(super) struct Repairs {
@@ -157,6 +160,11 @@ impl PollLoop {
 
     /// How long to wait before a client is rebuilt; if it is enough, the worker ends.
     fn may_rebuild(&mut self, now: Time, client: ClientKind, reason: &str) -> Option<Duration> {
+        if self.shared.refusals.stand() {
+            // The next client will be refused the same until somebody mends it; the log says what.
+            tracing::debug!(%client, reason, "a Kafka client is refused what it needs");
+            return Some(REFUSED);
+        }
         let wait = self.repairs.rebuilds.broke(now);
         match wait {
             Some(wait) => {

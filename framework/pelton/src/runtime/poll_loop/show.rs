@@ -1,13 +1,15 @@
 //! What does the loop show of the worker? The status board and the gauges.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pelton_engine::{Event, Offset, PartitionId, PartitionView, Time};
 
 use super::PollLoop;
-use crate::admin::PartitionStatus;
+use crate::admin::{MemoryStatus, PartitionStatus};
 use crate::error::WorkerError;
+use crate::refusals::Change;
 use crate::runtime::status::partition_status;
 use crate::telemetry::{Observation, PartitionMetrics};
 use crate::topic_partition::TopicPartition;
@@ -52,17 +54,75 @@ impl PollLoop {
         if self.member.has_joined() {
             self.status.joined();
         }
+        self.review_refusals(now);
         self.measure_memory();
         self.find_blocked(now);
     }
 
+    /// Says what Kafka refuses. A worker that has not joined yet ends with what will stay; one at
+    /// work waits for it to be mended, and says so.
+    #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+    fn review_refusals(&mut self, now: Time) {
+        let refusals = Arc::clone(&self.shared.refusals);
+        if !self.status.has_started()
+            && let Some(error) = refusals.lasting(&self.shared.plan.bootstrap_servers)
+            && self.failure.is_none()
+        {
+            return self.fail(now, error);
+        }
+        for change in refusals.review(now) {
+            match change {
+                Change::Begun { refusal, reason } if refusal.is_lasting() => {
+                    let way_out = refusal.way_out(&self.shared.plan.bootstrap_servers, &reason);
+                    tracing::error!(%refusal, reason, way_out, "kafka refuses what the worker needs; it goes on trying");
+                }
+                Change::Still { refusal, reason, after } if refusal.is_lasting() => {
+                    let for_s = after.as_secs();
+                    tracing::error!(%refusal, reason, for_s, "kafka still refuses what the worker needs");
+                }
+                Change::Over { refusal } if refusal.is_lasting() => {
+                    tracing::info!(%refusal, "kafka no longer refuses it");
+                }
+                // Brokers come and go; their clients' own words are in the log.
+                Change::Begun { .. } | Change::Still { .. } | Change::Over { .. } => {}
+            }
+        }
+        let shown = refusals.shown();
+        self.metrics.refusals.set(shown.len() as f64);
+        self.status.refused(shown);
+    }
+
     #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
     fn measure_memory(&self) {
-        let records: u64 = self.engine.partitions().map(|view| view.buffered_bytes).sum();
-        let effects: usize =
-            self.tasks.values().map(|t| t.lease.effects_bytes.load(Ordering::Relaxed)).sum();
-        self.metrics.memory_used_bytes.set(records as f64 + effects as f64);
-        self.metrics.memory_budget_bytes.set(self.engine.limits().budget_bytes as f64);
+        let used = self.memory_used();
+        let parts = &self.metrics.memory_used_bytes;
+        for (gauge, bytes) in [
+            (&parts.fetch_ahead, used.fetch_ahead_bytes),
+            (&parts.restores, used.restores_bytes),
+            (&parts.records, used.records_bytes),
+            (&parts.outputs, used.outputs_bytes),
+            (&parts.stores, used.stores_bytes),
+            (&self.metrics.memory_budget_bytes, used.budget_bytes),
+        ] {
+            gauge.set(bytes as f64);
+        }
+        self.status.show_memory(used);
+    }
+
+    fn memory_used(&self) -> MemoryStatus {
+        let plan = &self.shared.plan;
+        let mut used = MemoryStatus {
+            budget_bytes: plan.memory.budget(),
+            fetch_ahead_bytes: plan.memory.fetch_ahead,
+            restores_bytes: if plan.has_changelogs() { plan.memory.restores } else { 0 },
+            ..MemoryStatus::default()
+        };
+        for view in self.engine.partitions() {
+            used.records_bytes += view.buffered_bytes;
+            used.outputs_bytes += view.effects.outputs;
+            used.stores_bytes += view.effects.stores;
+        }
+        used
     }
 
     /// Forgets the tasks that have ended and names those that can't be ended.

@@ -1,0 +1,82 @@
+//! How much does the partition hold, and has it room for one record more?
+//!
+//! Upholds INV-4 where the poll loop can't: a record that is started may have effects, so none is
+//! started without room for them.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use pelton_engine::{Event, HeldEffects, Time};
+
+use super::{Desk, PROGRESS_INTERVAL};
+use crate::context::Effects;
+use crate::output::kept_bytes;
+use crate::state::writes_bytes;
+
+/// The poll loop hears at once of a change that is larger.
+const TOLD_BYTES: u64 = 64 * 1024;
+
+/// Between two looks for room: it grows when others leave, and nobody says so.
+pub(super) const ROOM_RETRY: Duration = Duration::from_millis(50);
+
+impl Desk {
+    /// May a record start? Always if there are no effects: somebody must go on.
+    pub(super) fn has_room(&self) -> bool {
+        let effects = self.held_effects().bytes();
+        let held = effects + count(self.run_bytes);
+        effects == 0 || held <= self.shared.start_below.load(Ordering::Relaxed)
+    }
+
+    /// Remembers how large one record's effects may be: an output is kept until it is delivered,
+    /// and copied by the client; a write is kept until its commit, and goes out as well.
+    pub(super) fn weigh(&mut self, effects: &Effects) {
+        let outputs: usize = effects.outputs.iter().map(kept_bytes).sum();
+        let writes: usize = effects.writes.values().map(writes_bytes).sum();
+        self.largest_effects = self.largest_effects.max(count(2 * outputs + 3 * writes));
+    }
+
+    fn held_effects(&self) -> HeldEffects {
+        let (mut sealed, mut unsealed) = (0, 0);
+        for layers in self.place.stores.lock().iter() {
+            sealed += layers.bytes().sealed;
+            unsealed += layers.bytes().unsealed;
+        }
+        HeldEffects {
+            outputs: count(self.outbox.bytes() + self.handled_bytes),
+            stores: count(sealed + unsealed),
+            unsealed: count(unsealed),
+            largest: self.largest_effects,
+        }
+    }
+
+    /// Tells the poll loop, if much has changed or little some time ago.
+    pub(super) fn tell_effects(&mut self, now: Time) {
+        let (held, told) = (self.held_effects(), self.effects_told);
+        let differs = held.bytes().abs_diff(told.bytes()) >= TOLD_BYTES
+            || (held.bytes() == 0 && told.bytes() > 0)
+            || self.effects_wake().is_some_and(|at| now >= at);
+        if differs {
+            self.tell_effects_at_once(now);
+        }
+    }
+
+    pub(super) fn tell_effects_at_once(&mut self, now: Time) {
+        let effects = self.held_effects();
+        if effects != self.effects_told {
+            self.effects_told = HeldEffects { largest: 0, ..effects };
+            self.effects_told_at = now;
+            self.largest_effects = 0;
+            self.tell(Event::Holds { partition: self.id, epoch: self.epoch, effects });
+        }
+    }
+
+    /// When the poll loop is to hear of a change, if there is one.
+    pub(super) fn effects_wake(&self) -> Option<Time> {
+        (self.held_effects() != self.effects_told)
+            .then_some(self.effects_told_at + PROGRESS_INTERVAL)
+    }
+}
+
+fn count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
+}
