@@ -51,6 +51,17 @@ pub fn run_if_asked() {
     }
 }
 
+/// A process that is to be such a worker: this program itself, with no settings of its own.
+///
+/// # Errors
+///
+/// If this program's file can't be found.
+pub fn command() -> std::io::Result<std::process::Command> {
+    let mut command = std::process::Command::new(std::env::current_exe()?);
+    command.arg(ROLE).env("NO_COLOR", "1").stdin(std::process::Stdio::null());
+    Ok(command)
+}
+
 #[tokio::main]
 async fn work(line: &CommandLine) {
     let exit = match prepare(line) {
