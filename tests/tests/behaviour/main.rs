@@ -52,7 +52,6 @@ fn main() -> ExitCode {
         security::trials(),
         canaries::trials(),
         farewells::trials(),
-        liveness::trials(),
     ];
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
