@@ -7,7 +7,6 @@
 //! *itself* as a worker ([`run_if_asked`]), so no other binary has to be built or found.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,17 +26,6 @@ use crate::rig::Heavy;
 
 /// The first argument of a process that is to be a worker.
 const ROLE: &str = "observed-worker";
-
-/// Starts this program as a worker; its settings are to be added.
-///
-/// # Errors
-///
-/// If this program does not know where it is.
-pub fn command() -> std::io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg(ROLE);
-    Ok(command)
-}
 
 /// Turns this process into a worker if it was started as one; then it never returns.
 ///
@@ -70,17 +58,6 @@ async fn work(line: &CommandLine) {
     };
     exit.explain();
     signal_hook::low_level::exit(i32::from(exit.code()));
-}
-
-/// A process that is to be such a worker: this program itself, with no settings of its own.
-///
-/// # Errors
-///
-/// If this program's file can't be found.
-pub fn command() -> std::io::Result<std::process::Command> {
-    let mut command = std::process::Command::new(std::env::current_exe()?);
-    command.arg(ROLE).env("NO_COLOR", "1").stdin(std::process::Stdio::null());
-    Ok(command)
 }
 
 /// A login counter that keeps a ledger.
