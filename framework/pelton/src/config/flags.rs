@@ -34,7 +34,7 @@ pub struct Flags {
 
     /// Set one setting, as in --set commit_interval=2s; may be repeated, the last one wins
     ///
-    ///   --set admin.listen=127.0.0.1:0              as in [admin] listen = "127.0.0.1:0"
+    ///   --set admin.listen=127.0.0.1:0              the same as listen under admin in the file
     ///   --set kafka.fetch.wait.max.ms=100           librdkafka's own
     ///   --set kafka.sasl.password.file=/run/secrets/kafka-password
     ///
