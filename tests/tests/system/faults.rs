@@ -78,7 +78,7 @@ fn planted(bug: Bug) -> Result<(), Failed> {
         // Outputs linger, commits come often: who commits without waiting for the outputs
         // commits what a kill takes away.
         plan.commit_interval = Duration::from_millis(100);
-        plan.settings.push(("KAFKA__LINGER_MS".to_owned(), "1500".to_owned()));
+        plan.settings.push(("KAFKA__LINGER_MS".to_owned(), "950".to_owned()));
     }
     let outcome = match bug {
         Bug::CommitLost | Bug::SendWhenThawed => frozen()?,

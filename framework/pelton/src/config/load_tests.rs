@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::kafka_keys::{self, Exposure};
 use super::{AutoOffsetReset, ByteCount, ConfigError, Flags, Loaded, Secret, load_from};
 
 /// Deliberately without `#[serde(default)]`: defaults come from `Default` all the same.
@@ -318,4 +319,39 @@ fn each_effective_setting_names_its_source() {
     ] {
         assert!(shown.contains(line), "{line} is not in\n{shown}");
     }
+}
+
+/// Every key of librdkafka's that may hold a secret, given in every way there is.
+#[test]
+fn no_key_that_may_hold_a_secret_shows_it_whichever_way_it_was_given() {
+    const CANARY: &str = "canary-5f3a9c";
+    let mut kept = tempfile::NamedTempFile::new().unwrap();
+    writeln!(kept, "{CANARY}").unwrap();
+    let file = kept.path().display();
+    let secret =
+        |name: &&str| kafka_keys::find(name).is_some_and(|key| key.exposure == Exposure::Hidden);
+    let mut taken = 0;
+    for name in kafka_keys::allowed().filter(secret) {
+        let variable = format!("PELTON__KAFKA__{}", name.to_uppercase().replace('.', "_"));
+        let in_file = format!("{variable}__FILE");
+        for (way, loaded) in [
+            ("file", load(&format!("[kafka]\n\"{name}\" = \"{CANARY}\""), &[], &[])),
+            ("environment", load("", &[(&variable, CANARY)], &[])),
+            ("flag", load("", &[], &[&format!("kafka.{name}={CANARY}")])),
+            ("file of its own", load(&format!("[kafka]\n\"{name}\".file = \"{file}\""), &[], &[])),
+            ("file by variable", load("", &[(&in_file, &file.to_string())], &[])),
+        ] {
+            let shown = match &loaded {
+                Ok(loaded) => {
+                    assert_eq!(loaded.settings.kafka.value(name), Some(CANARY), "{name}, {way}");
+                    taken += 1;
+                    let checked = loaded.settings.check();
+                    format!("{}{loaded:?}{loaded:#?}{checked:?}", loaded.effective())
+                }
+                Err(error) => format!("{error}{error:?}"),
+            };
+            assert!(!shown.contains(CANARY), "{name}, {way}: {shown}");
+        }
+    }
+    assert!(taken >= 50, "{taken} values were taken: too few were tried");
 }
