@@ -74,15 +74,17 @@ fn planted(bug: Bug) -> Result<(), Failed> {
         suites::freeze::run(kafka, plan, 1, Duration::from_secs(7)..Duration::from_secs(8))
     };
     let mut plan = RigPlan { plant: Some(bug), ..suites::kill::plan(protocol) };
+    let mut kills = 2;
     if bug == Bug::CommitBeforeDelivery {
         // Outputs linger, commits come often: who commits without waiting for the outputs
-        // commits what a kill takes away.
+        // commits what a kill takes away. Now and then a kill comes just after they were sent.
+        kills = 4;
         plan.commit_interval = Duration::from_millis(100);
         plan.settings.push(("KAFKA__LINGER_MS".to_owned(), "950".to_owned()));
     }
     let outcome = match bug {
         Bug::CommitLost | Bug::SendWhenThawed => frozen()?,
-        _ => suites::kill::run(kafka, plan, 2)?,
+        _ => suites::kill::run(kafka, plan, kills)?,
     };
     let caught = match bug {
         Bug::CommitPastInFlight => outcome.ledger.count(Invariant::CoveredCommit) > 0,
