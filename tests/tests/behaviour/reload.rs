@@ -262,7 +262,9 @@ fn filters() -> Result<(), Failed> {
     hang_up(worker, r#"changed=log.filter "error" → "pelton=debug""#)?;
     file.write("")?;
     hang_up(worker, "DEBUG pelton::reload")?;
-    insist(worker.log().contains("paused_topics ["), || worker.log())?;
+    wait_for("the line that says so", PATIENCE, || {
+        worker.log().contains("paused_topics [").then_some(())
+    })?;
     rig.load(LoadPlan::at_rate(300))?.stop()?;
     insist_on_exact(&rig.finish(fleet)?)
 }
