@@ -11,7 +11,7 @@ use crate::rig::{
     Blobs, Heavy, LoadPlan, MemoryUse, MemoryWatch, Outcome, Rig, RigPlan, WorkerProcess,
 };
 use crate::suites::Round;
-use crate::waiting::Deadline;
+use crate::waiting::{Deadline, wait_for};
 use crate::{ClusterError, KafkaCluster};
 
 /// `memory_budget` of these runs.
@@ -30,6 +30,9 @@ const PARTITIONS: i32 = 64;
 
 /// A partition that has records and starts none for so long is starved.
 const STARVED: Duration = Duration::from_secs(20);
+
+/// Five seconds' worth of records is sent within so long, however busy the machine.
+const BACKLOG: Duration = Duration::from_secs(60);
 
 /// Everything sent is handled within so long after the load has ended.
 const FINISHED: Duration = Duration::from_secs(240);
@@ -127,7 +130,9 @@ pub fn run(
     let rig = Rig::new(kafka, plan)?;
     let load = rig.load(story.load())?;
     let mut fleet = rig.fleet();
-    std::thread::sleep(Duration::from_secs(5)); // it begins with a backlog
+    // It begins with a backlog.
+    let backlog = story.load().rate * 5;
+    wait_for("a backlog", BACKLOG, || (load.sent() >= backlog).then_some(()))?;
     fleet.start(1)?;
     let pid = fleet.workers().first().map_or(0, WorkerProcess::pid);
     let watch = MemoryWatch::of(pid)?;
@@ -188,12 +193,13 @@ impl Shown {
     pub fn is_kept(&self) -> bool {
         let kept = if self.story == Story::SlowOutput {
             let explained = |cause: Option<Cause>| cause == Some(Cause::BrokerKill);
-            let Outcome { ledger, output, .. } = &self.outcome;
+            let Outcome { ledger, output, changelog, .. } = &self.outcome;
             // An output that timed out at the frozen broker may stand there all the same, and
             // is sent again.
             ledger.is_clean()
                 && ledger.repeats.iter().all(|repeat| explained(repeat.cause))
                 && output.too_low.is_empty()
+                && changelog.is_clean()
         } else {
             self.outcome.is_exact()
         };
