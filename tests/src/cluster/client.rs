@@ -20,8 +20,11 @@ use crate::{ClusterError, Committed, Isolation, NewRecord, StoredRecord};
 const REQUEST: Duration = Duration::from_secs(5);
 /// How long a question is repeated until the cluster answers it.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long a producer tries to store a record.
-const STORED: Duration = Duration::from_secs(60);
+/// How long a producer tries to store a record. A broker that was frozen may leave a request
+/// unanswered after it thaws; then it is sent again.
+const STORED: Duration = Duration::from_secs(180);
+/// How long a producer waits for one answer: longer than a test freezes a broker.
+const ANSWERED: Duration = Duration::from_secs(15);
 
 /// Says nothing: a broker that a test has killed is no news.
 pub(crate) struct Silent;
@@ -274,6 +277,7 @@ impl Sender {
             .set("enable.idempotence", "true")
             .set("linger.ms", "5")
             .set("message.timeout.ms", STORED.as_millis().to_string())
+            .set("socket.timeout.ms", ANSWERED.as_millis().to_string())
             .create_with_context(reports.clone())
             .map_err(|error| ClusterError::refused("making a producer", error))?;
         Ok(Self { producer, topic: topic.to_owned(), reports })
