@@ -13,6 +13,8 @@ mod driver;
 mod embedded;
 pub mod ledger;
 mod memory;
+#[allow(dead_code, reason = "the simulator that uses it is being built")]
+mod model;
 mod murmur2;
 
 pub use driver::{Emitted, TestDriver};
