@@ -118,7 +118,8 @@ pub(crate) enum Request {
 pub(crate) enum GroupRequest {
     /// Answered when the round is complete.
     Join {
-        /// None on the first try: the answer gives the id.
+        /// None on the first try: the answer gives the id ([`GroupAnswer::Named`]; a static
+        /// member's Joined).
         member: Option<MemberId>,
         instance: Option<Arc<str>>,
         assignor: Assignor,
@@ -244,6 +245,8 @@ pub(crate) enum Answer {
 #[derive(Clone, Debug)]
 pub(crate) enum GroupAnswer {
     Joined(Result<Joined, Code>),
+    /// To a first Join without an instance id: join again with this name (`MEMBER_ID_REQUIRED`).
+    Named(MemberId),
     /// The whole assignment of this member.
     Synced(Result<Vec<TopicPartition>, Code>),
     Beaten(Result<(), Code>),
@@ -257,6 +260,8 @@ pub(crate) enum GroupAnswer {
 pub(crate) struct Joined {
     pub(crate) member: MemberId,
     pub(crate) generation: i32,
+    /// It computes the assignment (here: the coordinator does when this one syncs).
+    pub(crate) is_leader: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
