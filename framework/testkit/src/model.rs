@@ -6,5 +6,6 @@
 //! node's part of the cluster answers at once or later, and the answer travels back.
 
 mod group;
+mod member;
 mod random;
 mod wire;
