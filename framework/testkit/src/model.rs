@@ -6,6 +6,14 @@
 //! node's part of the cluster answers at once or later, and the answer travels back.
 
 mod group;
+#[cfg(test)]
+mod group_chaos;
+#[cfg(test)]
+mod group_network;
+#[cfg(test)]
+mod group_tests;
 mod member;
+#[cfg(test)]
+mod member_tests;
 mod random;
 mod wire;

@@ -304,9 +304,17 @@ impl Group {
     /// Who owns what, as the coordinator sees it. In KIP-848 a partition that is being given
     /// back still has its owner.
     pub(crate) fn owners(&self) -> BTreeMap<TopicPartition, MemberId> {
+        let of = |(id, partitions): (MemberId, Vec<TopicPartition>)| {
+            partitions.into_iter().map(move |partition| (partition, Arc::clone(&id)))
+        };
+        self.assignments().into_iter().flat_map(of).collect()
+    }
+
+    /// What each member has: the same, without hiding a partition that two have.
+    pub(crate) fn assignments(&self) -> Vec<(MemberId, Vec<TopicPartition>)> {
         match &self.kind {
-            Kind::Classic(classic) => classic.owners(),
-            Kind::BrokerAssigned(group) => group.owners(),
+            Kind::Classic(classic) => classic.assignments(),
+            Kind::BrokerAssigned(group) => group.assignments(),
         }
     }
 

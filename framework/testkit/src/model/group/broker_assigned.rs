@@ -94,8 +94,11 @@ impl BrokerAssigned {
         self.members.keys().cloned().collect()
     }
 
-    pub(super) fn owners(&self) -> BTreeMap<TopicPartition, MemberId> {
-        self.holders.clone()
+    pub(super) fn assignments(&self) -> Vec<(MemberId, Vec<TopicPartition>)> {
+        let has = |member: &Member| {
+            member.assigned.keys().chain(member.revoking.keys()).cloned().collect()
+        };
+        self.members.iter().map(|(id, member)| (Arc::clone(id), has(member))).collect()
     }
 
     pub(super) fn is_settled(&self) -> bool {

@@ -114,12 +114,9 @@ impl Classic {
         self.members.keys().cloned().collect()
     }
 
-    pub(super) fn owners(&self) -> BTreeMap<TopicPartition, MemberId> {
-        let of = |(id, member): (&MemberId, &Member)| {
-            let id = Arc::clone(id);
-            member.assignment.clone().into_iter().map(move |p| (p, Arc::clone(&id)))
-        };
-        self.members.iter().map(|(id, member)| (id, member)).flat_map(of).collect()
+    pub(super) fn assignments(&self) -> Vec<(MemberId, Vec<TopicPartition>)> {
+        let members = self.members.iter();
+        members.map(|(id, member)| (Arc::clone(id), member.assignment.clone())).collect()
     }
 
     pub(super) fn is_settled(&self) -> bool {
