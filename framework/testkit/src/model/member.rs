@@ -104,6 +104,7 @@ pub(crate) struct MemberClient {
     member: Option<MemberId>,
     /// KIP-848: the member epoch. -1 or 0: none.
     generation: i32,
+    is_leader: bool,
     /// What the partitions of its topics were when it joined.
     seen_topics: Vec<Option<i32>>,
     owned: BTreeSet<TopicPartition>,
@@ -174,6 +175,7 @@ impl MemberClient {
             phase: Phase::Out(Some(Time::ZERO)),
             member,
             generation: if broker_assigned { 0 } else { -1 },
+            is_leader: false,
             seen_topics: Vec::new(),
             owned: BTreeSet::new(),
             has_assignment: false,
@@ -361,7 +363,7 @@ impl MemberClient {
     }
 
     /// Sends what tells the group at once that it is gone, if its kind of member does.
-    fn say_goodbye(&mut self, wire: &mut Wire<'_>) {
+    fn say_goodbye(&self, wire: &mut Wire<'_>) {
         let is_member = self.generation > 0 || self.phase != Phase::Out(None);
         if self.config.is_broker_assigned() {
             if is_member {
@@ -377,6 +379,8 @@ impl MemberClient {
         if self.config.is_broker_assigned() {
             self.generation = 0;
             self.tells_all = true;
+            self.target = None;
+            self.phase = Phase::Out(None);
         } else {
             self.generation = -1;
             self.member = None;
@@ -424,7 +428,7 @@ impl Client for MemberClient {
             if self.config.is_broker_assigned() {
                 self.beaten(answer, wire);
             } else {
-                self.heard(answer, wire);
+                self.heard(&answer, wire);
             }
         } else {
             let answer = answer.map(Answer::Group).or_else(|failure| match failure {

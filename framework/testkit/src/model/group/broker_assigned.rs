@@ -282,7 +282,7 @@ impl BrokerAssigned {
             self.remove(&beat.member);
         }
         let interval = config.heartbeat_interval;
-        let epoch = beat.epoch.max(LEAVES_ITS_PLACE).min(LEAVES);
+        let epoch = beat.epoch.clamp(LEAVES_ITS_PLACE, LEAVES);
         Ok(ConsumerBeaten { epoch, interval, assignment: None })
     }
 

@@ -166,12 +166,13 @@ impl Classic {
         topics: &Topics,
         out: &mut GroupAnswers,
     ) {
-        let known = self.known(id, instance).and_then(|()| match self.state {
+        let refused = match self.state {
             State::Empty => Err(Code::UnknownMemberId),
             _ if generation != self.generation => Err(Code::IllegalGeneration),
             State::Preparing { .. } => Err(Code::RebalanceInProgress),
             State::Completing | State::Stable => Ok(()),
-        });
+        };
+        let known = self.known(id, instance).and(refused);
         let member = match (known, self.members.get_mut(id)) {
             (Ok(()), Some(member)) => member,
             (known, _) => {

@@ -44,7 +44,7 @@ impl MemberClient {
             instance: self.config.instance.clone(),
             epoch: self.generation,
             topics: all.then(|| self.config.topics.clone()),
-            owned: owned.then(|| self.owned.iter().cloned().collect()),
+            owned: owned.then(|| self.claimed()),
             rebalance_timeout: self.config.rebalance_timeout,
         };
         let call = self.ask(to, request, self.config.session_timeout, wire);
@@ -116,8 +116,6 @@ impl MemberClient {
     /// Others have what it had. While an event is under way that is not told: it comes after it.
     fn fenced(&mut self, wire: &mut Wire<'_>) {
         self.forget_membership();
-        self.target = None;
-        self.phase = Phase::Out(None);
         self.lose_everything(wire);
     }
 
@@ -136,7 +134,7 @@ impl MemberClient {
         }
     }
 
-    pub(super) fn send_leaving_beat(&mut self, wire: &mut Wire<'_>) {
+    pub(super) fn send_leaving_beat(&self, wire: &mut Wire<'_>) {
         let Some(to) = self.coordinator(wire) else { return };
         let request = GroupRequest::ConsumerHeartbeat {
             member: self.name(),

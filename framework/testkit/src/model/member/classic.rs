@@ -57,6 +57,7 @@ impl MemberClient {
             Ok(GroupAnswer::Joined(Ok(joined))) => {
                 self.member = Some(joined.member);
                 self.generation = joined.generation;
+                self.is_leader = joined.is_leader;
                 self.heartbeat.heard = wire.now;
                 self.sync(wire);
             }
@@ -149,7 +150,7 @@ impl MemberClient {
         self.heartbeat.call = Some(call);
     }
 
-    pub(super) fn heard(&mut self, answer: Result<GroupAnswer, Failure>, wire: &mut Wire<'_>) {
+    pub(super) fn heard(&mut self, answer: &Result<GroupAnswer, Failure>, wire: &mut Wire<'_>) {
         if self.phase != Phase::In || self.leaving != Leaving::No {
             return;
         }
@@ -158,7 +159,7 @@ impl MemberClient {
                 self.heartbeat.heard = wire.now;
                 return;
             }
-            Ok(GroupAnswer::Beaten(Err(code))) | Err(Failure::Code(code)) => code,
+            Ok(GroupAnswer::Beaten(Err(code))) | Err(Failure::Code(code)) => *code,
             Ok(_) | Err(Failure::Call(_)) => {
                 self.asks_again = wire.now + BACKOFF;
                 self.heartbeat.due = wire.now + BACKOFF;
@@ -207,15 +208,19 @@ impl MemberClient {
         if seen == self.seen_topics {
             return;
         }
-        let topics = || self.config.topics.iter().zip(self.seen_topics.iter().zip(&seen));
-        let gone = topics().find(|(_, (before, now))| before.is_some() && now.is_none());
-        if let Some((topic, _)) = gone {
+        let before = std::mem::replace(&mut self.seen_topics, seen);
+        let topics = self.config.topics.iter().zip(before.iter().zip(&self.seen_topics));
+        let gone: Vec<Arc<str>> = topics
+            .filter(|(_, (before, now))| before.is_some() && now.is_none())
+            .map(|(topic, _)| Arc::clone(topic))
+            .collect();
+        for topic in &gone {
             let what = format!("subscribed topic not available: {topic}: unknown topic");
             self.trouble(what, wire);
-            self.seen_topics = seen;
-            self.lose_everything(wire);
+        }
+        if self.config.is_incremental() && !gone.is_empty() {
+            self.lose_topics(&gone, wire);
         } else {
-            self.seen_topics = seen;
             self.join_next_round(wire);
         }
     }
@@ -224,7 +229,7 @@ impl MemberClient {
         self.config.topics.iter().map(|topic| wire.directory.partitions(topic)).collect()
     }
 
-    pub(super) fn send_leave(&mut self, wire: &mut Wire<'_>) {
+    pub(super) fn send_leave(&self, wire: &mut Wire<'_>) {
         let (Some(to), Some(member)) = (self.coordinator(wire), self.member.as_ref()) else {
             return;
         };

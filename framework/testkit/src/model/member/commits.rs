@@ -313,7 +313,7 @@ impl MemberClient {
         }
     }
 
-    fn hear_read(&mut self, at: usize, answer: Result<Answer, CallError>, wire: &mut Wire<'_>) {
+    fn hear_read(&mut self, at: usize, answer: Result<Answer, CallError>, wire: &Wire<'_>) {
         let results = match answer {
             Ok(Answer::Group(GroupAnswer::Offsets(results)))
                 if results.iter().all(|(_, result)| result.is_ok()) =>

@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pelton::TopicPartition;
@@ -104,6 +105,14 @@ impl MemberClient {
         self.tell(Kind::Assign, partitions, wire);
     }
 
+    /// What it has, or is about to have as soon as an assignment is acknowledged.
+    pub(super) fn claimed(&self) -> Vec<TopicPartition> {
+        let event = self.rebalance.event.as_ref().filter(|event| event.kind == Kind::Assign);
+        let coming = event.into_iter().flat_map(|event| &event.partitions);
+        let after = self.rebalance.after.iter().flatten();
+        self.owned.iter().chain(coming).chain(after).cloned().collect()
+    }
+
     /// From what it has to `target`: first back, then `Assigned`; it rejoins after a revocation if
     /// `rejoins`.
     pub(super) fn move_to(
@@ -155,6 +164,18 @@ impl MemberClient {
         }
     }
 
+    /// Cooperative: topics are gone, and so is what it has of them. The leader tells the group.
+    pub(super) fn lose_topics(&mut self, gone: &[Arc<str>], wire: &mut Wire<'_>) {
+        let is_gone = |p: &&TopicPartition| gone.iter().any(|topic| **topic == *p.topic());
+        let lost: Vec<_> = self.owned.iter().filter(is_gone).cloned().collect();
+        if lost.is_empty() {
+            self.join_next_round(wire);
+        } else {
+            self.rebalance.rejoins = self.is_leader;
+            self.tell(Kind::Lost, lost, wire);
+        }
+    }
+
     pub(super) fn unsubscribe(&mut self, leaving: Leaving, wire: &mut Wire<'_>) {
         self.leaving = leaving;
         self.heartbeat.call = None;
@@ -186,7 +207,7 @@ impl MemberClient {
         }
     }
 
-    fn say_unsubscribed(&mut self, wire: &mut Wire<'_>) {
+    fn say_unsubscribed(&self, wire: &mut Wire<'_>) {
         if self.config.is_broker_assigned() {
             self.send_leaving_beat(wire);
         } else {
