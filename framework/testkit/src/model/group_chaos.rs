@@ -21,6 +21,8 @@ fn faults(random: &mut Random) -> MemberFaults {
         late_answer: random.below(4),
         answer_delay: Duration::from_millis(random.below(900)),
         lost_answer: random.below(8),
+        tells_only_confirmed: false,
+        keeps_what_is_void: false,
     }
 }
 

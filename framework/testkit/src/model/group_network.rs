@@ -39,6 +39,8 @@ pub(super) struct Seat {
     pub(super) drain: Duration,
     acknowledges_at: Option<Time>,
     pub(super) frozen: bool,
+    /// Its client runs, but nobody polls it.
+    pub(super) deaf: bool,
     pub(super) commits: BTreeMap<u64, Vec<(TopicPartition, CommitStatus)>>,
 }
 
@@ -108,6 +110,7 @@ impl Network {
             drain: Duration::from_millis(5),
             acknowledges_at: None,
             frozen: false,
+            deaf: false,
             commits: BTreeMap::new(),
         };
         self.seats.insert(self.seated, seat);
@@ -254,7 +257,7 @@ impl Network {
         let letters = self.letters.keys().next().map(|(at, _)| *at);
         let deadline = self.deadlines.keys().next().map(|(at, _)| *at);
         let clients = awake().filter_map(|seat| seat.client.wake());
-        let acks = awake().filter_map(|seat| seat.acknowledges_at);
+        let acks = awake().filter(|seat| !seat.deaf).filter_map(|seat| seat.acknowledges_at);
         let own = [letters, self.group.wake(), deadline].into_iter().flatten();
         own.chain(clients).chain(acks).min()
     }
@@ -325,7 +328,7 @@ impl Network {
         if self.seats[&seat].client.wake().is_some_and(|at| at <= now) {
             self.with(seat, |client, wire| client.turn(wire));
         }
-        loop {
+        while !self.seats[&seat].deaf {
             let at = self.seats[&seat].acknowledges_at;
             if at.is_some_and(|at| at <= now) {
                 self.with(seat, |client, wire| client.acknowledge(wire)).unwrap();

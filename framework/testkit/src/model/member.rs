@@ -27,7 +27,8 @@ use super::wire::{
 /// Before it looks for the coordinator again, or repeats a request that failed.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// After a refusal that will probably be repeated.
+/// After a refusal that will probably be repeated. Also the time from one Join to the next, where
+/// librdkafka does not skip it.
 const LONG_BACKOFF: Duration = Duration::from_secs(1);
 
 /// A member's settings.
@@ -93,6 +94,13 @@ pub(crate) struct MemberFaults {
     pub(crate) answer_delay: Duration,
     /// What Kafka said of a commit gets lost: it is told as not known.
     pub(crate) lost_answer: u64,
+    /// Not by chance but always, as the source of 2.12.1 reads: a full heartbeat (after trouble
+    /// with the coordinator) tells only what was confirmed, not an assignment that waits for its
+    /// acknowledgement. The group may then give that to another one at once.
+    pub(crate) tells_only_confirmed: bool,
+    /// Likewise: a static cooperative member that learns from its Join that the group does not
+    /// know it keeps what it has, and joins anew with it.
+    pub(crate) keeps_what_is_void: bool,
 }
 
 /// A client that is one process's member of a group.
@@ -114,12 +122,15 @@ pub(crate) struct MemberClient {
     target: Option<BTreeSet<TopicPartition>>,
     rebalance: Rebalance,
     heartbeat: Heartbeat,
-    /// KIP-848: what the next heartbeat is to tell.
+    /// KIP-848: what the next heartbeat is to tell, and what Kafka has confirmed to have heard.
     tells_all: bool,
+    confirmed: BTreeSet<TopicPartition>,
     tells_owned: bool,
     /// When the worker looked last, and that it did not for too long.
     polled: Time,
     is_stuck: bool,
+    /// Classic: when it sent its last Join.
+    asked_to_join: Time,
     /// No question goes to a coordinator before.
     asks_again: Time,
     metadata_due: Time,
@@ -189,8 +200,10 @@ impl MemberClient {
             },
             tells_all: true,
             tells_owned: false,
+            confirmed: BTreeSet::new(),
             polled: Time::ZERO,
             is_stuck: false,
+            asked_to_join: Time::ZERO,
             asks_again: Time::ZERO,
             metadata_due: Time::ZERO,
             commits: Commits::default(),
@@ -380,6 +393,7 @@ impl MemberClient {
             self.generation = 0;
             self.tells_all = true;
             self.target = None;
+            self.confirmed.clear();
             self.phase = Phase::Out(None);
         } else {
             self.generation = -1;
@@ -390,7 +404,12 @@ impl MemberClient {
 
     fn check_polls(&mut self, wire: &mut Wire<'_>) {
         let is_member = !matches!(self.phase, Phase::Out(_));
-        if self.is_stuck || !is_member || wire.now < self.polled + self.config.rebalance_timeout {
+        let leaves = self.leaving != Leaving::No;
+        if self.is_stuck
+            || leaves
+            || !is_member
+            || wire.now < self.polled + self.config.rebalance_timeout
+        {
             return;
         }
         self.is_stuck = true;
@@ -472,8 +491,9 @@ impl Client for MemberClient {
             Phase::Joining(_) | Phase::Syncing(_) => None,
             Phase::In => self.wake_in(),
         };
-        let is_member = !matches!(self.phase, Phase::Out(_)) && !self.is_stuck;
-        let polls = is_member.then(|| self.polled + self.config.rebalance_timeout);
+        let is_member = !matches!(self.phase, Phase::Out(_)) && self.leaving == Leaving::No;
+        let is_watched = is_member && !self.is_stuck;
+        let polls = is_watched.then(|| self.polled + self.config.rebalance_timeout);
         own.chain(group).chain(polls).min()
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pelton::TopicPartition;
 use pelton::ports::MemberEvent;
 
 use super::{BACKOFF, Failure, LONG_BACKOFF, Leaving, MemberClient, Phase};
@@ -44,7 +45,7 @@ impl MemberClient {
             instance: self.config.instance.clone(),
             epoch: self.generation,
             topics: all.then(|| self.config.topics.clone()),
-            owned: owned.then(|| self.claimed()),
+            owned: owned.then(|| self.told_to_broker()),
             rebalance_timeout: self.config.rebalance_timeout,
         };
         let call = self.ask(to, request, self.config.session_timeout, wire);
@@ -63,6 +64,10 @@ impl MemberClient {
         let joins = self.phase != Phase::In;
         let code = match answer {
             Ok(GroupAnswer::ConsumerBeaten(Ok(beaten))) => {
+                let is_told = self.rebalance.is_none() && !self.tells_owned;
+                if is_told && self.confirmed != self.owned {
+                    self.confirmed.clone_from(&self.owned);
+                }
                 self.phase = Phase::In;
                 self.generation = beaten.epoch;
                 self.heartbeat.heard = wire.now;
@@ -145,6 +150,14 @@ impl MemberClient {
             rebalance_timeout: self.config.rebalance_timeout,
         };
         self.ask(to, request, self.config.session_timeout, wire);
+    }
+
+    fn told_to_broker(&self) -> Vec<TopicPartition> {
+        if self.config.faults.tells_only_confirmed && !self.rebalance.is_none() {
+            self.confirmed.iter().cloned().collect()
+        } else {
+            self.claimed()
+        }
     }
 
     fn name(&self) -> MemberId {

@@ -27,6 +27,7 @@ impl MemberClient {
             self.join_at(wire.now + BACKOFF);
             return;
         };
+        self.asked_to_join = wire.now;
         self.seen_topics = self.counts(wire);
         self.metadata_due = wire.now + self.config.metadata_interval;
         let request = GroupRequest::Join {
@@ -51,8 +52,13 @@ impl MemberClient {
         match answer {
             Ok(GroupAnswer::Named(id)) => {
                 self.member = Some(id);
-                self.join_at(wire.now);
-                self.try_join(wire);
+                if self.owned.is_empty() {
+                    self.join_at(wire.now);
+                    self.try_join(wire);
+                } else {
+                    // It was another member who had this.
+                    self.lose_everything(wire);
+                }
             }
             Ok(GroupAnswer::Joined(Ok(joined))) => {
                 self.member = Some(joined.member);
@@ -66,13 +72,14 @@ impl MemberClient {
             }
             Ok(_) | Err(Failure::Call(_)) => {
                 self.asks_again = wire.now + BACKOFF;
-                self.join_at(wire.now + BACKOFF);
+                self.join_at(wire.now + LONG_BACKOFF);
             }
         }
     }
 
     fn failed_to_join(&mut self, code: Code, wire: &mut Wire<'_>) {
-        self.join_at(wire.now + BACKOFF);
+        let syncs = matches!(self.phase, Phase::Syncing(_));
+        self.join_at(wire.now + LONG_BACKOFF);
         if self.handle_general(code, wire) {
             return;
         }
@@ -82,15 +89,15 @@ impl MemberClient {
                 if code == Code::UnknownMemberId {
                     self.member = None;
                 }
-                // What a cooperative member has kept belongs to others by now.
-                self.lose_everything(wire);
+                let keeps =
+                    !syncs && code == Code::UnknownMemberId && self.config.instance.is_some();
+                if !(keeps && self.config.faults.keeps_what_is_void) {
+                    // What a cooperative member has kept belongs to others by now.
+                    self.lose_everything(wire);
+                }
             }
-            Code::RebalanceInProgress => {
-                self.join_at(wire.now);
-                self.try_join(wire);
-            }
+            Code::RebalanceInProgress => self.join_soon(wire),
             code => {
-                self.join_at(wire.now + LONG_BACKOFF);
                 self.trouble(format!("joining the group: {code:?}"), wire);
             }
         }
@@ -124,7 +131,7 @@ impl MemberClient {
             }
             Ok(_) | Err(Failure::Call(_)) => {
                 self.asks_again = wire.now + BACKOFF;
-                self.join_at(wire.now + BACKOFF);
+                self.join_at(wire.now + LONG_BACKOFF);
             }
         }
     }

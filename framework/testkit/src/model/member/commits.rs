@@ -9,7 +9,7 @@ use pelton::TopicPartition;
 use pelton::ports::{CommitEntry, Committed, MemberEvent, PortError};
 use pelton_engine::{CommitStatus, Time};
 
-use super::{BACKOFF, MemberClient, Phase};
+use super::{BACKOFF, Leaving, MemberClient, Phase};
 use crate::model::wire::{
     Answer, CallError, CallId, Code, GroupAnswer, GroupRequest, MemberId, StoredOffset, Wire,
 };
@@ -259,7 +259,11 @@ impl MemberClient {
 
     /// What a refused commit says about the membership.
     fn learn_from_commit(&mut self, code: Code, wire: &mut Wire<'_>) {
-        let is_steady = self.phase == Phase::In && self.rebalance.is_none();
+        if self.leaving != Leaving::No {
+            return;
+        }
+        let joins = matches!(self.phase, Phase::Joining(_) | Phase::Syncing(_));
+        let is_steady = !joins && self.rebalance.is_none();
         match code {
             Code::FencedInstanceId => {
                 self.handle_general(code, wire);
@@ -272,6 +276,8 @@ impl MemberClient {
             {
                 self.cast_out(code, wire);
             }
+            // Found out when the event under way is acknowledged.
+            Code::UnknownMemberId if !self.config.is_broker_assigned() => self.member = None,
             _ => {}
         }
     }

@@ -14,8 +14,8 @@ use pelton::TopicPartition;
 use pelton::ports::MemberEvent;
 use pelton_engine::Time;
 
-use super::{Leaving, MemberClient, Phase};
-use crate::model::wire::Wire;
+use super::{LONG_BACKOFF, Leaving, MemberClient, Phase};
+use crate::model::wire::{Assignor, Wire};
 
 /// The event under way, and what follows it.
 #[derive(Debug, Default)]
@@ -142,7 +142,7 @@ impl MemberClient {
             let everything = self.owned.iter().cloned().collect();
             self.tell(Kind::Revoke, everything, wire);
         } else {
-            self.join_now(wire);
+            self.join_soon(wire);
         }
     }
 
@@ -160,7 +160,7 @@ impl MemberClient {
             self.phase = Phase::Out(None);
             self.tell(Kind::Lost, everything, wire);
         } else {
-            self.join_now(wire);
+            self.join_soon(wire);
         }
     }
 
@@ -213,6 +213,18 @@ impl MemberClient {
         } else {
             // Also a static one: unsubscribing leaves (only closing does not).
             self.send_leave(wire);
+        }
+    }
+
+    /// A classic cooperative member joins once a second at most, unless it has just acknowledged.
+    pub(super) fn join_soon(&mut self, wire: &mut Wire<'_>) {
+        let earliest = self.asked_to_join + LONG_BACKOFF;
+        let waits = self.config.assignor == Assignor::CooperativeSticky && earliest > wire.now;
+        if waits && !self.is_stuck {
+            self.rebalance.rejoins = false;
+            self.join_at(earliest);
+        } else {
+            self.join_now(wire);
         }
     }
 
