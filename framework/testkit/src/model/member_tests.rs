@@ -522,7 +522,7 @@ fn a_static_restart_can_leave_a_partition_without_an_owner() {
 #[test]
 fn misbehaviour_is_switched_on_one_by_one() {
     let with = |faults: MemberFaults| {
-        let mut network = network(2);
+        let mut network = Network::new(8, &[("logins", 2)], GroupConfig::default());
         let seat = network.seat(MemberConfig { faults, ..config(Assignor::Range) });
         network.run(Duration::from_millis(100), |_| {});
         let assigned = network.story(seat).len();
