@@ -147,7 +147,7 @@ fn run(seed: u64) {
 
 #[test]
 fn a_group_in_bad_weather_never_has_two_owners_and_is_whole_when_it_is_calm() {
-    let seeds = std::env::var("GROUP_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(60);
+    let seeds = std::env::var("GROUP_SEEDS").ok().and_then(|n| n.parse().ok()).unwrap_or(40);
     let first = std::env::var("GROUP_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
     for seed in first..first + seeds {
         let outcome = std::panic::catch_unwind(|| run(seed));

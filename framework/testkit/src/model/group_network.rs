@@ -38,6 +38,8 @@ pub(super) struct Seat {
     /// It takes that long to give back.
     pub(super) drain: Duration,
     acknowledges_at: Option<Time>,
+    /// Its client has something to tell, and it has not looked since.
+    woken: bool,
     pub(super) frozen: bool,
     /// Its client runs, but nobody polls it.
     pub(super) deaf: bool,
@@ -109,6 +111,7 @@ impl Network {
             events: Vec::new(),
             drain: Duration::from_millis(5),
             acknowledges_at: None,
+            woken: false,
             frozen: false,
             deaf: false,
             commits: BTreeMap::new(),
@@ -167,7 +170,9 @@ impl Network {
             out: &mut out,
             wakes: false,
         };
-        let result = act(&mut self.seats.get_mut(&seat).unwrap().client, &mut wire);
+        let its = self.seats.get_mut(&seat).unwrap();
+        let result = act(&mut its.client, &mut wire);
+        its.woken |= wire.wakes;
         self.post(ClientId(seat), out);
         result
     }
@@ -258,7 +263,8 @@ impl Network {
         let deadline = self.deadlines.keys().next().map(|(at, _)| *at);
         let clients = awake().filter_map(|seat| seat.client.wake());
         let acks = awake().filter(|seat| !seat.deaf).filter_map(|seat| seat.acknowledges_at);
-        let own = [letters, self.group.wake(), deadline].into_iter().flatten();
+        let woken = awake().any(|seat| seat.woken && !seat.deaf).then_some(self.now);
+        let own = [letters, self.group.wake(), deadline, woken].into_iter().flatten();
         own.chain(clients).chain(acks).min()
     }
 
@@ -329,6 +335,7 @@ impl Network {
             self.with(seat, |client, wire| client.turn(wire));
         }
         while !self.seats[&seat].deaf {
+            self.seats.get_mut(&seat).unwrap().woken = false;
             let at = self.seats[&seat].acknowledges_at;
             if at.is_some_and(|at| at <= now) {
                 self.with(seat, |client, wire| client.acknowledge(wire)).unwrap();
