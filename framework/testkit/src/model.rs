@@ -5,5 +5,9 @@
 //! calls give the same run. A request travels from a client over the network to a node, the
 //! node's part of the cluster answers at once or later, and the answer travels back.
 
+mod fetcher;
+mod log;
+mod producer;
 mod random;
+mod transactions;
 mod wire;

@@ -197,7 +197,8 @@ pub(crate) struct ProducerBatch {
     /// Idempotent or transactional, with the first record's sequence number.
     pub(crate) producer: Option<(ProducerIdentity, i32)>,
     pub(crate) transactional: bool,
-    pub(crate) records: Vec<LogRecord>,
+    /// Shared with whoever sends or keeps them: bytes are never copied on the way.
+    pub(crate) records: Vec<Arc<LogRecord>>,
 }
 
 /// A record in a log.
@@ -271,7 +272,7 @@ pub(crate) struct ConsumerBeaten {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fetched {
     /// By offset, ascending; offsets may be missing (compaction, transaction markers).
-    pub(crate) records: Vec<(i64, LogRecord)>,
+    pub(crate) records: Vec<(i64, Arc<LogRecord>)>,
     /// The next offset to ask for.
     pub(crate) next: i64,
     pub(crate) log_start: i64,
