@@ -5,9 +5,13 @@
 //! calls give the same run. A request travels from a client over the network to a node, the
 //! node's part of the cluster answers at once or later, and the answer travels back.
 
+#[cfg(test)]
+mod client_tests;
 mod fetcher;
 mod log;
 mod producer;
 mod random;
 mod transactions;
+#[cfg(test)]
+mod trial;
 mod wire;

@@ -1,7 +1,7 @@
 //! What does a client that writes do by itself? librdkafka's idempotent producer: batches in order,
 //! retries in order, deadlines, and reports.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,12 +102,15 @@ struct Lane {
     waiting: VecDeque<Message>,
     /// Batches to be sent again, by number. They go before everything that waits.
     again: VecDeque<Batch>,
-    /// How many batches are under way.
-    flying: usize,
+    /// The numbers of the batches under way.
+    flying: BTreeSet<u64>,
+    /// Whom they went to.
+    leader: Option<Node>,
     next_sequence: i32,
     next_number: u64,
     quiet_until: Time,
-    /// A batch was ahead of one that failed: everything under way comes back first.
+    /// A batch was ahead of one that failed, or the leader moved: everything under way comes back
+    /// first.
     is_draining: bool,
 }
 
@@ -179,7 +182,9 @@ impl ProducerClient {
             key: record.key.clone(),
             value: record.value.clone(),
             headers: record.headers.clone(),
-            timestamp_ms: record.timestamp_ms.or(Some(WALL_CLOCK_BEGIN_MS.saturating_add(wall_ms))),
+            timestamp_ms: record
+                .timestamp_ms
+                .or_else(|| Some(WALL_CLOCK_BEGIN_MS.saturating_add(wall_ms))),
         };
         let message = Message {
             record: Arc::new(stored),
@@ -393,7 +398,7 @@ impl ProducerClient {
     fn send_batches(&mut self, producer: Option<ProducerIdentity>, wire: &mut Wire<'_>) {
         let mut by_leader: BTreeMap<Node, Vec<(TopicPartition, Batch)>> = BTreeMap::new();
         for (partition, lane) in &mut self.lanes {
-            if lane.is_draining && lane.flying == 0 {
+            if lane.is_draining && lane.flying.is_empty() {
                 lane.is_draining = false;
             }
             if lane.quiet_until > wire.now || lane.is_draining || lane.is_empty() {
@@ -403,10 +408,16 @@ impl ProducerClient {
                 lane.quiet_until = wire.now + self.config.backoff;
                 continue;
             };
-            while lane.flying < self.config.in_flight
+            // What went to the leader before comes back first: it could be overtaken.
+            if lane.leader != Some(leader) && !lane.flying.is_empty() {
+                lane.is_draining = true;
+                continue;
+            }
+            lane.leader = Some(leader);
+            while lane.has_room(&self.config)
                 && let Some(batch) = lane.next_batch(wire.now, &self.config)
             {
-                lane.flying += 1;
+                lane.flying.insert(batch.number);
                 by_leader.entry(leader).or_default().push((partition.clone(), batch));
             }
         }
@@ -437,7 +448,7 @@ impl ProducerClient {
         let Some(lane) = self.lanes.get_mut(partition) else {
             return;
         };
-        lane.flying -= 1;
+        lane.flying.remove(&batch.number);
         let is_fatal = match result {
             Ok(()) | Err(Code::DuplicateSequenceNumber) => {
                 self.undelivered -= batch.messages.len();
@@ -446,12 +457,8 @@ impl ProducerClient {
                 return;
             }
             Err(Code::OutOfOrderSequenceNumber) => {
-                let older = |other: &Batch| other.number < batch.number;
-                let mut others = self.under_way.values().flatten();
-                let is_first = !lane.again.iter().any(older)
-                    && !others.any(|(of, other)| of == partition && older(other));
                 lane.is_draining = true;
-                is_first
+                lane.oldest().is_none_or(|oldest| oldest > batch.number)
             }
             // Its identity is not known any more, or an older one than the log has.
             Err(Code::UnknownProducerId | Code::InvalidProducerEpoch | Code::ProducerFenced) => {
@@ -503,7 +510,7 @@ impl ProducerClient {
                 continue;
             };
             times.push(oldest.deadline);
-            if can_send && !lane.is_draining && lane.flying < self.config.in_flight {
+            if can_send && !lane.is_draining && lane.has_room(&self.config) {
                 let lingers =
                     if lane.again.is_empty() { oldest.sent + self.config.linger } else { now };
                 times.push(lingers.max(lane.quiet_until));
@@ -516,6 +523,21 @@ impl ProducerClient {
 impl Lane {
     fn is_empty(&self) -> bool {
         self.again.is_empty() && self.waiting.is_empty()
+    }
+
+    /// The number of the oldest batch that was sent and is not settled.
+    fn oldest(&self) -> Option<u64> {
+        let again = self.again.front().map(|batch| batch.number);
+        self.flying.first().copied().into_iter().chain(again).min()
+    }
+
+    /// May another batch be under way? A log knows only so many of the last batches again, so none
+    /// goes that far ahead of one that may have to be sent again.
+    fn has_room(&self, config: &ProducerConfig) -> bool {
+        let next = self.again.front().map_or(self.next_number, |batch| batch.number);
+        let window = config.in_flight as u64;
+        self.flying.len() < config.in_flight
+            && self.oldest().is_none_or(|oldest| next < oldest.saturating_add(window))
     }
 
     /// What goes next, if something can go: what was sent before, and then what has lingered.

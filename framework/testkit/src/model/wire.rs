@@ -280,6 +280,13 @@ pub(crate) struct Fetched {
     pub(crate) end: i64,
 }
 
+impl Fetched {
+    /// Does it bring no records? A node waits for some before it answers.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+}
+
 /// Where things are, as clients believe it: the truth of a moment ago.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Directory {
