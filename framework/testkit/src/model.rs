@@ -8,9 +8,11 @@
 #[cfg(test)]
 mod client_tests;
 mod fetcher;
+mod lane;
 mod log;
 mod producer;
 mod random;
+mod transactional;
 mod transactions;
 #[cfg(test)]
 mod trial;

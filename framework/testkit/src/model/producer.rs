@@ -2,7 +2,6 @@
 //! retries in order, deadlines, and reports.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use pelton::TopicPartition;
 use pelton::ports::{OutRecord, PortError, Reports, SendError};
 use pelton_engine::Time;
 
-use super::log::after;
+use super::lane::{Batch, Lane, Message};
 use super::wire::{
     Answer, CallError, CallId, Client, ClientId, Code, LogRecord, Node, ProducerBatch,
     ProducerIdentity, Request, Wire,
@@ -22,6 +21,8 @@ use crate::murmur2::partition_for_key;
 #[derive(Clone, Debug)]
 pub(crate) struct ProducerConfig {
     pub(crate) idempotent: bool,
+    /// Its identity and the partitions it may write come from its transactions.
+    pub(crate) transactional: bool,
     /// `linger.ms`.
     pub(crate) linger: Duration,
     /// A record that is not stored by then has failed (`message.timeout.ms`).
@@ -45,6 +46,7 @@ impl Default for ProducerConfig {
     fn default() -> Self {
         Self {
             idempotent: true,
+            transactional: false,
             linger: Duration::from_millis(5),
             delivery_timeout: Duration::from_millis(7_500),
             request_timeout: Duration::from_secs(30),
@@ -76,6 +78,10 @@ pub(crate) struct ProducerClient {
     homeless: VecDeque<(Arc<str>, Option<i32>, Message)>,
     under_way: BTreeMap<CallId, Vec<(TopicPartition, Batch)>>,
     undelivered: usize,
+    /// Partitions of the open transaction.
+    registered: BTreeSet<TopicPartition>,
+    /// Records that failed in the open transaction.
+    failures: usize,
     reports: Vec<Report>,
     wake: Option<Time>,
 }
@@ -96,46 +102,6 @@ enum Identity {
     Known(ProducerIdentity),
 }
 
-/// What is on its way to one partition.
-#[derive(Debug, Default)]
-struct Lane {
-    waiting: VecDeque<Message>,
-    /// Batches to be sent again, by number. They go before everything that waits.
-    again: VecDeque<Batch>,
-    /// The numbers of the batches under way.
-    flying: BTreeSet<u64>,
-    /// Whom they went to.
-    leader: Option<Node>,
-    next_sequence: i32,
-    next_number: u64,
-    quiet_until: Time,
-    /// A batch was ahead of one that failed, or the leader moved: everything under way comes back
-    /// first.
-    is_draining: bool,
-}
-
-#[derive(Debug)]
-struct Batch {
-    number: u64,
-    sequence: i32,
-    messages: Vec<Message>,
-    attempts: u32,
-}
-
-struct Message {
-    record: Arc<LogRecord>,
-    ticket: u64,
-    reports: Arc<dyn Reports>,
-    sent: Time,
-    deadline: Time,
-}
-
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Message").field("ticket", &self.ticket).finish_non_exhaustive()
-    }
-}
-
 impl ProducerClient {
     pub(crate) const fn new(id: ClientId, config: ProducerConfig) -> Self {
         Self {
@@ -149,6 +115,8 @@ impl ProducerClient {
             homeless: VecDeque::new(),
             under_way: BTreeMap::new(),
             undelivered: 0,
+            registered: BTreeSet::new(),
+            failures: 0,
             reports: Vec::new(),
             wake: Some(Time::ZERO),
         }
@@ -200,6 +168,9 @@ impl ProducerClient {
             return Err(refused("unknown partition"));
         }
         self.undelivered += 1;
+        if count.is_some() {
+            self.find_homes(wire); // what waits for the same topic was sent before
+        }
         match count {
             Some(count) => self.place(&record.topic, record.partition, count, message, wire),
             None => {
@@ -246,6 +217,63 @@ impl ProducerClient {
         std::mem::take(&mut self.reports)
     }
 
+    /// Transactional: it has this identity from now on, and begins its numbers anew.
+    pub(super) fn take_identity(&mut self, producer: ProducerIdentity) {
+        self.identity = Identity::Known(producer);
+        self.is_draining = false;
+        self.lanes.values_mut().for_each(Lane::begin_anew);
+    }
+
+    /// Where there is something to write that is not part of the transaction yet.
+    pub(super) fn unregistered(&self) -> Vec<TopicPartition> {
+        let waits = self.lanes.iter().filter(|(_, lane)| !lane.is_empty());
+        let waits = waits.map(|(partition, _)| partition);
+        waits.filter(|partition| !self.registered.contains(partition)).cloned().collect()
+    }
+
+    /// These partitions are part of the transaction.
+    pub(super) fn register(&mut self, partitions: Vec<TopicPartition>, wire: &mut Wire<'_>) {
+        self.registered.extend(partitions);
+        self.pump(wire);
+    }
+
+    /// The transaction is over.
+    pub(super) fn unregister_all(&mut self) {
+        self.registered.clear();
+        self.failures = 0;
+    }
+
+    pub(super) const fn undelivered(&self) -> usize {
+        self.undelivered
+    }
+
+    /// How many records of the transaction have failed.
+    pub(super) const fn failures(&self) -> usize {
+        self.failures
+    }
+
+    /// Why it can't go on.
+    pub(super) fn broken(&self) -> Option<&str> {
+        match &self.state {
+            State::Broken(reason) => Some(reason),
+            State::Whole | State::Closed => None,
+        }
+    }
+
+    /// Fails what is not under way. Are sequence numbers missing now?
+    pub(super) fn drop_queued(&mut self, reason: &str) -> bool {
+        let mut dropped = Vec::new();
+        let mut is_missing = self.is_draining;
+        for lane in self.lanes.values_mut() {
+            is_missing |= !lane.again.is_empty();
+            dropped.extend(lane.again.drain(..).flat_map(|batch| batch.messages));
+            dropped.extend(lane.waiting.drain(..));
+        }
+        dropped.extend(self.homeless.drain(..).map(|(_, _, message)| message));
+        self.fail(dropped, reason);
+        is_missing
+    }
+
     /// Reports everything as failed, and forgets it.
     fn purge(&mut self, reason: &str) {
         let flying = std::mem::take(&mut self.under_way).into_values().flatten();
@@ -264,6 +292,7 @@ impl ProducerClient {
     fn fail(&mut self, messages: impl IntoIterator<Item = Message>, reason: &str) {
         for message in messages {
             self.undelivered -= 1;
+            self.failures += 1;
             let failed = Err(PortError::passing(format!("delivering: {reason}")));
             self.reports.push((message.reports, message.ticket, failed));
         }
@@ -291,7 +320,7 @@ impl ProducerClient {
         let lane = self.lanes.entry(partition).or_default();
         let sent = message.sent;
         lane.waiting.push_back(message);
-        if lane.waiting.len() >= self.config.batch_records {
+        if lane.waiting.len() == self.config.batch_records {
             self.pump(wire);
         } else {
             self.wake_at(sent + self.config.linger);
@@ -344,41 +373,22 @@ impl ProducerClient {
     fn expire(&mut self, wire: &Wire<'_>) {
         let mut dead = Vec::new();
         for lane in self.lanes.values_mut() {
-            while let Some(batch) = lane.again.front_mut() {
-                let alive = batch.messages.partition_point(|old| old.deadline <= wire.now);
-                if alive == 0 {
-                    break;
-                }
-                dead.extend(batch.messages.drain(..alive));
-                self.is_draining |= self.config.idempotent;
-                if batch.messages.is_empty() {
-                    lane.again.pop_front();
-                }
-            }
-            if lane.again.is_empty() {
-                let alive = lane.waiting.partition_point(|old| old.deadline <= wire.now);
-                dead.extend(lane.waiting.drain(..alive));
-            }
+            let (old, was_sent) = lane.take_expired(wire.now);
+            self.is_draining |= was_sent && self.config.idempotent;
+            dead.extend(old);
         }
         self.fail(dead, "timed out");
     }
 
     /// Asks for an identity if it needs one.
     fn settle_identity(&mut self, wire: &mut Wire<'_>) {
-        if !self.config.idempotent {
+        if !self.config.idempotent || self.config.transactional {
             return;
         }
         if self.is_draining && self.under_way.is_empty() {
             self.is_draining = false;
             self.identity = Identity::Wanted(wire.now);
-            for lane in self.lanes.values_mut() {
-                for batch in lane.again.drain(..).rev() {
-                    for message in batch.messages.into_iter().rev() {
-                        lane.waiting.push_front(message);
-                    }
-                }
-                (lane.next_sequence, lane.is_draining) = (0, false);
-            }
+            self.lanes.values_mut().for_each(Lane::begin_anew);
         }
         if matches!(self.identity, Identity::Wanted(from) if from <= wire.now)
             && wire.directory.nodes > 0
@@ -401,7 +411,8 @@ impl ProducerClient {
             if lane.is_draining && lane.flying.is_empty() {
                 lane.is_draining = false;
             }
-            if lane.quiet_until > wire.now || lane.is_draining || lane.is_empty() {
+            let is_outside = self.config.transactional && !self.registered.contains(partition);
+            if lane.quiet_until > wire.now || lane.is_draining || lane.is_empty() || is_outside {
                 continue;
             }
             let Some(leader) = wire.directory.leader(partition) else {
@@ -425,7 +436,7 @@ impl ProducerClient {
             let written = batches.iter().map(|(partition, batch)| ProducerBatch {
                 partition: partition.clone(),
                 producer: producer.map(|producer| (producer, batch.sequence)),
-                transactional: false,
+                transactional: self.config.transactional,
                 records: batch.messages.iter().map(|m| Arc::clone(&m.record)).collect(),
             });
             let request = Request::Produce { batches: written.collect() };
@@ -463,7 +474,7 @@ impl ProducerClient {
             // Its identity is not known any more, or an older one than the log has.
             Err(Code::UnknownProducerId | Code::InvalidProducerEpoch | Code::ProducerFenced) => {
                 self.is_draining = true;
-                false
+                self.config.transactional
             }
             Err(
                 code @ (Code::MessageTooLarge
@@ -476,7 +487,7 @@ impl ProducerClient {
             Err(_) => false,
         };
         if is_fatal {
-            let reason = format!("{partition}: sequence numbers do not fit what the log has");
+            let reason = format!("{partition}: {result:?}: it lost its place");
             self.break_with(&reason);
         } else if batch.attempts >= self.config.retries {
             self.is_draining |= self.config.idempotent;
@@ -497,6 +508,7 @@ impl ProducerClient {
         let mut times = Vec::new();
         if let Identity::Wanted(from) = self.identity
             && self.config.idempotent
+            && !self.config.transactional
             && self.state == State::Whole
         {
             times.push(from);
@@ -504,57 +516,20 @@ impl ProducerClient {
         if !self.homeless.is_empty() {
             times.push(now + self.config.backoff);
         }
-        for lane in self.lanes.values() {
+        for (partition, lane) in &self.lanes {
+            let is_outside = self.config.transactional && !self.registered.contains(partition);
             let oldest = lane.again.front().and_then(|batch| batch.messages.first());
             let Some(oldest) = oldest.or_else(|| lane.waiting.front()) else {
                 continue;
             };
             times.push(oldest.deadline);
-            if can_send && !lane.is_draining && lane.has_room(&self.config) {
+            if can_send && !is_outside && !lane.is_draining && lane.has_room(&self.config) {
                 let lingers =
                     if lane.again.is_empty() { oldest.sent + self.config.linger } else { now };
                 times.push(lingers.max(lane.quiet_until));
             }
         }
         self.wake = times.into_iter().min();
-    }
-}
-
-impl Lane {
-    fn is_empty(&self) -> bool {
-        self.again.is_empty() && self.waiting.is_empty()
-    }
-
-    /// The number of the oldest batch that was sent and is not settled.
-    fn oldest(&self) -> Option<u64> {
-        let again = self.again.front().map(|batch| batch.number);
-        self.flying.first().copied().into_iter().chain(again).min()
-    }
-
-    /// May another batch be under way? A log knows only so many of the last batches again, so none
-    /// goes that far ahead of one that may have to be sent again.
-    fn has_room(&self, config: &ProducerConfig) -> bool {
-        let next = self.again.front().map_or(self.next_number, |batch| batch.number);
-        let window = config.in_flight as u64;
-        self.flying.len() < config.in_flight
-            && self.oldest().is_none_or(|oldest| next < oldest.saturating_add(window))
-    }
-
-    /// What goes next, if something can go: what was sent before, and then what has lingered.
-    fn next_batch(&mut self, now: Time, config: &ProducerConfig) -> Option<Batch> {
-        if let Some(batch) = self.again.pop_front() {
-            return Some(batch);
-        }
-        let oldest = self.waiting.front()?;
-        if oldest.sent + config.linger > now && self.waiting.len() < config.batch_records {
-            return None;
-        }
-        let count = self.waiting.len().min(config.batch_records);
-        let messages: Vec<Message> = self.waiting.drain(..count).collect();
-        let (number, sequence) = (self.next_number, self.next_sequence);
-        self.next_number += 1;
-        self.next_sequence = after(sequence, i32::try_from(count).unwrap_or(i32::MAX));
-        Some(Batch { number, sequence, messages, attempts: 0 })
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Ending {
 #[derive(Clone, Debug)]
 struct Transaction {
     producer: ProducerIdentity,
+    /// The identity before its owner asked for another: it may ask again.
+    before: Option<ProducerIdentity>,
     timeout: Duration,
     state: State,
 }
@@ -79,12 +81,14 @@ impl Transactions {
         };
         let Some(transaction) = self.ids.get_mut(name) else {
             let producer = self.new_producer();
-            let transaction = Transaction { producer, timeout, state: State::Empty };
+            let state = State::Empty;
+            let transaction = Transaction { producer, before: None, timeout, state };
             self.ids.insert(Arc::clone(name), transaction);
             return Ok(producer);
         };
         if known.is_some_and(|known| known != transaction.producer) {
-            return Err(Code::ProducerFenced);
+            let is_again = known == transaction.before && matches!(transaction.state, State::Empty);
+            return if is_again { Ok(transaction.producer) } else { Err(Code::ProducerFenced) };
         }
         match transaction.state {
             State::Ending { .. } => Err(Code::ConcurrentTransactions),
@@ -102,7 +106,7 @@ impl Transactions {
                     ProducerIdentity { id: last.id, epoch: last.epoch + 1 }
                 };
                 let state = State::Empty;
-                let transaction = Transaction { producer, timeout, state };
+                let transaction = Transaction { producer, before: known, timeout, state };
                 self.ids.insert(Arc::clone(name), transaction);
                 Ok(producer)
             }

@@ -13,10 +13,11 @@ use super::fetcher::{FetchClient, FetchConfig};
 use super::log::Log;
 use super::producer::{ProducerClient, ProducerConfig};
 use super::random::Random;
+use super::transactional::{TransactionalClient, TransactionalConfig};
 use super::transactions::{Ending, Target, Transactions};
 use super::wire::{
-    Answer, CallError, CallId, Client, ClientId, Code, Directory, Node, Outgoing, ProducerBatch,
-    Request, Wire,
+    Answer, CallError, CallId, Client, ClientId, Code, Directory, GroupAnswer, GroupRequest, Node,
+    Outgoing, ProducerBatch, Request, Wire,
 };
 
 /// What goes wrong: once in so many; never for 0.
@@ -79,6 +80,10 @@ pub(super) struct Trial {
     pub(super) believed: Directory,
     pub(super) producers: Vec<ProducerClient>,
     pub(super) fetchers: Vec<FetchClient>,
+    pub(super) transactional: Vec<TransactionalClient>,
+    /// The group's offsets, and those of open transactions by producer id.
+    pub(super) committed: BTreeMap<TopicPartition, i64>,
+    pending: BTreeMap<i64, Vec<(TopicPartition, i64)>>,
     /// Answers given and requests seen, for a look.
     pub(super) requests: usize,
     next_call: u64,
@@ -89,6 +94,9 @@ pub(super) struct Trial {
 }
 
 pub(super) const NODES: usize = 3;
+/// Where the numbers of other clients than producers begin.
+const FETCHERS: usize = 1000;
+const TRANSACTIONAL: usize = 2000;
 
 pub(super) fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -127,6 +135,9 @@ impl Trial {
             believed,
             producers: Vec::new(),
             fetchers: Vec::new(),
+            transactional: Vec::new(),
+            committed: BTreeMap::new(),
+            pending: BTreeMap::new(),
             requests: 0,
             next_call: 0,
             events: BTreeMap::new(),
@@ -138,6 +149,11 @@ impl Trial {
     pub(super) fn add_producer(&mut self, config: ProducerConfig) -> usize {
         self.producers.push(ProducerClient::new(ClientId(0), config));
         self.producers.len() - 1
+    }
+
+    pub(super) fn add_transactional(&mut self, config: TransactionalConfig) -> usize {
+        self.transactional.push(TransactionalClient::new(ClientId(2), config));
+        self.transactional.len() - 1
     }
 
     pub(super) fn add_fetcher(&mut self, config: FetchConfig) -> usize {
@@ -168,6 +184,7 @@ impl Trial {
         result
     }
 
+    /// A call on a fetcher.
     pub(super) fn fetcher<T>(
         &mut self,
         number: usize,
@@ -183,7 +200,33 @@ impl Trial {
             wakes: false,
         };
         let result = act(&mut self.fetchers[number], &mut wire);
-        self.leave(1000 + number, out);
+        self.leave(FETCHERS + number, out);
+        result
+    }
+
+    /// A call on a transactional producer.
+    pub(super) fn transactional<T>(
+        &mut self,
+        number: usize,
+        act: impl FnOnce(&mut TransactionalClient, &mut Wire<'_>) -> T,
+    ) -> T {
+        let mut out = Vec::new();
+        let mut wire = Wire {
+            now: self.now,
+            directory: &self.believed,
+            random: &mut self.random,
+            next_call: &mut self.next_call,
+            out: &mut out,
+            wakes: false,
+        };
+        let result = act(&mut self.transactional[number], &mut wire);
+        self.leave(TRANSACTIONAL + number, out);
+        for (reports, ticket, result) in self.transactional[number].take_reports() {
+            reports.report(ticket, result);
+        }
+        for (done, outcome) in self.transactional[number].take_outcomes() {
+            done(outcome);
+        }
         result
     }
 
@@ -192,10 +235,12 @@ impl Trial {
         number: usize,
         act: impl FnOnce(&mut dyn Client, &mut Wire<'_>) -> T,
     ) -> T {
-        if number < 1000 {
-            self.producer(number, |client, wire| act(client, wire))
+        if number >= TRANSACTIONAL {
+            self.transactional(number - TRANSACTIONAL, |client, wire| act(client, wire))
+        } else if number >= FETCHERS {
+            self.fetcher(number - FETCHERS, |client, wire| act(client, wire))
         } else {
-            self.fetcher(number - 1000, |client, wire| act(client, wire))
+            self.producer(number, |client, wire| act(client, wire))
         }
     }
 
@@ -258,11 +303,9 @@ impl Trial {
         let end = self.now + time;
         loop {
             let event = self.events.keys().next().map(|(time, _)| *time);
-            let turns = self
-                .producers
-                .iter()
-                .map(|c| c.wake())
-                .chain(self.fetchers.iter().map(|c| c.wake()));
+            let turns = self.producers.iter().map(Client::wake);
+            let turns = turns.chain(self.fetchers.iter().map(Client::wake));
+            let turns = turns.chain(self.transactional.iter().map(Client::wake));
             let turn = turns.flatten().chain(self.transactions.wake()).min();
             let Some(next) = event.into_iter().chain(turn).min().filter(|next| *next <= end) else {
                 break;
@@ -276,7 +319,9 @@ impl Trial {
             for ending in self.transactions.turn(self.now) {
                 self.mark_later(ending);
             }
-            let numbers = (0..self.producers.len()).chain(1000..1000 + self.fetchers.len());
+            let numbers = (0..self.producers.len())
+                .chain(FETCHERS..FETCHERS + self.fetchers.len())
+                .chain(TRANSACTIONAL..TRANSACTIONAL + self.transactional.len());
             for number in numbers.collect::<Vec<_>>() {
                 let due = |client: &mut dyn Client, wire: &mut Wire<'_>| {
                     if client.wake().is_some_and(|wake| wake <= wire.now) {
@@ -306,9 +351,16 @@ impl Trial {
             }
             Event::Marked(ending) => {
                 for target in &ending.targets {
-                    if let Target::Log(partition) = target {
-                        let log = self.logs.get_mut(partition).expect("known");
-                        log.end_transaction(ending.producer, ending.commit);
+                    match target {
+                        Target::Log(partition) => {
+                            let log = self.logs.get_mut(partition).expect("known");
+                            log.end_transaction(ending.producer, ending.commit);
+                        }
+                        Target::Group(_) => {
+                            let pending = self.pending.remove(&ending.producer.id);
+                            let decided = pending.filter(|_| ending.commit);
+                            self.committed.extend(decided.into_iter().flatten());
+                        }
                     }
                 }
                 self.transactions.ended(&ending.transactional_id);
@@ -379,6 +431,18 @@ impl Trial {
                 let id = transactional_id;
                 let result = self.transactions.request(now, id, *producer, request, &mut endings);
                 Answer::Transaction(result)
+            }
+            Request::Group {
+                group,
+                request: GroupRequest::TransactionalCommit { producer, offsets, .. },
+            } => {
+                let result = self.transactions.verify_group(*producer, group);
+                let of = |(partition, _): &(TopicPartition, _)| (partition.clone(), result);
+                if result.is_ok() {
+                    let new = offsets.iter().map(|(of, stored)| (of.clone(), stored.offset));
+                    self.pending.entry(producer.id).or_default().extend(new);
+                }
+                Answer::Group(GroupAnswer::Committed(offsets.iter().map(of).collect()))
             }
             Request::Group { .. } | Request::Offsets { .. } => {
                 Answer::Refused(Code::NotCoordinator)

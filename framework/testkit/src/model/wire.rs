@@ -309,7 +309,8 @@ impl Directory {
 
     /// `None` if there is no such topic.
     pub(crate) fn partitions(&self, topic: &str) -> Option<i32> {
-        let of_topic = self.leaders.keys().filter(|partition| partition.topic() == topic);
+        let from = self.leaders.range(TopicPartition::new(topic, 0)..);
+        let of_topic = from.take_while(|(partition, _)| partition.topic() == topic);
         i32::try_from(of_topic.count()).ok().filter(|count| *count > 0)
     }
 }
