@@ -13,6 +13,8 @@ mod log;
 mod producer;
 mod random;
 mod transactional;
+#[cfg(test)]
+mod transactional_tests;
 mod transactions;
 #[cfg(test)]
 mod trial;

@@ -193,7 +193,6 @@ impl Log {
     pub(crate) fn delete_below(&mut self, offset: i64) {
         self.start = self.start.max(offset.min(self.end));
         self.entries.drain(..self.position(self.start));
-        self.has_lost_writers = true;
     }
 
     /// An unclean election: the log ends at `offset` from now on.
@@ -276,3 +275,6 @@ pub(crate) fn after(sequence: i32, count: i32) -> i32 {
     let next = i64::from(sequence) + i64::from(count);
     i32::try_from(next % (i64::from(i32::MAX) + 1)).unwrap_or(0)
 }
+
+#[cfg(test)]
+mod tests;

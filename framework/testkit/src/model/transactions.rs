@@ -255,3 +255,6 @@ impl Transaction {
         Some(ending)
     }
 }
+
+#[cfg(test)]
+mod tests;
