@@ -36,7 +36,7 @@ fn outcome(trial: &mut Trial, told: &Told) -> Outcome {
         if let Some(outcome) = told.lock().expect("not poisoned").pop() {
             return outcome;
         }
-        trial.run_for(ms(1));
+        trial.run_for(ms(5));
     }
     panic!("no outcome");
 }
@@ -236,7 +236,7 @@ enum Known {
 #[test]
 fn a_transaction_is_seen_whole_or_not_at_all_over_a_bad_network() {
     let (mut commits, mut aborts, mut unknown) = (0, 0, 0);
-    for seed in 0..40 {
+    for seed in 0..20 {
         let mut trial = Trial::new(seed, 3);
         let fetcher = trial.add_fetcher(FetchConfig {
             queue_records: 50,
@@ -251,13 +251,15 @@ fn a_transaction_is_seen_whole_or_not_at_all_over_a_bad_network() {
         // Without slow requests: an end that is delayed into a later transaction ends that one, as
         // in Kafka before KIP-890's second part.
         trial.faults = Faults { lost_requests: 12, lost_answers: 12, slow: 0, moves: 60 };
-        let mut tx = trial.add_transactional(config());
+        let mut hasty = TransactionalConfig { call_timeout: ms(1_500), ..config() };
+        hasty.producer.request_timeout = ms(700);
+        let mut tx = trial.add_transactional(hasty.clone());
         let mut known = Vec::new();
         let mut written: BTreeMap<usize, Vec<(i32, String)>> = BTreeMap::new();
         let mut has_id = init(&mut trial, tx) == Outcome::Done;
         while known.len() < 25 {
             if !has_id {
-                tx = trial.add_transactional(config());
+                tx = trial.add_transactional(hasty.clone());
                 has_id = init(&mut trial, tx) == Outcome::Done;
                 continue;
             }
@@ -342,5 +344,5 @@ fn a_transaction_is_seen_whole_or_not_at_all_over_a_bad_network() {
         }
     }
     println!("{commits} committed, {aborts} aborted, of {unknown} nobody knew");
-    assert!(commits > 300 && aborts > 150, "{commits}, {aborts}");
+    assert!(commits > 100 && aborts > 100 && unknown > 5, "{commits}, {aborts}, {unknown}");
 }

@@ -371,7 +371,7 @@ impl Trial {
                     self.move_leader(&partition(moved.expect("small")));
                 }
                 let Some(answer) = self.carry_out(to, &request, until) else {
-                    let again = self.now + ms(10);
+                    let again = self.now + ms(20);
                     let event = Event::Arrives { client, call, to, request, is_heard, until };
                     return self.at(again, event);
                 };
