@@ -261,7 +261,8 @@ fn readers_see_what_a_plain_list_says_they_should() {
                 list.push(Written { offset: at, value, producer: id, is_committed });
             }
         }
-        let stable = list.iter().find(|w| w.is_committed.is_none()).map_or(log.end(), |w| w.offset);
+        let open = list.iter().find(|written| written.is_committed.is_none());
+        let stable = open.map_or_else(|| log.end(), |written| written.offset);
         assert_eq!(log.last_stable(), stable, "seed {seed}");
         for read_committed in [true, false] {
             let visible = list
