@@ -10,7 +10,7 @@ use super::fetcher::FetchConfig;
 use super::log::Log;
 use super::producer::ProducerConfig;
 use super::trial::{Faults, Heard, Trial, heard, ms, out, partition};
-use super::wire::LogRecord;
+use super::wire::{Client as _, LogRecord};
 use crate::murmur2::partition_for_key;
 
 const BAD: Faults = Faults { lost_requests: 15, lost_answers: 15, slow: 40, moves: 30 };
@@ -312,6 +312,40 @@ fn a_delivery_that_times_out_has_failed_though_it_may_be_stored_and_the_next_one
     trial.run_for(ms(1_000));
     assert_eq!(heard.all()[&2], Ok(()));
     assert_eq!(trial.values(0, true), ["1", "2"], "under another identity, its numbers from 0");
+}
+
+#[test]
+fn a_record_that_never_arrived_leaves_no_gap_for_the_next_ones() {
+    let config = ProducerConfig { delivery_timeout: ms(1_000), ..ProducerConfig::default() };
+    let (mut trial, heard, reports) = producing(config);
+    trial.run_for(ms(100));
+    trial.faults = Faults { lost_requests: 1, ..Faults::default() };
+    send(&mut trial, &out(0, 1), 1, &reports).expect("queued");
+    trial.run_for(ms(1_200));
+    assert!(heard.all()[&1].is_err());
+    trial.faults = Faults::default();
+    send(&mut trial, &out(0, 2), 2, &reports).expect("queued");
+    trial.run_for(ms(1_000));
+    assert_eq!((heard.all()[&2].clone(), trial.values(0, true)), (Ok(()), vec!["2".to_owned()]));
+}
+
+#[test]
+fn nothing_goes_to_a_new_leader_before_the_old_one_has_answered() {
+    let (mut trial, _, reports) = producing(ProducerConfig::default());
+    trial.run_for(ms(100));
+    send(&mut trial, &out(0, 1), 1, &reports).expect("queued");
+    trial.run_for(ms(5)); // under way: it arrives a millisecond later at the earliest
+    trial.leaders.insert(partition(0), Some(1));
+    trial.believed.leaders.insert(partition(0), Some(1));
+    let before = trial.requests;
+    send(&mut trial, &out(0, 2), 2, &reports).expect("queued");
+    trial.producer(0, |p, wire| {
+        wire.now = wire.now + ms(5); // it has lingered
+        p.turn(wire);
+    });
+    assert_eq!(trial.requests, before);
+    trial.run_for(ms(500));
+    assert_eq!(trial.values(0, true), ["1", "2"]);
 }
 
 #[test]
