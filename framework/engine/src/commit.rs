@@ -50,6 +50,8 @@ pub(crate) struct Progress {
     /// Is a commit wanted even of an unmoved offset, because it proves ownership?
     proof: Proof,
     in_flight: Option<Offset>,
+    /// Planted bug: a commit that was overtaken by the one in flight.
+    overtaken: Option<Offset>,
     /// The partition's task has done something since it was last asked to seal.
     pub(crate) dirty: bool,
     /// Asked to seal, no answer yet.
@@ -86,6 +88,7 @@ impl Progress {
             ready: committed.is_none().then_some(position),
             proof: Proof::NotWanted,
             in_flight: None,
+            overtaken: None,
             dirty: false,
             sealing: false,
             retry_at: None,
@@ -106,6 +109,13 @@ impl Progress {
     pub(crate) fn ready_backwards(&mut self, by: i64) {
         if let Some(Offset(offset)) = self.ready {
             self.ready = Some(Offset((offset - by).max(0)));
+        }
+    }
+
+    /// Planted bug: what is in flight is not waited for. Its callback comes after the next one.
+    pub(crate) fn leave_in_flight(&mut self) {
+        if self.in_flight.is_some_and(|in_flight| self.ready > Some(in_flight)) {
+            self.overtaken = self.in_flight.take();
         }
     }
 
@@ -149,7 +159,7 @@ impl Progress {
             return None;
         }
         self.refusals = 0;
-        self.committed = Some(offset);
+        self.committed = self.overtaken.take().or(Some(offset));
         if self.ready == Some(offset) {
             self.ready = None;
         }

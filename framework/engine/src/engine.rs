@@ -295,7 +295,8 @@ impl Engine {
 
     /// The assignment, if it is still the one meant (INV-7).
     fn current(&mut self, partition: PartitionId, epoch: Epoch) -> Option<&mut Assignment> {
-        self.assignments.get_mut(&partition).filter(|assignment| assignment.epoch == epoch)
+        let any = Bug::AnyEpoch.is(self.limits.bug);
+        self.assignments.get_mut(&partition).filter(|assignment| assignment.epoch == epoch || any)
     }
 
     fn active(&mut self, partition: PartitionId, epoch: Epoch) -> Option<&mut Active> {

@@ -87,7 +87,7 @@ pub use handler::{Handler, SlotId};
 pub use oauth::OauthToken;
 pub use output::{Emit, Output};
 #[doc(hidden)]
-pub use pelton_engine::Bug;
+pub use pelton_engine::{Alarm, Bug};
 pub use pelton_engine::{Ordering, RetryPolicy};
 pub use record::{Record, Run};
 #[doc(hidden)]

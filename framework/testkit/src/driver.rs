@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod broken_clients;
+mod faults;
 #[cfg(test)]
 mod watchdogs;
 

@@ -130,7 +130,8 @@ impl Engine {
         committed: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
-        let paused = self.paused.contains(&partition);
+        let forgotten = Bug::PauseForgotten.is(self.limits.bug);
+        let paused = self.paused.contains(&partition) && !forgotten;
         let stopped = self.stops;
         let Some(assignment) = self.current(partition, epoch) else {
             return;

@@ -71,6 +71,12 @@ pub(crate) struct Span {
     pub(crate) assigned: Place,
     pub(crate) started: Option<(Place, i64)>,
     pub(crate) revoked: Option<Place>,
+    /// Its drain had reached its deadline.
+    pub(crate) cut_off: Option<Place>,
+    /// Where an output failed last.
+    pub(crate) undelivered: Option<Place>,
+    /// Attempts below it wait for no flush.
+    unflushed: usize,
     pub(crate) end: Place,
     pub(crate) ending: Ending,
     pub(crate) attempts: Vec<Attempt>,
@@ -97,6 +103,8 @@ pub(crate) struct Attempt {
     pub(crate) attempt: u32,
     pub(crate) start: Place,
     pub(crate) end: Option<(Place, RecordOutcome)>,
+    /// Where what it handled was flushed.
+    flushed: Option<Place>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -234,6 +242,9 @@ impl Span {
             assigned,
             started: None,
             revoked: None,
+            cut_off: None,
+            undelivered: None,
+            unflushed: 0,
             end: NEVER,
             ending: Ending::Open,
             attempts: Vec::new(),
@@ -252,7 +263,13 @@ impl Span {
             Entry::Lost { .. } => self.ends(place, Ending::Lost),
             Entry::Reset { .. } => self.ends(place, Ending::Reset),
             Entry::Start { offset, attempt, .. } => {
-                self.attempts.push(Attempt { offset, attempt, start: place, end: None });
+                self.attempts.push(Attempt {
+                    offset,
+                    attempt,
+                    start: place,
+                    end: None,
+                    flushed: None,
+                });
             }
             Entry::End { offset, attempt, outcome, .. } => {
                 let begun = self.attempts.iter_mut().rev().find(|begun| {
@@ -261,7 +278,19 @@ impl Span {
                 if let Some(begun) = begun {
                     begun.end = Some((place, outcome));
                 }
+                // The instance is gone, and with it what it had handled and not flushed.
+                if matches!(outcome, RecordOutcome::Panicked | RecordOutcome::Cancelled) {
+                    self.unflushed = self.attempts.len();
+                }
             }
+            Entry::Flushed { .. } => {
+                for attempt in self.attempts.iter_mut().skip(self.unflushed) {
+                    attempt.flushed = Some(place);
+                }
+                self.unflushed = self.attempts.len();
+            }
+            Entry::CutOff { .. } => drop(self.cut_off.get_or_insert(place)),
+            Entry::Undelivered { .. } => self.undelivered = Some(place),
             Entry::CommitTried { offset, id, .. } => {
                 self.commits.push(Commit { id, offset, tried: place, known: None });
             }
@@ -297,6 +326,14 @@ impl Span {
         self.commits.iter().any(|commit| commit.tried > from && commit.is_accepted_before(to))
     }
 
+    /// Did an output fail after the last accepted commit was sent? Then what was done since may
+    /// have had to stay uncommitted.
+    pub(crate) fn has_undelivered(&self) -> bool {
+        let accepted = self.commits.iter().filter(|commit| commit.is_accepted_before(self.end));
+        let last = accepted.map(|commit| commit.tried).max();
+        self.undelivered.is_some_and(|place| last.is_none_or(|last| place > last))
+    }
+
     /// Was its drain cut short: an attempt cancelled, or still running at the release?
     pub(crate) fn was_cut_short(&self) -> bool {
         self.attempts.iter().any(|attempt| match attempt.end {
@@ -308,13 +345,28 @@ impl Span {
 }
 
 impl Attempt {
-    /// Where it ended with the record done (or skipped, which is done without effects).
+    /// Where its record was done (or skipped, which is done without effects): what was handled
+    /// under `flush_every` is done where it was flushed.
     pub(crate) fn done(&self) -> Option<Place> {
         match self.end {
             Some((place, RecordOutcome::Done | RecordOutcome::Skipped)) => Some(place),
+            Some((_, RecordOutcome::Handled)) => self.flushed,
             _ => None,
         }
     }
+
+    /// Where its partition was free to go on behind its record: done, or handled.
+    pub(crate) fn through(&self) -> Option<Place> {
+        match self.end {
+            Some((place, outcome)) if lets_pass(outcome) => Some(place),
+            _ => None,
+        }
+    }
+}
+
+/// May the next record start after an attempt that ended so?
+pub(crate) fn lets_pass(outcome: RecordOutcome) -> bool {
+    matches!(outcome, RecordOutcome::Done | RecordOutcome::Handled | RecordOutcome::Skipped)
 }
 
 impl Commit {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pelton_engine::{Event, Finish, Time};
+use pelton_engine::{Bug, Event, Finish, Time};
 
 use super::{Desk, Freed, PROGRESS_INTERVAL, PROGRESS_RECORDS, State};
 use crate::context::Effects;
@@ -21,7 +21,9 @@ impl Desk {
     /// The record is done: its effects and its offset enter the outbox together.
     pub(crate) fn done(&mut self, index: u64, effects: Effects, now: Time) {
         if self.spec.flush_every.is_some() {
-            self.schedule.finished(index, Finish::Handled, now);
+            let too_early = Bug::DoneBeforeFlush.is(self.shared.plan.bug);
+            let finish = if too_early { Finish::Done } else { Finish::Handled };
+            self.schedule.finished(index, finish, now);
             self.handle_effects(effects);
             self.handled_records += 1;
             self.handled_since.get_or_insert(now);
@@ -78,6 +80,9 @@ impl Desk {
     /// Handled records are lost with the instance that handled them: the partition starts again
     /// behind the last one that is done.
     pub(crate) fn reset_if_handled(&mut self) {
+        if Bug::FlushAfterPanic.is(self.shared.plan.bug) {
+            return;
+        }
         let wanted = !self.handled.is_empty() && self.state == State::Running;
         self.forget_handled();
         if wanted {
@@ -110,7 +115,7 @@ impl Desk {
         if effects.outputs.is_empty() && effects.writes.is_empty() {
             return;
         }
-        if self.handled.is_empty() {
+        if self.handled.is_empty() || Bug::TickOvertakes.is(self.shared.plan.bug) {
             self.enter(effects);
         } else {
             self.handle_effects(effects);

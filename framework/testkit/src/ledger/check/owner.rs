@@ -51,7 +51,9 @@ fn attempted_twice(case: &Case<'_>, verdict: &mut Verdict, old: &Span, new: &Spa
         let Some(right) = new.attempts.get(at).filter(|right| right.start < until) else {
             continue;
         };
-        if case.may_leave_behind(old) {
+        // A process knows what it does: the next assignment there waits for the task before it.
+        let one_process = old.process == new.process;
+        if case.may_leave_behind(old) && !one_process {
             verdict.zombie_windows.push(ZombieWindow {
                 partition: case.name.clone(),
                 zombie: case.ledger.name(old.process),
@@ -60,7 +62,7 @@ fn attempted_twice(case: &Case<'_>, verdict: &mut Verdict, old: &Span, new: &Spa
             });
             return;
         }
-        if !is_zombie(case, old, until) {
+        if one_process || !is_zombie(case, old, until) {
             let what = format!(
                 "{} handles it while {} handles record {}",
                 owner(case, old),

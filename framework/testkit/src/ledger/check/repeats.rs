@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pelton::telemetry::CommitOutcome;
+
 use super::{Case, Execution};
 use crate::ledger::history::{Commit, Ending, NEVER, Place, Span};
 use crate::ledger::verdict::{Cause, Invariant, Repeat, Verdict};
@@ -21,7 +23,7 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
             if let Some(again) = execution.again {
                 let span = &case.partition.spans[execution.span];
                 let what = "the assignment that did it does it again".to_owned();
-                let places = [execution.start, execution.done.unwrap_or(NEVER), again];
+                let places = [execution.start, execution.through.unwrap_or(NEVER), again];
                 repeat(case, verdict, *offset, Err(what), span, places.to_vec());
             }
             let Some((first, done)) = done_before(executions, execution) else {
@@ -36,12 +38,12 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     }
 }
 
-/// The last of the others that was done before this one was begun, or finished.
+/// The last of the others that was done (or handled) before this one was begun, or finished.
 fn done_before<'a>(all: &'a [Execution], this: &Execution) -> Option<(&'a Execution, Place)> {
-    let before = this.done.unwrap_or(this.start);
+    let before = this.through.unwrap_or(this.start);
     all.iter()
         .filter(|other| other.span != this.span)
-        .filter_map(|other| Some((other, other.done.filter(|done| *done < before)?)))
+        .filter_map(|other| Some((other, other.through.filter(|done| *done < before)?)))
         .max_by_key(|(_, done)| *done)
 }
 
@@ -80,6 +82,7 @@ fn explain(
     if resets.any(|reset| reset.at > done && reset.at < new.start && reset.offset <= offset) {
         return Ok(Cause::OffsetReset);
     }
+    let is_flushed = old.done.is_some();
     let (old, new, begun) =
         (&case.partition.spans[old.span], &case.partition.spans[new.span], new.start);
     if new.assigned < old.assigned {
@@ -90,7 +93,19 @@ fn explain(
     if let Some(committed) = committed.filter(|committed| *committed > offset) {
         return Err(format!("{committed} was committed when {} got it", who(case, new)));
     }
-    fault_of(case, old, begun)
+    if is_flushed { fault_of(case, old, begun) } else { unflushed(case, old, begun) }
+}
+
+/// The fault that kept `old` from flushing the record, and so from committing it.
+fn unflushed(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> {
+    let graceful = matches!(old.ending, Ending::Released | Ending::Exited);
+    match old.cut_off {
+        Some(_) if graceful => Ok(Cause::CancelledDrain),
+        None if graceful && !case.history.processes[old.process].was_frozen_in(old, old.end) => {
+            Err(format!("{} ended gracefully without flushing it", who(case, old)))
+        }
+        _ => fault_of(case, old, begun),
+    }
 }
 
 fn zombie(case: &Case<'_>, span: &Span) -> Option<Cause> {
@@ -117,14 +132,25 @@ fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> 
         Ending::Killed => Ok(Cause::Kill),
         Ending::Lost => Ok(lost(case, old)),
         Ending::Reset => Ok(Cause::Reset),
-        Ending::Released | Ending::Exited if old.was_cut_short() => Ok(Cause::CancelledDrain),
         Ending::Released | Ending::Exited if broker_killed(case, old) => Ok(Cause::BrokerKill),
+        Ending::Released | Ending::Exited if refused(old) => Ok(Cause::CommitNotAccepted),
+        Ending::Released | Ending::Exited if !case.may_be_uncommitted(old) => {
+            Err(format!("{} was drained in time without committing it", who(case, old)))
+        }
+        Ending::Released | Ending::Exited if old.was_cut_short() => Ok(Cause::CancelledDrain),
+        Ending::Released | Ending::Exited if old.has_undelivered() => Ok(Cause::Undelivered),
         Ending::Released | Ending::Exited if unanswered(case, old) => Ok(Cause::CommitNotAccepted),
         Ending::Released | Ending::Exited => {
             Err(format!("{} ended gracefully without committing it", who(case, old)))
         }
         Ending::Open => Err(format!("{} still owns the partition", who(case, old))),
     }
+}
+
+/// Its last commit was refused before its end: of a topic that is gone, say.
+fn refused(span: &Span) -> bool {
+    let last = span.commits.last().and_then(|commit| commit.known);
+    matches!(last, Some((at, CommitOutcome::Refused)) if at < span.end)
 }
 
 /// Its last commit was not accepted before its end; or, one being in flight at a time, another

@@ -19,7 +19,7 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
             if stands_still(case, verdict, span, (idle, attempt.start), next) {
                 return;
             }
-            match (attempt.done(), attempt.end) {
+            match (attempt.through(), attempt.end) {
                 (Some(done), _) => (idle, next) = (done, attempt.offset + 1),
                 (None, Some((end, _))) => (idle, next) = (end, attempt.offset),
                 (None, None) => (idle, next) = (until, attempt.offset),
