@@ -285,9 +285,10 @@ impl Span {
             }
             Entry::Flushed { .. } => {
                 for attempt in self.attempts.iter_mut().skip(self.unflushed) {
-                    attempt.flushed = Some(place);
+                    attempt.flushed = attempt.end.map(|_| place);
                 }
-                self.unflushed = self.attempts.len();
+                let last_runs = self.attempts.last().is_some_and(|last| last.end.is_none());
+                self.unflushed = self.attempts.len() - usize::from(last_runs);
             }
             Entry::CutOff { .. } => drop(self.cut_off.get_or_insert(place)),
             Entry::Undelivered { .. } => self.undelivered = Some(place),
