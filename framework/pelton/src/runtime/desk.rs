@@ -104,6 +104,8 @@ pub(crate) struct Desk {
     flush_wanted: bool,
     flush_failures: u32,
     flush_not_before: Time,
+    /// When the partition is to start again from what is done, if it is to.
+    reset_at: Option<Time>,
     progress: Freed,
     progress_told: Time,
     /// Records with an index below it are out of the buffer, and counted as such.
@@ -252,6 +254,7 @@ impl Desk {
             flush_wanted: false,
             flush_failures: 0,
             flush_not_before: now,
+            reset_at: None,
             progress: Freed::default(),
             progress_told: now,
             freed_below: 0,

@@ -78,7 +78,8 @@ impl Desk {
     }
 
     /// Handled records are lost with the instance that handled them: the partition starts again
-    /// behind the last one that is done.
+    /// behind the last one that is done. Not at once: attempts are counted anew then, and a record
+    /// that always fails so would be tried without end and without a wait.
     pub(crate) fn reset_if_handled(&mut self) {
         if Bug::FlushAfterPanic.is(self.shared.plan.bug) {
             return;
@@ -87,6 +88,12 @@ impl Desk {
         self.forget_handled();
         if wanted {
             self.halt();
+            self.reset_at = Some(self.now() + self.spec.retry.backoff(1, self.epoch.0));
+        }
+    }
+
+    pub(super) fn reset_if_due(&mut self, now: Time) {
+        if self.reset_at.take_if(|at| now >= *at).is_some() {
             self.tell(Event::ResetWanted { partition: self.id, epoch: self.epoch });
         }
     }

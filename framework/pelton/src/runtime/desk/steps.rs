@@ -11,7 +11,11 @@ impl Desk {
         self.pump(now);
         match self.state {
             State::Closed(closing) => Step::Closed(closing),
-            State::Halted | State::Drained => Step::Wait(self.pump_wake()),
+            State::Halted => {
+                self.reset_if_due(now);
+                Step::Wait([self.pump_wake(), self.reset_at].into_iter().flatten().min())
+            }
+            State::Drained => Step::Wait(self.pump_wake()),
             State::Draining { cancelled, .. } => self.drain_step(now, cancelled),
             State::Running => self.running_step(now),
         }
