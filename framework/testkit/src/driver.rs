@@ -108,6 +108,8 @@ pub struct TestDriver {
     inputs: Vec<String>,
     /// Virtual time since the start.
     passed: Duration,
+    /// Workers that stand still, and for how long they have.
+    frozen: BTreeMap<usize, Duration>,
 }
 
 /// A worker and the runtime its tasks live in: they die together.
@@ -163,6 +165,7 @@ impl TestDriver {
             partitions,
             inputs: Vec::new(),
             passed: Duration::ZERO,
+            frozen: BTreeMap::new(),
         };
         let first = driver.join(app);
         let inputs = driver.inputs.iter().flat_map(|topic| driver.cluster.partitions(topic));
@@ -322,8 +325,12 @@ impl TestDriver {
         let mut left = duration;
         while !left.is_zero() {
             let step = left.min(STEP);
-            for hosted in self.workers.iter().flatten() {
-                hosted.runtime.block_on(tokio::time::advance(step));
+            for (number, hosted) in self.workers.iter().enumerate() {
+                match (hosted, self.frozen.get_mut(&number)) {
+                    (_, Some(still)) => *still += step,
+                    (Some(hosted), None) => hosted.runtime.block_on(tokio::time::advance(step)),
+                    (None, None) => {}
+                }
             }
             self.passed += step;
             left -= step;
@@ -504,7 +511,9 @@ impl TestDriver {
         let mut quiet = 0;
         let mut seen = self.cluster.activity();
         while quiet < QUIET_ROUNDS {
-            for hosted in self.workers.iter_mut().flatten() {
+            let workers = self.workers.iter_mut().enumerate();
+            let running = workers.filter(|(number, _)| !self.frozen.contains_key(number));
+            for hosted in running.filter_map(|(_, hosted)| hosted.as_mut()) {
                 let worker = &mut hosted.worker;
                 hosted.runtime.block_on(async {
                     let _ended = worker.step().is_none();

@@ -6,6 +6,26 @@ use pelton::ports::MemberEvent;
 use super::TestDriver;
 
 impl TestDriver {
+    /// A worker stands still, as after SIGSTOP, until it is [thawed](Self::thaw): time passes for
+    /// the others alone, and what the group tells it waits.
+    pub fn freeze(&mut self, worker: usize) {
+        self.frozen.entry(worker).or_default();
+    }
+
+    /// A frozen worker goes on. Its handlers wake before its poll loop looks at the clock.
+    pub fn thaw(&mut self, worker: usize) {
+        let Some(still) = self.frozen.remove(&worker) else { return };
+        if let Some(hosted) = self.workers.get(worker).and_then(Option::as_ref) {
+            hosted.runtime.block_on(async {
+                tokio::time::advance(still).await;
+                for _ in 0..8 {
+                    tokio::task::yield_now().await;
+                }
+            });
+        }
+        self.settle();
+    }
+
     /// The group asks the owner of a topic's first partition for all of it at once, as an eager
     /// assignor does.
     pub fn revoke_all(&mut self, topic: &str) {

@@ -25,9 +25,7 @@ const TICKING: Setup =
 pub(crate) fn of(bug: Bug) -> Option<(Setup, Play)> {
     let (setup, play): (Setup, Play) = match bug {
         Bug::AnyEpoch | Bug::PauseForgotten | Bug::IgnoreBudget => return None,
-        // It shows only in a process that really stands still: the suite that freezes workers on
-        // Kafka plants it.
-        Bug::SendWhenThawed => return None,
+        Bug::SendWhenThawed => (ALONE, frozen_in_mid_air),
         Bug::CommitPastInFlight | Bug::CommitOffByOne => (ALONE, commits_while_a_record_is_slow),
         Bug::DropFailedRecord | Bug::RetryOutOfOrder => (ALONE, a_record_fails_once),
         Bug::PanicCountsAsDone => (ALONE, a_record_panics_once),
@@ -399,4 +397,20 @@ fn a_tick_before_the_flush(stage: &mut Stage) {
         stage.send_to("alice", EASY);
     }
     stage.pass(3);
+}
+
+/// The group gives the partition away while its owner stands still; thawed, it has an old output.
+fn frozen_in_mid_air(stage: &mut Stage) {
+    stage.send_to("alice", EASY);
+    stage.pass(2);
+    stage.send_to("alice", SLOW);
+    stage.freeze();
+    stage.pass(60);
+    stage.driver.lose("in", 0);
+    stage.give_to_another();
+    stage.pass(8);
+    stage.send_to("alice", EASY);
+    stage.pass(2);
+    stage.thaw();
+    stage.pass(5);
 }

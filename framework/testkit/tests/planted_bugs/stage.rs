@@ -161,6 +161,16 @@ impl Stage {
         self.driver.kill(0);
     }
 
+    pub(crate) fn freeze(&mut self) {
+        self.ledger.fault(FaultKind::Stop, FIRST);
+        self.driver.freeze(0);
+    }
+
+    pub(crate) fn thaw(&mut self) {
+        self.ledger.fault(FaultKind::Continue, FIRST);
+        self.driver.thaw(0);
+    }
+
     /// Another worker joins and gets all there is.
     pub(crate) fn give_to_another(&mut self) {
         let other = app(&self.ledger, "b", "in", self.setup, self.bug);
