@@ -201,6 +201,7 @@ fn a1_what_is_handled_is_done_when_it_is_flushed() {
     let verdict = hold(&handled("a end t-0 1 1 1 handled"), &under_way(2));
     assert_eq!(verdict.broken().collect::<Vec<_>>(), [Invariant::CoveredCommit], "{verdict}");
     assert_eq!(verdict.done, 0);
+    assert!(verdict.to_string().contains("had been handled and not flushed"), "{verdict}");
     // A flush makes done what was handled before it, and nothing else.
     let late = handled("a flushed t-0 1\na end t-0 1 1 1 handled");
     let verdict = broken(Invariant::CoveredCommit, &late, &under_way(2));
