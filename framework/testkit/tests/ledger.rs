@@ -864,6 +864,7 @@ fn a_verdict_reads_well() {
 violations: A1 0, A2 0, A3 0, A4 0, A5 0, A6 1, A7 0
 A6 explained repeats: t-0 offset 0: a (epoch 1) ended gracefully without committing it
     0.005000 s a: end t-0 1 0 1 done
+    0.006000 s a: revoked t-0 1
     0.007000 s a: released t-0 1
     0.008000 s b: assigned t-0 1
     0.010000 s b: start t-0 1 0 1"

@@ -32,7 +32,8 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
             let old = &case.partition.spans[first.span];
             let cause = explain(case, *offset, (first, done), execution, committed[execution.span]);
             let new = &case.partition.spans[execution.span];
-            let places = vec![done, old.end, new.assigned, execution.start];
+            let asked = old.revoked.unwrap_or(NEVER);
+            let places = vec![done, asked, old.end, new.assigned, execution.start];
             repeat(case, verdict, *offset, cause, old, places);
         }
     }
