@@ -12,7 +12,7 @@ pub(crate) mod distribution;
 mod group_log;
 pub(crate) mod node;
 pub(crate) mod nodes;
-mod ports;
+pub(crate) mod ports;
 mod process;
 mod reaper;
 mod rights;
