@@ -334,6 +334,12 @@ fn a4_an_owner_that_was_frozen_or_had_yet_to_hear_of_its_loss_is_a_zombie() {
         ("", "a end t-0 1 1 1 done\na lost t-0 1", Cause::Lost, 1),
         ("", "a lost t-0 1\na end t-0 1 1 1 cancelled", Cause::Lost, 1),
         ("f fault stop a 1", "f fault kill a 1", Cause::Stop, 0),
+        (
+            "f fault network dead",
+            "a end t-0 1 1 1 done\nf fault network-healed\na revoked t-0 1\na released t-0 1",
+            Cause::Network,
+            1,
+        ),
     ] {
         let verdict = clean(&two_owners(between, after), &under_way(2));
         assert_eq!(verdict.zombie_windows.len(), 1, "{verdict}");
@@ -343,6 +349,22 @@ fn a4_an_owner_that_was_frozen_or_had_yet_to_hear_of_its_loss_is_a_zombie() {
         let causes: Vec<_> = verdict.repeats.iter().map(|repeat| repeat.cause).collect();
         assert!(!causes.is_empty() && causes.iter().all(|c| *c == Some(cause)), "{verdict}");
     }
+}
+
+#[test]
+fn a4_who_has_been_heard_since_the_network_healed_is_no_zombie() {
+    let confirmed = "f fault network dead\nf fault network-healed\na try t-0 1 0 2
+                     a known t-0 1 0 2 accepted";
+    let verdict = hold(&two_owners(confirmed, "a end t-0 1 1 1 done"), &under_way(2));
+    assert_eq!(verdict.count(Invariant::SingleOwner), 2, "{verdict}");
+}
+
+#[test]
+fn a5_who_is_cut_off_gets_no_commit_accepted_once_there_is_a_new_owner() {
+    let after = "a end t-0 1 1 1 done\na try t-0 1 2 2\nf fault network-healed
+                 a known t-0 1 2 2 accepted\na lost t-0 1";
+    let verdict = hold(&two_owners("f fault network dead", after), &under_way(2));
+    assert_eq!(verdict.count(Invariant::CommitsAdvance), 1, "{verdict}");
 }
 
 #[test]
@@ -593,6 +615,17 @@ fn a6_each_ungraceful_end_explains_what_it_left_uncommitted() {
         ("a lost t-0 1", Cause::Lost),
         ("a reset t-0 1", Cause::Reset),
         ("f fault broker-kill 1\na lost t-0 1", Cause::BrokerKill),
+        ("f fault network dead\na lost t-0 1", Cause::Network),
+        ("f fault network dead\nf fault network-healed\na lost t-0 1", Cause::Network),
+        (
+            "f fault network dead\na try t-0 1 1 2\na revoked t-0 1\na released t-0 1",
+            Cause::Network,
+        ),
+        (
+            "f fault network dead\na try t-0 1 1 2\nf fault network-healed\na revoked t-0 1
+             a released t-0 1",
+            Cause::Network,
+        ),
         (
             "a start t-0 1 1 1\na revoked t-0 1\na end t-0 1 1 1 cancelled\na released t-0 1",
             Cause::CancelledDrain,
@@ -618,6 +651,9 @@ fn a6_a_graceful_end_explains_nothing() {
         "a revoked t-0 1\na released t-0 1",
         "f fault terminate a 1\na stopping\na released t-0 1\na stopped",
         "f fault kill c 9\na revoked t-0 1\na released t-0 1", // somebody else was killed
+        // The network was good again, and that is known: it explains no missing commit.
+        "f fault network dead\nf fault network-healed\na try t-0 1 0 2
+         a known t-0 1 0 2 accepted\na revoked t-0 1\na released t-0 1",
     ] {
         let verdict = broken(Invariant::ExplainedRepeats, &repeated(ending), &under_way(1));
         assert_eq!((verdict.unexplained_repeats(), verdict.graceful_repeats()), (1, 1));
@@ -629,6 +665,30 @@ fn a6_a_fault_explains_only_what_was_not_committed() {
     let ending = "a try t-0 1 1 2\na known t-0 1 1 2 accepted\nf fault kill a 1";
     let verdict = hold(&repeated(ending), &under_way(1));
     assert_eq!(verdict.unexplained_repeats(), 1, "{verdict}");
+}
+
+#[test]
+fn a6_a_loss_long_after_the_network_has_healed_is_not_the_network_s() {
+    let text = "f fault network dead\nf fault network-healed\na try t-0 1 0 2
+                a known t-0 1 0 2 accepted";
+    let begin = history(&repeated(text));
+    let (mut lines, mut late) = (String::new(), 0);
+    for line in begin.lines() {
+        // Everything behind the accepted commit is a minute later.
+        lines.push_str(&format!(
+            "{} {} {}\n",
+            line.at + late,
+            begin.name(line.process),
+            line.entry
+        ));
+        if line.entry.to_string() == "known t-0 1 0 2 accepted" {
+            late = 60_000_000_000;
+            lines.push_str(&format!("{} a lost t-0 1\n", line.at + late));
+        }
+    }
+    let ledger = Ledger::from_text(&lines).expect("a history");
+    let verdict = Check::new().hold(&ledger, &under_way(1));
+    assert_eq!(verdict.repeats_by_cause().get(&Some(Cause::Lost)), Some(&1), "{verdict}");
 }
 
 #[test]
@@ -675,6 +735,8 @@ fn a7_a_partition_with_records_that_starts_none_is_stuck() {
         &[(2, "a start t-0 1 0 1"), (9, "a end t-0 1 0 1 done")], // a slow handler
         &[(3, "f fault stop a 1"), (9, "b stopped")],
         &[(3, "f fault broker-kill 1"), (9, "b stopped")],
+        &[(3, "f fault network dead"), (9, "b stopped")],
+        &[(3, "f fault network dead"), (8, "f fault network-healed"), (8, "a start t-0 1 0 1")],
         &[(2, "a revoked t-0 1"), (9, "a released t-0 1")],
         &[(2, "a stopping"), (9, "a released t-0 1")],
     ] {

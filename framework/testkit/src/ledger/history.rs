@@ -23,6 +23,14 @@ pub(crate) struct History {
     pub(crate) partitions: BTreeMap<TopicPartition, PartitionHistory>,
     pub(crate) processes: Vec<ProcessHistory>,
     pub(crate) broker_kills: Vec<Place>,
+    pub(crate) bad_network: Vec<BadNetwork>,
+}
+
+/// A time in which the network between workers and brokers failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BadNetwork {
+    pub(crate) from: Place,
+    pub(crate) until: Place,
 }
 
 #[derive(Debug, Default)]
@@ -124,6 +132,14 @@ impl History {
                 }
                 (Entry::Stopped, _) => history.processes[line.process].stopped = Some(place),
                 (Entry::Fault(Fault::BrokerKill { .. }), _) => history.broker_kills.push(place),
+                (Entry::Fault(Fault::Network { .. }), _) => {
+                    history.bad_network.push(BadNetwork { from: place, until: NEVER });
+                }
+                (Entry::Fault(Fault::NetworkHealed), _) => {
+                    for bad in &mut history.bad_network {
+                        bad.until = bad.until.min(place);
+                    }
+                }
                 (Entry::Fault(Fault::OffsetReset { partition, offset }), _) => {
                     let partition = history.partitions.entry(partition.clone()).or_default();
                     // An operator who sets the offset beyond a record wants it left out.
@@ -181,6 +197,16 @@ impl History {
                 span.ending = Ending::Exited;
             }
         }
+    }
+}
+
+impl History {
+    /// Did the network fail in the assignment's time before `place`, and has the assignment not
+    /// been heard to own its partition since: by an accepted commit that was tried after that?
+    pub(crate) fn was_cut_off_in(&self, span: &Span, place: Place) -> bool {
+        self.bad_network.iter().any(|bad| {
+            bad.from < place && bad.until > span.assigned && !span.was_confirmed(bad.until, place)
+        })
     }
 }
 

@@ -110,6 +110,13 @@ pub enum Fault {
         /// Which broker.
         broker: Arc<str>,
     },
+    /// The network between workers and brokers begins to fail: `fault network <what>`.
+    Network {
+        /// How it fails, in one word.
+        what: Arc<str>,
+    },
+    /// Whatever was wrong with the network is over: `fault network-healed`.
+    NetworkHealed,
     /// An operator sets the group's committed offset: `fault offset-reset <partition> <offset>`.
     OffsetReset {
         /// Of which partition.
@@ -242,6 +249,8 @@ impl fmt::Display for Fault {
         match self {
             Self::Process { kind, name, pid } => write!(f, "fault {kind} {name} {pid}"),
             Self::BrokerKill { broker } => write!(f, "fault broker-kill {broker}"),
+            Self::Network { what } => write!(f, "fault network {what}"),
+            Self::NetworkHealed => f.write_str("fault network-healed"),
             Self::OffsetReset { partition, offset } => {
                 write!(f, "fault offset-reset {partition} {offset}")
             }
@@ -359,6 +368,8 @@ impl EntryParser {
             "broker-kill" => {
                 return Ok(Fault::BrokerKill { broker: word(words, "broker")?.into() });
             }
+            "network" => return Ok(Fault::Network { what: word(words, "trouble")?.into() }),
+            "network-healed" => return Ok(Fault::NetworkHealed),
             "offset-reset" => {
                 let partition = self.partition(words)?;
                 return Ok(Fault::OffsetReset { partition, offset: number(words, "offset")? });
@@ -452,6 +463,8 @@ mod tests {
             "fault continue w 1",
             "fault terminate w 1",
             "fault broker-kill 2",
+            "fault network blackhole",
+            "fault network-healed",
             "fault offset-reset t-0 100",
         ] {
             let entry = EntryParser::default().parse(text);

@@ -81,6 +81,16 @@ impl MemoryLedger {
         self.write_fault(Fault::BrokerKill { broker: broker.into() });
     }
 
+    /// The network between workers and brokers is about to fail; `what` says how, in one word.
+    pub fn network(&self, what: &str) {
+        self.write_fault(Fault::Network { what: what.into() });
+    }
+
+    /// Whatever was wrong with the network is over. Write it *after* it is.
+    pub fn network_healed(&self) {
+        self.write_fault(Fault::NetworkHealed);
+    }
+
     /// The group's committed offset is about to be set by hand.
     pub fn offset_reset(&self, partition: &TopicPartition, offset: i64) {
         self.write_fault(Fault::OffsetReset { partition: partition.clone(), offset });

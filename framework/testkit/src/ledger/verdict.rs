@@ -26,7 +26,8 @@ pub enum Invariant {
     /// in offset order, and begin at or above what was committed when it was assigned.
     Order,
     /// A4: a partition has one owner at a time and one attempt at a time. Excused and counted:
-    /// the window in which an owner that was frozen, or had yet to hear of its loss, went on.
+    /// the window in which an owner that was frozen or cut off, or had yet to hear of its loss,
+    /// went on.
     SingleOwner,
     /// A5: accepted commits never go backwards, and nobody commits what it no longer owns.
     CommitsAdvance,
@@ -101,6 +102,8 @@ pub enum Cause {
     CancelledDrain,
     /// The partition was lost, or its commit not accepted, after a broker was killed.
     BrokerKill,
+    /// The partition was lost, or its commit not accepted, while the network failed or soon after.
+    Network,
     /// The last commit got no answer, or a refusal.
     CommitNotAccepted,
     /// An operator set the offset back.
@@ -116,6 +119,7 @@ impl fmt::Display for Cause {
             Self::Reset => "reset",
             Self::CancelledDrain => "cancelled drain",
             Self::BrokerKill => "broker kill",
+            Self::Network => "network",
             Self::CommitNotAccepted => "commit not accepted",
             Self::OffsetReset => "offset reset",
         })

@@ -9,6 +9,10 @@ use crate::ledger::verdict::{Cause, Invariant, Repeat, Verdict};
 /// So long after a broker's death leaders may still be missing.
 const BROKER_RECOVERY: Duration = Duration::from_secs(60);
 
+/// So long after the network has healed a member may hear that it has been given up meanwhile, or
+/// be given up for what it could not say.
+const NETWORK_RECOVERY: Duration = Duration::from_secs(30);
+
 pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     let committed: Vec<_> = case
         .partition
@@ -101,6 +105,7 @@ fn zombie(case: &Case<'_>, span: &Span) -> Option<Cause> {
         Ending::Lost => Some(lost(case, span)),
         Ending::Killed => Some(Cause::Kill),
         Ending::Released if case.may_leave_behind(span) => Some(Cause::CancelledDrain),
+        _ if case.history.was_cut_off_in(span, span.end) => Some(Cause::Network),
         Ending::Open | Ending::Released | Ending::Reset | Ending::Exited => None,
     }
 }
@@ -110,7 +115,8 @@ fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> 
     if case.history.processes[old.process].was_frozen_in(old, old.end.min(begun)) {
         return Ok(Cause::Stop);
     }
-    if old.end > begun && old.ending != Ending::Lost {
+    let cut_off = case.history.was_cut_off_in(old, old.end.min(begun));
+    if old.end > begun && old.ending != Ending::Lost && !cut_off {
         return Err(format!("{} still owns the partition", who(case, old)));
     }
     match old.ending {
@@ -119,6 +125,7 @@ fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> 
         Ending::Reset => Ok(Cause::Reset),
         Ending::Released | Ending::Exited if old.was_cut_short() => Ok(Cause::CancelledDrain),
         Ending::Released | Ending::Exited if broker_killed(case, old) => Ok(Cause::BrokerKill),
+        _ if cut_off => Ok(Cause::Network),
         Ending::Released | Ending::Exited if unanswered(case, old) => Ok(Cause::CommitNotAccepted),
         Ending::Released | Ending::Exited => {
             Err(format!("{} ended gracefully without committing it", who(case, old)))
@@ -147,7 +154,19 @@ fn unanswered(case: &Case<'_>, span: &Span) -> bool {
 }
 
 fn lost(case: &Case<'_>, span: &Span) -> Cause {
-    if broker_killed(case, span) { Cause::BrokerKill } else { Cause::Lost }
+    match span.end {
+        _ if broker_killed(case, span) => Cause::BrokerKill,
+        end if case.history.was_cut_off_in(span, end) || network_healed(case, end) => {
+            Cause::Network
+        }
+        _ => Cause::Lost,
+    }
+}
+
+/// Had the network healed only a moment before `place`?
+fn network_healed(case: &Case<'_>, place: Place) -> bool {
+    let mut healed = case.history.bad_network.iter().filter(|bad| bad.until < place);
+    healed.any(|bad| case.between(bad.until, place) < NETWORK_RECOVERY)
 }
 
 /// A broker was killed, and the assignment's last commits and outputs may have suffered from it:
