@@ -11,6 +11,8 @@ use pelton_tests::{KafkaCluster, Protocol, suites, trials, worker};
 mod faults;
 #[path = "system/memory.rs"]
 mod memory;
+#[path = "system/network.rs"]
+mod network;
 #[path = "system/restless.rs"]
 mod restless;
 
@@ -36,6 +38,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(faults::trials());
     trials.extend(restless::trials());
     trials.extend(memory::trials());
+    trials.extend(network::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
