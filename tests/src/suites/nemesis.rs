@@ -13,7 +13,7 @@ use pelton_testkit::ledger::Cause;
 use crate::rig::{Ended, Fleet, LoadPlan, Outcome, Protocol, Rig, RigPlan};
 use crate::suites::Round;
 use crate::suites::network::{self, launch};
-use crate::suites::spell::{self, Spell, Trouble};
+use crate::suites::spell::{Spell, Trouble};
 use crate::waiting::{Deadline, Stopwatch};
 use crate::{ClusterError, KafkaCluster};
 
@@ -199,8 +199,9 @@ impl Nemesis<'_> {
                 }
             }
             Act::Heal => {
-                *network = None;
-                spell::heal(self.rig)?;
+                if let Some(spell) = network.take() {
+                    spell.end(self.rig)?;
+                }
             }
         }
         Ok(())

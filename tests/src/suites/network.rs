@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use pelton_testkit::ledger::Cause;
 
-use crate::rig::{Fleet, LoadPlan, Outcome, Protocol, Rig, RigPlan, WorkerProcess};
+use crate::rig::{Fleet, LoadPlan, Outcome, Protocol, Rig, RigPlan, Steps, WorkerProcess};
 use crate::suites::Round;
 use crate::suites::spell::{self, Spell, Trouble};
-use crate::waiting::Stopwatch;
+use crate::waiting::{Stopwatch, patiently};
 use crate::{ClusterError, KafkaCluster};
 
 /// Proxies before the nodes: half of the workers come through each.
@@ -97,8 +97,8 @@ pub fn run(kafka: &KafkaCluster, plan: RigPlan, spells: &[Spell]) -> Result<Show
         std::thread::sleep(Duration::from_millis(200 + fleet.random() % 800));
         spell.begin(&rig)?;
         let lasted = spell.last(&rig, || fleet.random());
-        spell::heal(&rig)?;
-        let (reset, watch) = (lasted?, Stopwatch::start());
+        let ended = spell.end(&rig)?;
+        let (reset, watch) = (lasted? + ended, Stopwatch::start());
         rig.wait_until_caught_up(DRAINED)?;
         told.push(Told { spell: *spell, reset, drained: watch.elapsed() });
         fleet.check_alive()?;
@@ -115,11 +115,85 @@ pub fn run(kafka: &KafkaCluster, plan: RigPlan, spells: &[Spell]) -> Result<Show
     Ok(Shown { outcome, told })
 }
 
+/// What becomes of what was sent into a dead way?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// It arrives when the network has healed, however late: TCP sends it again.
+    Arrives,
+    /// It is gone with its connections, which are reset before the network heals.
+    IsGone,
+}
+
+/// As [`run`], one spell, for the workers behind the first proxy, and longer than their session:
+/// the input runs dry in it, and the others finish it. So everything has its last value before the
+/// network heals, and nothing covers up what those who were cut off may do to it afterwards.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_dry(
+    kafka: &KafkaCluster,
+    plan: RigPlan,
+    trouble: Trouble,
+    held: Held,
+) -> Result<Shown, ClusterError> {
+    let rig = Rig::new(kafka, plan)?;
+    let mut fleet = rig.fleet();
+    start(&mut fleet, kafka, WORKERS)?;
+    let load = rig.load(LoadPlan::at_rate(2_000))?;
+    rig.wait_until_begun(DRAINED)?;
+    rig.wait_until_caught_up(DRAINED)?;
+    std::thread::sleep(Duration::from_millis(200 + fleet.random() % 800));
+    let spell = Spell::of(trouble, LONG).behind(0);
+    spell.begin(&rig)?;
+    std::thread::sleep(LONG / 4);
+    load.stop()?;
+    rig.wait_until_handled(DRAINED)?;
+    std::thread::sleep(CALM);
+    let reset = if held == Held::IsGone { spell.reset_all(kafka)? } else { 0 };
+    spell::heal(&rig)?;
+    let watch = Stopwatch::start();
+    let back = steps_of_those_behind(&fleet, 0)?;
+    for (worker, steps, healed) in back {
+        patiently(&format!("{worker}, healed: its loss"), DRAINED, || {
+            let lost = steps.have("lost", 0).map_err(|error| error.to_string())?;
+            let assigned = steps.have("assigned", healed).map_err(|error| error.to_string())?;
+            (lost && assigned).then_some(()).ok_or_else(|| "not yet".to_owned())
+        })?;
+    }
+    let drained = watch.elapsed();
+    std::thread::sleep(CALM);
+    fleet.check_alive()?;
+    let outcome = rig.finish(fleet)?;
+    Ok(Shown { outcome, told: vec![Told { spell, reset, drained }] })
+}
+
+/// What the workers behind a proxy do, and how much of it they have written down so far.
+fn steps_of_those_behind(
+    fleet: &Fleet,
+    proxy: usize,
+) -> Result<Vec<(String, Steps, u64)>, ClusterError> {
+    let behind = fleet.workers().iter().skip(proxy).step_by(PROXIES);
+    let steps = |worker: &WorkerProcess| {
+        let steps = worker.steps();
+        let end = steps.end()?;
+        Ok((worker.name().to_owned(), steps, end))
+    };
+    behind.map(steps).collect()
+}
+
 impl Shown {
     /// Was nothing lost, and was every repeat caused by the network?
     #[must_use]
     pub fn is_kept(&self) -> bool {
         self.outcome.repeats_only_by(&[Cause::Network])
+    }
+
+    /// The same, whatever the last values are.
+    fn is_kept_but_for_last_values(&self) -> bool {
+        let ledger = &self.outcome.ledger;
+        ledger.is_clean()
+            && ledger.repeats.iter().all(|repeat| repeat.cause == Some(Cause::Network))
     }
 }
 
@@ -167,6 +241,28 @@ fn long(troubles: &[Trouble], lengths: &[Duration], lot: u64) -> Vec<Spell> {
         }
     }
     spells
+}
+
+/// A round of the long form of an input that runs dry while some are cut off, in each direction.
+///
+/// Where what they had sent arrives in the end, last values may be too low (`docs/guarantees.md`,
+/// "One owner"): they are counted, and not held against it.
+pub(crate) fn round_dry(
+    kafka: &KafkaCluster,
+    protocol: Protocol,
+    held: Held,
+    seed: u64,
+) -> Result<Round, ClusterError> {
+    let run = |trouble| run_dry(kafka, plan(protocol).seeded(seed), trouble, held);
+    let (deaf, mute) = (run(Trouble::DeafBroker)?, run(Trouble::MuteBroker)?);
+    let passed = [&deaf, &mute].into_iter().all(|shown| match held {
+        Held::IsGone => shown.is_kept(),
+        Held::Arrives => shown.is_kept_but_for_last_values(),
+    });
+    let mut round =
+        Round::of(&deaf.outcome, passed).plus(&Round::of(&mute.outcome, true)).without_times();
+    round.text = format!("{deaf}\n{mute}");
+    Ok(round.counting("spells", 2))
 }
 
 /// A round of the long form of a suite.

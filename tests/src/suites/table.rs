@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::rig::Protocol;
 use crate::suites::memory::Story;
+use crate::suites::network::Held;
 use crate::suites::spell::Trouble;
 use crate::suites::{
     Round, bounce, coordinator, dead_brokers, freeze, kill, leader, membership, memory, nemesis,
@@ -352,6 +353,34 @@ pub const ALL: &[Suite] = &[
                 &[Trouble::DeafBroker, Trouble::MuteBroker],
                 seed,
             )
+        },
+    },
+    Suite {
+        name: "network-dry",
+        about: "some workers cut off while the input runs dry, then reset: nothing lost, and once they are back no value older than the truth",
+        nodes: 1,
+        proxies: network::PROXIES,
+        rounds: 5,
+        round: |kafka, seed| {
+            network::round_dry(kafka, Protocol::CooperativeSticky, Held::IsGone, seed)
+        },
+    },
+    Suite {
+        name: "network-dry-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 1,
+        proxies: network::PROXIES,
+        rounds: 5,
+        round: |kafka, seed| network::round_dry(kafka, Protocol::Kip848, Held::IsGone, seed),
+    },
+    Suite {
+        name: "network-late-writes",
+        about: "the same without the reset, so that what they had sent arrives last: nothing lost; counts the values that are too low for it, which Pelton does not promise to prevent",
+        nodes: 1,
+        proxies: network::PROXIES,
+        rounds: 5,
+        round: |kafka, seed| {
+            network::round_dry(kafka, Protocol::CooperativeSticky, Held::Arrives, seed)
         },
     },
     Suite {
