@@ -32,8 +32,8 @@ const MOST: usize = 6;
 const RECOVERED: Duration = Duration::from_secs(120);
 
 /// Exit codes of who is asked to end: in order; and not in order, for Kafka could not be told in
-/// time (PLT-0503).
-const ENDS: [i32; 2] = [0, 5];
+/// time (PLT-0503); or before that, for it had not reached Kafka yet.
+const ENDS: [i32; 3] = [0, 5, UNREACHABLE];
 
 /// The exit code of who does not reach Kafka when it starts (PLT-0301).
 const UNREACHABLE: i32 = 8;
@@ -137,9 +137,11 @@ impl Nemesis<'_> {
 
     fn act(&mut self, act: Act, network: &mut Option<Spell>) -> Result<(), ClusterError> {
         let kafka = self.rig.cluster();
+        self.replace_the_ended(FEWEST)?;
         match act {
             Act::Kill { lot, replace } => {
                 if self.fleet.len() <= FEWEST || replace {
+                    // At once, as by a supervisor.
                     launch(&mut self.fleet, kafka)?;
                 }
                 let at = self.any(lot);
@@ -182,6 +184,7 @@ impl Nemesis<'_> {
                 kafka.start_node(node)?;
                 self.down = None;
             }
+            Act::Network(spell) if spell.meets(kafka)? == 0 => self.count("spells that met nobody"),
             Act::Network(spell) => {
                 spell.begin(self.rig)?;
                 *network = Some(spell);
@@ -241,14 +244,7 @@ impl Nemesis<'_> {
         kafka.wait_until_ready()?;
         let within = Deadline::after(RECOVERED);
         loop {
-            // Who did not reach Kafka in a storm is started again, as by a supervisor.
-            for ended in self.fleet.take_ended()? {
-                self.judge(&ended, &[UNREACHABLE])?;
-                self.count("starts without Kafka");
-            }
-            while self.fleet.len() < WORKERS {
-                launch(&mut self.fleet, kafka)?;
-            }
+            self.replace_the_ended(WORKERS)?;
             if self.fleet.workers().iter().all(|worker| worker.has_joined()) {
                 break;
             }
@@ -263,6 +259,19 @@ impl Nemesis<'_> {
         rig.topics().iter().try_for_each(|topic| kafka.wait_until_in_sync(topic))?;
         rig.wait_until_caught_up(RECOVERED)?;
         self.fleet.check_alive()
+    }
+
+    /// Who did not reach Kafka in a storm has ended, and is started again, as by a supervisor, where
+    /// there are too few.
+    fn replace_the_ended(&mut self, fewest: usize) -> Result<(), ClusterError> {
+        for ended in self.fleet.take_ended()? {
+            self.judge(&ended, &[UNREACHABLE])?;
+            self.count("starts without Kafka");
+        }
+        while self.fleet.len() < fewest {
+            launch(&mut self.fleet, self.rig.cluster())?;
+        }
+        Ok(())
     }
 
     fn judge(&self, ended: &Ended, codes: &[i32]) -> Result<(), ClusterError> {

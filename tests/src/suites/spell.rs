@@ -113,6 +113,15 @@ impl Spell {
         Self { broker: Some(broker), ..self }
     }
 
+    /// How many connections stand at its gates.
+    ///
+    /// # Errors
+    ///
+    /// If there are no such gates.
+    pub fn meets(&self, kafka: &KafkaCluster) -> Result<usize, ClusterError> {
+        self.gates(kafka)?.iter().map(|(proxy, gate)| proxy.live(*gate)).sum()
+    }
+
     /// Writes it down and begins it.
     ///
     /// # Errors
@@ -121,8 +130,7 @@ impl Spell {
     /// them, so that nobody would notice.
     pub fn begin(&self, rig: &Rig<'_, KafkaCluster>) -> Result<(), ClusterError> {
         let gates = self.gates(rig.cluster())?;
-        let live = gates.iter().map(|(proxy, gate)| proxy.live(*gate));
-        if live.sum::<Result<usize, _>>()? == 0 {
+        if self.meets(rig.cluster())? == 0 {
             let reason = "no connection stands there: are the workers behind the proxies?";
             return Err(ClusterError::refused(format!("{self}"), reason));
         }
