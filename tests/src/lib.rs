@@ -31,4 +31,5 @@ pub use rig::{
     MemoryWatch, Moment, Names, Outcome, Pace, Protocol, Rig, RigPlan, Steps, WorkerProcess,
     orders,
 };
+pub use trials::Trial;
 pub use waiting::{Deadline, Stopwatch, wait_for};

@@ -2,21 +2,20 @@
 
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 use pelton_testkit::{EmbeddedCluster, partition_for_key};
-use pelton_tests::{Cluster, KafkaCluster, NewRecord, trials, wait_for};
+use pelton_tests::{Cluster, KafkaCluster, NewRecord, Trial, trials, wait_for};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 fn main() -> std::process::ExitCode {
-    let arguments = Arguments::from_args();
     let trials = vec![
-        Trial::test("embedded_records_come_back_as_they_were_sent", || {
+        Trial::new("embedded_records_come_back_as_they_were_sent", || {
             let cluster = EmbeddedCluster::start(1)?;
             cluster.create_topic("logins", 3)?;
             records_come_back_as_they_were_sent(&cluster, "logins")
         }),
-        Trial::test("embedded_commits_come_back_with_their_metadata", || {
+        Trial::new("embedded_commits_come_back_with_their_metadata", || {
             let cluster = EmbeddedCluster::start(1)?;
             cluster.create_topic("logins", 3)?;
             commits_come_back_with_their_metadata(&cluster, "logins", "group")
@@ -34,7 +33,7 @@ fn main() -> std::process::ExitCode {
         trials::on_our_own_nodes("a_partition_gets_a_new_leader_when_its_node_is_killed", failover),
         trials::on_our_own_nodes("a_frozen_node_loses_its_partitions_and_comes_back", freeze),
     ];
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials::run(trials, 2)
 }
 
 fn topic_on_one_node() -> Result<(&'static KafkaCluster, String), Failed> {

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Output, Stdio};
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 use login_counter::{LoginCounterSettings, app};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pelton::config::{Flags, load};
 use pelton::{Bug, Exit};
-use pelton_tests::wait_for;
+use pelton_tests::{Trial, trials, wait_for};
 
 type Test = fn() -> Result<(), Failed>;
 
@@ -21,9 +21,6 @@ fn main() -> ExitCode {
     if std::env::var_os("PELTON__LOGIN_COUNTER__INPUT_TOPIC").is_some() {
         work();
     }
-    let mut arguments = Arguments::from_args();
-    // Two cores: four workers at a time are enough.
-    arguments.test_threads = Some(1);
     let tests: [(&str, Test); 7] = [
         ("a_stopped_worker_costs_nothing", a_stopped_worker_costs_nothing),
         ("a_killed_worker_loses_nothing", a_killed_worker_loses_nothing),
@@ -33,8 +30,9 @@ fn main() -> ExitCode {
         ("an_input_without_room_is_refused", an_input_without_room_is_refused),
         ("an_interrupted_demo_leaves_no_process", an_interrupted_demo_leaves_no_process),
     ];
-    let trials = tests.map(|(name, test)| Trial::test(name, test));
-    libtest_mimic::run(&arguments, trials.into()).exit_code()
+    let trials = tests.map(|(name, test)| Trial::new(name, test));
+    // Two cores: four workers at a time are enough.
+    trials::run(trials.into(), 1)
 }
 
 /// Names the bug that the workers have, if any.

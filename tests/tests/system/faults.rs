@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use pelton::Bug;
 use pelton_testkit::ledger::Invariant;
 use pelton_tests::suites::dead_brokers::Death;
-use pelton_tests::{KafkaCluster, Protocol, RigPlan, suites, trials};
+use pelton_tests::{KafkaCluster, Protocol, RigPlan, Trial, suites, trials};
 
 use crate::say;
 
@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trials::on_kafka(&name, move || freezes(protocol)));
     }
     let name = "killed_leaders_lose_nothing_and_leave_no_old_value";
-    trials.push(trials::on_our_own_nodes(name, killed_leader));
+    trials.push(trials::on_our_own_nodes(name, killed_leader).heavy());
     for death in [Death::Killed, Death::Frozen] {
         let name = format!("workers_end_in_time_while_every_broker_is_dead::{death:?}");
         trials.push(trials::on_our_own_nodes(&name, move || dead_brokers(death)));
