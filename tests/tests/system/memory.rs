@@ -22,8 +22,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-/// Twice what makes a partition starved.
-const TIME: Duration = Duration::from_secs(40);
+/// The backlog fills the budget at once, and a partition is starved after 20 s.
+const TIME: Duration = Duration::from_secs(30);
 
 fn kept(story: Story) -> Result<(), Failed> {
     let shown = memory::run(&KafkaCluster::start(1)?, story, TIME)?;
