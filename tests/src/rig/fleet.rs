@@ -166,6 +166,8 @@ impl Fleet {
             .envs(settings.iter().map(|(name, value)| (format!("PELTON__{name}"), value)))
             .env("PELTON_TERMINATION_LOG", log.with_extension(TERMINATION_LOG))
             .env("NO_COLOR", "1")
+            // As the image and the systemd unit do (docs/guarantees.md: memory).
+            .env("MALLOC_MMAP_THRESHOLD_", "262144")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log).map_err(io())?);
