@@ -99,7 +99,7 @@ impl Story {
         let blobs = |bytes, hot| Blobs { bytes, partitions: PARTITIONS, hot };
         match self {
             Self::LargeRecords => LoadPlan::at_rate(18).of(blobs(900_000, 0)),
-            Self::Skewed => LoadPlan::at_rate(40).of(blobs(900_000, 7)),
+            Self::Skewed => LoadPlan::at_rate(20).of(blobs(900_000, 7)),
             Self::SlowOutput => LoadPlan::at_rate(16).of(blobs(900_000, 0)),
             Self::SmallRecords => LoadPlan::at_rate(6_000).of(blobs(100, 0)),
             Self::BigWrites => LoadPlan::at_rate(80).of(blobs(100, 0)),
