@@ -75,6 +75,7 @@ mod reload;
 mod rotation;
 mod runtime;
 mod signals;
+mod spared_lock;
 mod state;
 pub mod telemetry;
 mod topic_partition;
