@@ -256,6 +256,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_committed_is_not_committed_again_without_a_reason() {
+        let mut progress = Progress::starting_at(Offset(5), Some(Offset(5)));
+        progress.ready(Offset(5));
+        assert!(progress.is_settled(), "an unmoved offset is no work");
+        assert_eq!(progress.take(Time::ZERO), None);
+    }
+
+    #[test]
     fn a_proof_alone_commits_what_is_committed_or_the_start() {
         for (committed, proof) in [(Some(Offset(3)), Offset(3)), (None, Offset(7))] {
             let mut progress = Progress::starting_at(Offset(7), committed);

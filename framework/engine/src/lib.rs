@@ -37,6 +37,8 @@ mod limits;
 mod log_range;
 #[cfg(test)]
 mod memory_tests;
+#[cfg(test)]
+mod moment_tests;
 mod offset_tracker;
 mod pace;
 mod planted;

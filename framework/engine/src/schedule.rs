@@ -387,6 +387,31 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_what_runs_and_whose_bytes_are_needed_can_be_seen() {
+        let mut schedule = schedule(&[1, 2, 3]);
+        assert_eq!((schedule.waiting_records(), schedule.first_needed()), (3, 0));
+        assert!(!schedule.is_running());
+        for index in 0..3 {
+            assert!(matches!(schedule.next(Time::ZERO), Next::Start { .. }));
+            assert!(schedule.is_running());
+            schedule.finished(index, Finish::Done, Time::ZERO);
+            assert!(!schedule.is_running());
+            assert_eq!(schedule.first_needed(), index + 1);
+        }
+        assert_eq!(schedule.waiting_records(), 0);
+    }
+
+    #[test]
+    fn a_retry_is_due_at_its_moment_and_not_before() {
+        let mut schedule = schedule(&[1]);
+        schedule.next(Time::ZERO);
+        schedule.finished(0, Finish::Retry, Time::ZERO);
+        let Next::WaitUntil(at) = schedule.next(Time::ZERO) else { panic!("the retry waits") };
+        assert!(!schedule.is_due(at - Duration::from_nanos(1)));
+        assert!(schedule.is_due(at));
+    }
+
+    #[test]
     fn handled_records_are_done_only_with_the_flush() {
         let mut schedule = schedule(&[1, 2]);
         for index in 0..2 {
