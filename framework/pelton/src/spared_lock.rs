@@ -2,8 +2,7 @@
 //! its lock?
 //!
 //! A flag says whether something is there. It changes under the lock only, together with what it
-//! speaks of: whoever has put something in is never overtaken by somebody who found nothing. The
-//! models in `framework/pelton/loom` try every order of two threads.
+//! speaks of: whoever has put something in is never overtaken by somebody who found nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
