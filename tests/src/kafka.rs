@@ -2,7 +2,7 @@
 //!
 //! [`KafkaCluster`] is the face. Below it: `distribution` (the jars, the JVM), `node` (one
 //! process and its settings), `ports`, `reaper` (nodes never outlive their test), `nodes` (all
-//! of them, with their folder), `group_log` (what they say of a group) and `tools` (Kafka's own
+//! of them, with their folder), `proxied` (nodes behind proxies), `group_log` (what they say of a group) and `tools` (Kafka's own
 //! command line). [`SecureKafka`] is a cluster that lets in only who it knows: `certificates`,
 //! `rights`, `security`.
 
@@ -12,9 +12,10 @@ pub(crate) mod distribution;
 mod group_log;
 pub(crate) mod node;
 pub(crate) mod nodes;
-mod ports;
+pub(crate) mod ports;
 mod process;
-mod reaper;
+mod proxied;
+pub(crate) mod reaper;
 mod rights;
 mod security;
 pub(crate) mod tools;
@@ -34,7 +35,7 @@ pub use tools::{TOOLS, tool_class};
 
 use crate::cluster::client;
 use crate::waiting::patiently;
-use crate::{Cluster, ClusterError};
+use crate::{Cluster, ClusterError, Proxy};
 use nodes::Nodes;
 
 /// Names a cluster to use instead of starting nodes.
@@ -70,6 +71,8 @@ pub struct KafkaCluster {
     bootstrap_servers: String,
     /// None if the nodes are somebody else's.
     nodes: Option<Nodes>,
+    /// What stands before them.
+    proxies: Vec<Proxy>,
 }
 
 impl KafkaCluster {
@@ -82,7 +85,7 @@ impl KafkaCluster {
     /// ends by itself, [`ClusterError::Late`] if they don't serve within two minutes.
     pub fn start(nodes: usize) -> Result<Self, ClusterError> {
         if let Some(bootstrap_servers) = elsewhere() {
-            let cluster = Self { bootstrap_servers, nodes: None };
+            let cluster = Self { bootstrap_servers, nodes: None, proxies: Vec::new() };
             cluster.wait_until_ready()?;
             return Ok(cluster);
         }
@@ -93,7 +96,8 @@ impl KafkaCluster {
 
     /// Nodes that were started elsewhere in this crate.
     pub(crate) fn of(nodes: Nodes) -> Self {
-        Self { bootstrap_servers: nodes.bootstrap_servers(), nodes: Some(nodes) }
+        let bootstrap_servers = nodes.bootstrap_servers();
+        Self { bootstrap_servers, nodes: Some(nodes), proxies: Vec::new() }
     }
 
     /// A cluster of that many nodes shared by all tests of this process: for tests that only
@@ -148,6 +152,12 @@ impl KafkaCluster {
     #[must_use]
     pub fn unique(name: &str) -> String {
         format!("{name}-{:016x}", node::random())
+    }
+
+    /// A random number, for what needs a seed.
+    #[must_use]
+    pub fn random() -> u64 {
+        node::random()
     }
 
     /// How many nodes we have started; none if they are somebody else's.

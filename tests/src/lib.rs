@@ -6,6 +6,7 @@
 //!   and start again; or a cluster named by `PELTON_TEST_BOOTSTRAP`.
 //! - [`SecureKafka`]: a node that wants TLS, a login and rights.
 //! - [`hand`]: a cluster that outlives the command that started it, behind `cargo kafka`.
+//! - [`Proxy`]: the network between workers and brokers, as bad as a test wants it.
 //! - [`Rig`]: a whole run: topics, a load, worker processes, and a verdict; [`suites`] are the
 //!   runs that prove the promises, in short and long forms.
 //! - [`demo`]: what `cargo demo` shows.
@@ -15,6 +16,7 @@ mod cluster;
 pub mod demo;
 pub mod hand;
 mod kafka;
+mod proxy;
 mod rig;
 pub mod suites;
 pub mod trials;
@@ -26,9 +28,11 @@ pub use kafka::{
     Distribution, GroupLog, KafkaCluster, Login, Operation, Resource, Right, SecureKafka, TOOLS,
     tool_class,
 };
+pub use proxy::{Proxy, Way, Weather};
 pub use rig::{
     Answer, Blobs, Ended, Fleet, Footprint, Heavy, InFlight, Load, LoadPlan, MemoryUse,
     MemoryWatch, Moment, Names, Outcome, Pace, Protocol, Rig, RigPlan, Steps, WorkerProcess,
     orders,
 };
+pub use trials::Trial;
 pub use waiting::{Deadline, Stopwatch, wait_for};

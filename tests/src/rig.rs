@@ -38,6 +38,7 @@ pub use pace::{Moment, Pace};
 pub use protocol::Protocol;
 pub use steps::{InFlight, Steps};
 
+use crate::kafka::reaper::Reaper;
 use crate::{Cluster, ClusterError, KafkaCluster};
 
 /// How the workers of a run behave, and what their topics are like.
@@ -76,6 +77,8 @@ pub struct RigPlan {
     /// A partition that has records and starts none for so long is stuck. Default 40 s: longer
     /// than a session, a broker's failure and a rebalance after it together.
     pub stuck_after: Duration,
+    /// Random choices (whom to kill, when) are made from it; from the process's number without it.
+    pub seed: Option<u64>,
     /// More settings, as environment variables without their prefix.
     pub settings: Vec<(String, String)>,
     /// A settings file that every worker reads; what is logged is left to it.
@@ -99,6 +102,16 @@ impl RigPlan {
         self.arguments.extend(["--hold-user", user, "--hold-ms", &time].map(str::to_owned));
         self.arguments.extend(thread.then(|| "--hold-thread".to_owned()));
         self
+    }
+
+    /// With random choices made from `seed`.
+    ///
+    /// ```
+    /// assert_eq!(pelton_tests::RigPlan::default().seeded(7).seed, Some(7));
+    /// ```
+    #[must_use]
+    pub fn seeded(self, seed: u64) -> Self {
+        Self { seed: Some(seed), ..self }
     }
 
     /// With one setting more, an environment variable without its prefix; it beats the rig's own.
@@ -130,6 +143,7 @@ impl Default for RigPlan {
             stateless: false,
             heavy: None,
             stuck_after: outcome::STUCK,
+            seed: None,
             settings: Vec::new(),
             file: None,
             arguments: Vec::new(),
@@ -195,6 +209,8 @@ impl Names {
 struct RunFolder {
     folder: Option<TempDir>,
     is_wanted: AtomicBool,
+    /// Kills the run's workers and removes the folder if this process does not come to it.
+    reaper: Arc<Reaper>,
 }
 
 impl RunFolder {
@@ -209,6 +225,8 @@ impl Drop for RunFolder {
             || self.is_wanted.load(Ordering::Relaxed)
             || std::env::var_os("PELTON_TEST_KEEP").is_some();
         if is_wanted && let Some(folder) = self.folder.take() {
+            // It may have ended, and can do no harm then.
+            let _ended = self.reaper.release().is_err();
             eprintln_kept(&folder.keep());
         }
     }
@@ -249,8 +267,9 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         let io = || ClusterError::io("the run's folder");
         let folder = tempfile::Builder::new().prefix("pelton-run-").tempdir().map_err(io())?;
         let faults = FaultLog::create(folder.path().join("ledger")).map_err(io())?;
-        let folder =
-            Arc::new(RunFolder { folder: Some(folder), is_wanted: AtomicBool::new(false) });
+        let reaper = Arc::new(Reaper::start(folder.path())?);
+        let is_wanted = AtomicBool::new(false);
+        let folder = Arc::new(RunFolder { folder: Some(folder), is_wanted, reaper });
         Ok(Self { cluster, plan, folder, names, faults: Arc::new(faults) })
     }
 
@@ -291,6 +310,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
             self.environment(),
             self.arguments(),
             self.folder.path(),
+            &self.folder.reaper,
             &self.faults,
             &self.plan,
         )

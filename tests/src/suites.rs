@@ -4,6 +4,7 @@
 //! A suite's function carries out one run and returns what it showed; the tables here say how
 //! `cargo chaos` runs it, round by round.
 
+pub mod bounce;
 pub mod coordinator;
 pub mod dead_brokers;
 pub mod freeze;
@@ -11,17 +12,22 @@ pub mod kill;
 pub mod leader;
 pub mod membership;
 pub mod memory;
+pub mod nemesis;
+pub mod network;
 pub mod patterns;
+pub mod restarts;
+pub mod results;
 pub mod roll;
 pub mod soak;
+pub mod spell;
 pub mod storm;
+mod table;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::rig::{Outcome, Protocol};
-use crate::suites::memory::Story;
-use crate::{ClusterError, KafkaCluster};
+use crate::rig::Outcome;
+pub use table::{ALL, Suite};
 
 /// What one round of a suite showed.
 #[derive(Clone, Debug, Default)]
@@ -108,213 +114,3 @@ impl Round {
         self
     }
 }
-
-/// A suite as `cargo chaos` runs it.
-#[derive(Clone, Copy, Debug)]
-pub struct Suite {
-    /// Its name on the command line.
-    pub name: &'static str,
-    /// What it does and what it insists on.
-    pub about: &'static str,
-    /// Nodes of its cluster; 0 where its rounds start clusters of their own.
-    pub nodes: usize,
-    /// Rounds of the long form.
-    pub rounds: u32,
-    /// One round.
-    pub round: fn(&KafkaCluster) -> Result<Round, ClusterError>,
-}
-
-/// Every suite there is.
-pub const ALL: &[Suite] = &[
-    Suite {
-        name: "joins-range",
-        about: "graceful joins and leaves, 5 a round, drains of 0 to 2 s: nothing lost or repeated",
-        nodes: 1,
-        rounds: 4,
-        round: |kafka| membership::round(kafka, Protocol::Range),
-    },
-    Suite {
-        name: "joins-cooperative-sticky",
-        about: "the same; partitions that stay go on",
-        nodes: 1,
-        rounds: 4,
-        round: |kafka| membership::round(kafka, Protocol::CooperativeSticky),
-    },
-    Suite {
-        name: "joins-static-membership",
-        about: "the same; workers restart under their instance ids",
-        nodes: 1,
-        rounds: 4,
-        round: |kafka| membership::round(kafka, Protocol::StaticMembership),
-    },
-    Suite {
-        name: "joins-kip-848",
-        about: "the same; the broker assigns",
-        nodes: 1,
-        rounds: 4,
-        round: |kafka| membership::round(kafka, Protocol::Kip848),
-    },
-    Suite {
-        name: "kill",
-        about: "SIGKILL under load, 5 a round: nothing lost; repeats only of what the killed had not committed",
-        nodes: 1,
-        rounds: 4,
-        round: |kafka| kill::round(kafka, Protocol::CooperativeSticky),
-    },
-    Suite {
-        name: "kill-static-membership",
-        about: "the same; the killed come back under their instance ids",
-        nodes: 1,
-        rounds: 4,
-        round: |kafka| kill::round(kafka, Protocol::StaticMembership),
-    },
-    Suite {
-        name: "kill-kip-848",
-        about: "the same; the broker assigns",
-        nodes: 1,
-        rounds: 4,
-        round: |kafka| kill::round(kafka, Protocol::Kip848),
-    },
-    Suite {
-        name: "freeze-cooperative-sticky",
-        about: "SIGSTOP past the session, 5 a round, 3 of them mid-record, then SIGCONT: no commit of a lost partition, no value older than the truth",
-        nodes: 1,
-        rounds: 4,
-        round: |kafka| freeze::round(kafka, Protocol::CooperativeSticky),
-    },
-    Suite {
-        name: "freeze-kip-848",
-        about: "the same; the broker assigns",
-        nodes: 1,
-        rounds: 4,
-        round: |kafka| freeze::round(kafka, Protocol::Kip848),
-    },
-    Suite {
-        name: "leader",
-        about: "SIGKILL of the leader of an output, a changelog and an input partition in turn: nothing lost, no value older than the truth",
-        nodes: 3,
-        rounds: 2,
-        round: |kafka| leader::round(kafka, Protocol::CooperativeSticky),
-    },
-    Suite {
-        name: "leader-kip-848",
-        about: "the same; the broker assigns",
-        nodes: 3,
-        rounds: 2,
-        round: |kafka| leader::round(kafka, Protocol::Kip848),
-    },
-    Suite {
-        name: "coordinator",
-        about: "SIGKILL of the group's coordinator, 3 a round: nothing lost, repeats only by the kill",
-        nodes: 3,
-        rounds: 2,
-        round: |kafka| coordinator::round(kafka, Protocol::CooperativeSticky),
-    },
-    Suite {
-        name: "coordinator-kip-848",
-        about: "the same; the broker assigns",
-        nodes: 3,
-        rounds: 2,
-        round: |kafka| coordinator::round(kafka, Protocol::Kip848),
-    },
-    Suite {
-        name: "roll",
-        about: "every broker restarted in good order, twice a round: nothing lost or repeated, no rebalance",
-        nodes: 3,
-        rounds: 2,
-        round: |kafka| roll::round(kafka, Protocol::CooperativeSticky),
-    },
-    Suite {
-        name: "roll-kip-848",
-        about: "the same; the broker assigns",
-        nodes: 3,
-        rounds: 2,
-        round: |kafka| roll::round(kafka, Protocol::Kip848),
-    },
-    Suite {
-        name: "soak",
-        about: "joins, leaves and restarts of brokers, ten minutes a round: open files and threads of those who stay are constant",
-        nodes: 3,
-        rounds: 3,
-        round: |kafka| soak::round(kafka, Protocol::CooperativeSticky),
-    },
-    Suite {
-        name: "soak-kip-848",
-        about: "the same; the broker assigns",
-        nodes: 3,
-        rounds: 3,
-        round: |kafka| soak::round(kafka, Protocol::Kip848),
-    },
-    Suite {
-        name: "storm",
-        about: "50 joins and leaves in 60 s, records of 200 ms: nobody evicted, nothing lost or repeated, 95 % of the rate within 10 s",
-        nodes: 1,
-        rounds: 2,
-        round: |kafka| storm::round(kafka, Protocol::CooperativeSticky),
-    },
-    Suite {
-        name: "storm-kip-848",
-        about: "the same; the broker assigns",
-        nodes: 1,
-        rounds: 2,
-        round: |kafka| storm::round(kafka, Protocol::Kip848),
-    },
-    Suite {
-        name: "dead-brokers",
-        about: "SIGTERM for 5 workers while every broker is dead, then for 5 while it is frozen: the end within shutdown_timeout + 2 s, never by a signal",
-        nodes: 1,
-        rounds: 5,
-        round: |kafka| dead_brokers::round(kafka, Protocol::CooperativeSticky, dead_brokers::SHORT),
-    },
-    Suite {
-        name: "dead-brokers-kip-848",
-        about: "the same; the broker assigns",
-        nodes: 1,
-        rounds: 5,
-        round: |kafka| dead_brokers::round(kafka, Protocol::Kip848, dead_brokers::SHORT),
-    },
-    Suite {
-        name: "dead-brokers-default-timeout",
-        about: "the same with the default shutdown_timeout of 25 s",
-        nodes: 1,
-        rounds: 1,
-        round: |kafka| {
-            dead_brokers::round(kafka, Protocol::CooperativeSticky, dead_brokers::DEFAULT)
-        },
-    },
-    Suite {
-        name: "memory",
-        about: "64 partitions, records of 900 KB, slow handlers, 2 minutes a round: resident memory within the budget and a constant, no partition starves",
-        nodes: 1,
-        rounds: 15,
-        round: |kafka| memory::round(kafka, Story::LargeRecords, Duration::from_secs(120)),
-    },
-    Suite {
-        name: "memory-skewed",
-        about: "the same with most records in one partition, 2 minutes",
-        nodes: 1,
-        rounds: 1,
-        round: |kafka| memory::round(kafka, Story::Skewed, Duration::from_secs(120)),
-    },
-    Suite {
-        name: "memory-slow-output",
-        about: "the same, everything is emitted, and the broker is frozen for 10 s",
-        nodes: 1,
-        rounds: 1,
-        round: |kafka| memory::round(kafka, Story::SlowOutput, Duration::from_secs(120)),
-    },
-    Suite {
-        name: "memory-small-records",
-        about: "the same with records of 100 bytes",
-        nodes: 1,
-        rounds: 1,
-        round: |kafka| memory::round(kafka, Story::SmallRecords, Duration::from_secs(120)),
-    },
-    Suite {
-        name: "memory-big-writes",
-        about: "the same with small records that put 100 KB into a store, and rare commits",
-        nodes: 1,
-        rounds: 1,
-        round: |kafka| memory::round(kafka, Story::BigWrites, Duration::from_secs(120)),
-    },
-];

@@ -1,10 +1,106 @@
-//! How does a test binary tell that Kafka can't run here? Its tests are ignored, and say why.
+//! How does a test binary run its whole-system tests? Several at once, for most of the time they
+//! wait; those that measure times run alone. Where Kafka can't run, tests are ignored and say why.
 //!
-//! For test binaries with `harness = false` and libtest-mimic's `run`.
+//! For test binaries with `harness = false`, instead of libtest-mimic's own `run`.
 
-use libtest_mimic::{Completion, Failed, Trial};
+mod places;
 
-use crate::{ClusterError, KafkaCluster};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Completion, Failed};
+
+use crate::{ClusterError, KafkaCluster, Stopwatch};
+use places::Places;
+
+/// A test, and what it needs of the machine.
+///
+/// ```
+/// use pelton_tests::trials::Trial;
+///
+/// let trial = Trial::new("a_gap_stays_short", || Ok(())).alone();
+/// assert_eq!(trial.name(), "a_gap_stays_short");
+/// ```
+pub struct Trial {
+    name: String,
+    needs: Needs,
+    body: Box<dyn FnOnce() -> Result<Completion, Failed> + Send>,
+}
+
+/// What a test needs of the machine, in the order in which tests are begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Needs {
+    /// Two places: it keeps a core busy.
+    Two,
+    /// One place: it waits more than it works.
+    One,
+    /// All of it: it measures times.
+    All,
+}
+
+impl Needs {
+    fn places(self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Two => 2,
+            Self::All => usize::MAX,
+        }
+    }
+}
+
+impl Trial {
+    /// A test that needs no Kafka, and may run beside others.
+    pub fn new(
+        name: impl Into<String>,
+        test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+    ) -> Self {
+        Self::ignorable(name, || test().map(|()| Completion::Completed))
+    }
+
+    /// A test that is ignored, and says why.
+    pub fn ignored(name: impl Into<String>, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self::ignorable(name, || Ok(Completion::ignored_with(reason)))
+    }
+
+    fn ignorable(
+        name: impl Into<String>,
+        body: impl FnOnce() -> Result<Completion, Failed> + Send + 'static,
+    ) -> Self {
+        Self { name: name.into(), needs: Needs::One, body: Box::new(body) }
+    }
+
+    /// The same, in the place of two: for a test that keeps a core busy, as one does that starts
+    /// nodes or moves many bytes.
+    #[must_use]
+    pub fn heavy(mut self) -> Self {
+        self.needs = Needs::Two;
+        self
+    }
+
+    /// The same, while no other runs: for a test that measures times.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.needs = Needs::All;
+        self
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl std::fmt::Debug for Trial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trial")
+            .field("name", &self.name)
+            .field("needs", &self.needs)
+            .finish_non_exhaustive()
+    }
+}
 
 /// A test on real Kafka. Where that can't run the test is reported as ignored, with the reason;
 /// with `PELTON_TEST_KAFKA=require` it fails.
@@ -21,7 +117,7 @@ use crate::{ClusterError, KafkaCluster};
 /// ```
 #[must_use]
 pub fn on_kafka(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
-    Trial::ignorable_test(name, || match KafkaCluster::available() {
+    Trial::ignorable(name, || match KafkaCluster::available() {
         Err(ClusterError::Impossible { reason }) if !KafkaCluster::is_required() => {
             Ok(Completion::ignored_with(reason))
         }
@@ -51,8 +147,90 @@ pub fn on_our_own_nodes(
     test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
 ) -> Trial {
     if KafkaCluster::is_elsewhere() {
-        let reason = "the nodes of PELTON_TEST_BOOTSTRAP are not ours";
-        return Trial::ignorable_test(name, move || Ok(Completion::ignored_with(reason)));
+        return Trial::ignored(name, "the nodes of PELTON_TEST_BOOTSTRAP are not ours");
     }
     on_kafka(name, test)
+}
+
+/// Runs what the command line asks for, `at_once` tests at a time unless it says otherwise; the
+/// [heavy](Trial::heavy) ones first, and last those that run [alone](Trial::alone). Ends with the
+/// times of those that took longest.
+#[must_use]
+pub fn run(trials: Vec<Trial>, at_once: usize) -> ExitCode {
+    run_as(Arguments::from_args(), trials, at_once)
+}
+
+fn run_as(mut arguments: Arguments, mut trials: Vec<Trial>, at_once: usize) -> ExitCode {
+    let at_once = *arguments.test_threads.get_or_insert(at_once);
+    trials.sort_by_key(|trial| trial.needs);
+    let (places, times) = (Arc::new(Places::new(at_once)), Arc::new(Mutex::new(Vec::new())));
+    let trials = trials.into_iter().map(|trial| {
+        let Trial { name, needs, body } = trial;
+        let (places, times, named) = (Arc::clone(&places), Arc::clone(&times), name.clone());
+        libtest_mimic::Trial::ignorable_test(name, move || {
+            let _taken = places.take(needs.places());
+            let watch = Stopwatch::start();
+            let completion = body();
+            let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
+            times.push((watch.elapsed(), named));
+            completion
+        })
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    say_times(&mut times.lock().unwrap_or_else(PoisonError::into_inner));
+    conclusion.exit_code()
+}
+
+/// A test that takes at least so long is named at the end.
+const LONG: Duration = Duration::from_secs(5);
+
+#[expect(clippy::print_stdout, reason = "who makes the tests faster must see what is slow")]
+fn say_times(times: &mut Vec<(Duration, String)>) {
+    times.retain(|(time, _)| *time >= LONG);
+    times.sort_by(|one, other| other.cmp(one));
+    for (time, name) in times {
+        println!("{:6.1} s  {name}", time.as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    fn to_nobody() -> Arguments {
+        Arguments { logfile: Some("/dev/null".to_owned()), ..Arguments::default() }
+    }
+
+    #[test]
+    fn a_test_that_runs_alone_comes_last_and_has_no_company() {
+        let (running, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let trial = |name: &str, is_alone: bool| {
+            let (running, ended) = (Arc::clone(&running), Arc::clone(&ended));
+            let trial = Trial::new(name, move || {
+                let beside = running.fetch_add(1, Ordering::SeqCst);
+                std::thread::sleep(Duration::from_millis(5)); // others may come
+                let ended = ended.fetch_add(1, Ordering::SeqCst);
+                running.fetch_sub(1, Ordering::SeqCst);
+                if is_alone && (beside, ended) != (0, 9) {
+                    return Err(format!("{beside} beside it, {ended} before it").into());
+                }
+                Ok(())
+            });
+            if is_alone { trial.alone() } else { trial }
+        };
+        let trials = (0..10).map(|number| trial(&format!("number_{number}"), number == 3));
+        let code = run_as(to_nobody(), trials.collect(), 4);
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+    }
+
+    #[test]
+    fn a_test_that_fails_or_panics_fails_the_run_and_gives_its_places_back() {
+        let tests: [fn() -> Result<(), Failed>; 3] =
+            [|| Err("on purpose".into()), || panic!("on purpose"), || Ok(())];
+        let trials = tests.map(|test| Trial::new("a_test", test).alone());
+        let code = run_as(to_nobody(), trials.into(), 2);
+        assert_ne!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+    }
 }

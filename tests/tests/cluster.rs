@@ -2,21 +2,20 @@
 
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Failed;
 use pelton_testkit::{EmbeddedCluster, partition_for_key};
-use pelton_tests::{Cluster, KafkaCluster, NewRecord, trials, wait_for};
+use pelton_tests::{Cluster, KafkaCluster, NewRecord, Trial, Way, Weather, trials, wait_for};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 fn main() -> std::process::ExitCode {
-    let arguments = Arguments::from_args();
     let trials = vec![
-        Trial::test("embedded_records_come_back_as_they_were_sent", || {
+        Trial::new("embedded_records_come_back_as_they_were_sent", || {
             let cluster = EmbeddedCluster::start(1)?;
             cluster.create_topic("logins", 3)?;
             records_come_back_as_they_were_sent(&cluster, "logins")
         }),
-        Trial::test("embedded_commits_come_back_with_their_metadata", || {
+        Trial::new("embedded_commits_come_back_with_their_metadata", || {
             let cluster = EmbeddedCluster::start(1)?;
             cluster.create_topic("logins", 3)?;
             commits_come_back_with_their_metadata(&cluster, "logins", "group")
@@ -32,9 +31,10 @@ fn main() -> std::process::ExitCode {
         trials::on_kafka("topics_grow_shrink_and_go", topics_grow_shrink_and_go),
         trials::on_kafka("kafkas_own_tools_run", kafkas_own_tools_run),
         trials::on_our_own_nodes("a_partition_gets_a_new_leader_when_its_node_is_killed", failover),
+        trials::on_our_own_nodes("who_comes_through_a_proxy_meets_no_node_directly", proxied),
         trials::on_our_own_nodes("a_frozen_node_loses_its_partitions_and_comes_back", freeze),
     ];
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials::run(trials, 2)
 }
 
 fn topic_on_one_node() -> Result<(&'static KafkaCluster, String), Failed> {
@@ -158,5 +158,27 @@ fn freeze() -> Result<(), Failed> {
     kafka.wait_until_in_sync("logins")?;
     kafka.stop(frozen)?;
     assert!(kafka.coordinator_of("group").is_err(), "no group has been here yet");
+    Ok(())
+}
+
+/// A broker tells whoever comes through a proxy of that proxy's gate, and nobody else.
+fn proxied() -> Result<(), Failed> {
+    let kafka = KafkaCluster::start_behind_proxies(1, 2)?;
+    kafka.create_topic("logins", 1)?;
+    let told = |bootstrap: &str, within| -> Result<String, Failed> {
+        let asking: BaseConsumer =
+            ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+        let metadata = asking.fetch_metadata(Some("logins"), Duration::from_secs(within))?;
+        let broker = metadata.brokers().first().ok_or("it names no broker")?;
+        Ok(format!("{}:{}", broker.host(), broker.port()))
+    };
+    for proxy in kafka.proxies() {
+        assert_eq!(told(&proxy.addresses(), 10)?, proxy.gate(1)?.to_string());
+    }
+    assert_eq!(told(kafka.bootstrap_servers(), 10)?, kafka.bootstrap_servers());
+    kafka.proxy(0)?.set(1, Weather { to_client: Way::dead(), ..Weather::default() })?;
+    assert!(told(&kafka.proxy(0)?.addresses(), 2).is_err(), "no answer comes through");
+    told(&kafka.proxy(1)?.addresses(), 10)?;
+    assert!(kafka.proxy(2).is_err(), "there are two");
     Ok(())
 }

@@ -194,3 +194,47 @@ fn a_fatal_flush_ends_the_worker_and_commits_nothing_of_what_was_handled() {
     assert!(failure.contains("gone for good"), "{failure}");
     assert_eq!(driver.committed("in", 0), Some(0), "only the start was committed");
 }
+
+/// Buffers records until its flush; panics at one of them, always.
+struct PanicsAtOne(Arc<Mutex<u32>>);
+
+impl Handler for PanicsAtOne {
+    async fn handle(
+        &mut self,
+        record: &Record<'_>,
+        _ctx: &mut Context<'_>,
+    ) -> Result<(), HandlerError> {
+        if record.value() == Some(b"\"bad\"") {
+            let tries = {
+                let mut tries = self.0.lock().expect("no panic holds it");
+                *tries += 1;
+                *tries
+            };
+            if tries < 1_000 {
+                std::panic::resume_unwind(Box::new("as always"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A panic takes with it what its instance had handled and not flushed, so the partition starts
+/// again behind what is done: it did so at once, and counted attempts anew. A record at which the
+/// handler always panics was tried again and again without a wait, as fast as the machine could.
+#[test]
+fn a_record_that_always_panics_under_flush_every_is_tried_again_with_a_wait() {
+    let tries = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&tries);
+    let mut app = Worker::builder("buffering");
+    app.input("in")
+        .flush_every(100, 3_600 * SECOND)
+        .handler(move |_slot| PanicsAtOne(Arc::clone(&count)));
+    let mut driver = TestDriver::with_settings(app, 1, |settings| {
+        settings.commit_interval = 3_600 * SECOND; // or it would bring a flush
+    });
+    driver.send("in", "k", "\"good\"");
+    driver.send("in", "k", "\"bad\"");
+    driver.advance(20 * SECOND);
+    let tries = *tries.lock().expect("no panic holds it");
+    assert!((10..=45).contains(&tries), "{tries} tries in 20 s, a second or a half apart");
+}

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Failed};
+use libtest_mimic::Failed;
 use pelton_testkit::ledger::Quantiles;
 use pelton_tests::{KafkaCluster, Protocol, suites, trials, worker};
 
@@ -11,6 +11,8 @@ use pelton_tests::{KafkaCluster, Protocol, suites, trials, worker};
 mod faults;
 #[path = "system/memory.rs"]
 mod memory;
+#[path = "system/network.rs"]
+mod network;
 #[path = "system/restless.rs"]
 mod restless;
 
@@ -20,23 +22,26 @@ const CHANGES: u32 = 5;
 /// On a machine that also builds and tests other things, a kept partition's gap stays below it.
 const KEPT_GAP: Duration = Duration::from_millis(300);
 
+/// Places for tests: two cores bear four runs of three workers under load.
+const AT_ONCE: usize = 4;
+
 fn main() -> std::process::ExitCode {
     worker::run_if_asked();
-    let mut arguments = Arguments::from_args();
-    // Two cores: a run at a time, or the times say nothing.
-    arguments.test_threads = Some(1);
-    let mut trials = Vec::new();
+    // Long ones first.
+    let mut trials = memory::trials();
+    trials.extend(restless::trials());
+    trials.extend(faults::trials());
+    trials.extend(network::trials());
     for protocol in Protocol::ALL {
         let name = format!("joins_and_leaves_lose_and_repeat_nothing::{protocol}");
-        trials.push(trials::on_kafka(&name, move || joins_and_leaves(protocol)));
+        let trial = trials::on_kafka(&name, move || joins_and_leaves(protocol));
+        // Where gaps are measured nobody else is to make them.
+        trials.push(if protocol.is_incremental() { trial.alone() } else { trial });
     }
     trials.push(trials::on_kafka("several_topics_and_patterns_reach_their_own_handlers", || {
         Ok(suites::patterns::run(KafkaCluster::shared(1)?)?)
     }));
-    trials.extend(faults::trials());
-    trials.extend(restless::trials());
-    trials.extend(memory::trials());
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials::run(trials, AT_ONCE)
 }
 
 fn joins_and_leaves(protocol: Protocol) -> Result<(), Failed> {

@@ -50,6 +50,8 @@ pub(crate) struct Progress {
     /// Is a commit wanted even of an unmoved offset, because it proves ownership?
     proof: Proof,
     in_flight: Option<Offset>,
+    /// Planted bug: a commit that was overtaken by the one in flight.
+    overtaken: Option<Offset>,
     /// The partition's task has done something since it was last asked to seal.
     pub(crate) dirty: bool,
     /// Asked to seal, no answer yet.
@@ -86,6 +88,7 @@ impl Progress {
             ready: committed.is_none().then_some(position),
             proof: Proof::NotWanted,
             in_flight: None,
+            overtaken: None,
             dirty: false,
             sealing: false,
             retry_at: None,
@@ -106,6 +109,13 @@ impl Progress {
     pub(crate) fn ready_backwards(&mut self, by: i64) {
         if let Some(Offset(offset)) = self.ready {
             self.ready = Some(Offset((offset - by).max(0)));
+        }
+    }
+
+    /// Planted bug: what is in flight is not waited for. Its callback comes after the next one.
+    pub(crate) fn leave_in_flight(&mut self) {
+        if self.in_flight.is_some_and(|in_flight| self.ready > Some(in_flight)) {
+            self.overtaken = self.in_flight.take();
         }
     }
 
@@ -149,7 +159,7 @@ impl Progress {
             return None;
         }
         self.refusals = 0;
-        self.committed = Some(offset);
+        self.committed = self.overtaken.take().or(Some(offset));
         if self.ready == Some(offset) {
             self.ready = None;
         }
@@ -164,14 +174,16 @@ impl Progress {
         self.ready.is_none() && self.in_flight.is_none() && self.proof == Proof::NotWanted
     }
 
+    /// When a refused commit is due again; nothing is settled or in flight until then.
     pub(crate) fn retry_at(&self) -> Option<Time> {
-        if self.is_settled() || self.in_flight.is_some() { None } else { self.retry_at }
+        self.retry_at
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const RETRY: Duration = Duration::from_millis(50);
 
@@ -218,5 +230,145 @@ mod tests {
         assert_eq!(progress.take(Time::ZERO + RETRY), Some(Offset(5)));
         progress.answered(CommitStatus::Retry, Time::ZERO, RETRY);
         assert_eq!(progress.take(Time::ZERO + RETRY), None, "the second wait is longer");
+    }
+
+    #[test]
+    fn the_wait_doubles_with_each_refusal_up_to_a_second_and_an_accepted_one_ends_it() {
+        let mut progress = Progress::starting_at(Offset(0), Some(Offset(0)));
+        progress.ready(Offset(5));
+        let mut now = Time::ZERO;
+        for wait_ms in [50, 100, 200, 400, 800, 1_000, 1_000] {
+            assert_eq!(progress.take(now), Some(Offset(5)));
+            assert_eq!(progress.retry_at(), None, "it is in flight");
+            progress.answered(CommitStatus::Unknown, now, RETRY);
+            let due = now + Duration::from_millis(wait_ms);
+            assert_eq!(progress.retry_at(), Some(due));
+            assert_eq!(progress.take(due - Duration::from_nanos(1)), None);
+            now = due;
+        }
+        assert!(progress.take(now).is_some());
+        progress.answered(CommitStatus::Accepted, now, RETRY);
+        progress.ready(Offset(6));
+        assert_eq!(progress.take(now), Some(Offset(6)), "nothing is left to wait for");
+        progress.answered(CommitStatus::Retry, now, RETRY);
+        assert_eq!(progress.retry_at(), Some(now + RETRY), "the count begins anew");
+    }
+
+    #[test]
+    fn an_answer_to_nothing_says_nothing() {
+        let mut progress = Progress::starting_at(Offset(0), Some(Offset(0)));
+        progress.ready(Offset(5));
+        for status in [CommitStatus::Accepted, CommitStatus::Retry] {
+            assert_eq!(progress.answered(status, Time::ZERO, RETRY), None);
+        }
+        assert_eq!((progress.committed, progress.retry_at()), (Some(Offset(0)), None));
+        assert_eq!(progress.take(Time::ZERO), Some(Offset(5)));
+    }
+
+    #[test]
+    fn what_is_committed_is_not_committed_again_without_a_reason() {
+        let mut progress = Progress::starting_at(Offset(5), Some(Offset(5)));
+        progress.ready(Offset(5));
+        assert!(progress.is_settled(), "an unmoved offset is no work");
+        assert_eq!(progress.take(Time::ZERO), None);
+    }
+
+    #[test]
+    fn a_proof_alone_commits_what_is_committed_or_the_start() {
+        for (committed, proof) in [(Some(Offset(3)), Offset(3)), (None, Offset(7))] {
+            let mut progress = Progress::starting_at(Offset(7), committed);
+            if committed.is_none() {
+                progress.take(Time::ZERO);
+                progress.answered(CommitStatus::Accepted, Time::ZERO, RETRY);
+            }
+            assert!(progress.is_settled());
+            progress.want_proof();
+            assert!(!progress.is_settled(), "a proof is wanted");
+            assert_eq!(progress.take(Time::ZERO), Some(proof));
+            progress.answered(CommitStatus::Retry, Time::ZERO, RETRY);
+            assert_eq!(progress.take(Time::ZERO + RETRY), Some(proof), "it is still wanted");
+            let accepted = progress.answered(CommitStatus::Accepted, Time::ZERO, RETRY);
+            assert_eq!(accepted, Some(Accepted { offset: proof, proof: true }));
+            assert!(progress.is_settled());
+        }
+    }
+
+    /// What may happen to one partition's commits.
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Ready(i64),
+        WantProof,
+        Take,
+        Answer(CommitStatus),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let status = prop::sample::select(vec![
+            CommitStatus::Accepted,
+            CommitStatus::Retry,
+            CommitStatus::Unknown,
+            CommitStatus::TopicGone,
+        ]);
+        prop_oneof![
+            (0i64..50).prop_map(Step::Ready),
+            Just(Step::WantProof),
+            Just(Step::Take),
+            status.prop_map(Step::Answer),
+        ]
+    }
+
+    proptest! {
+        /// INV-6, against the plainest model: the highest of what was ready is what is committed
+        /// in the end, one commit after the other, never less than before, and each wish for proof
+        /// is met by a commit that was sent after it.
+        #[test]
+        fn inv_6_the_highest_that_was_ready_is_committed_in_the_end(
+            start in 0i64..20, committed in prop::option::of(0i64..20),
+            steps in prop::collection::vec(step(), 0..60),
+        ) {
+            let mut progress = Progress::starting_at(Offset(start), committed.map(Offset));
+            let mut highest = committed.unwrap_or(start);
+            let (mut in_flight, mut last, mut now) = (None, committed, Time::ZERO);
+            // Wished for; and was it already when the commit in flight was sent?
+            let (mut wished, mut sent_for) = (false, false);
+            let end = (0..3).flat_map(|_| [Step::Answer(CommitStatus::Accepted), Step::Take]);
+            for step in steps.into_iter().chain(end) {
+                now = now + Duration::from_secs(1);
+                match step {
+                    Step::Ready(offset) => {
+                        progress.ready(Offset(offset));
+                        highest = highest.max(offset);
+                    }
+                    Step::WantProof => {
+                        progress.want_proof();
+                        (wished, sent_for) = (true, false);
+                    }
+                    Step::Take => {
+                        let taken = progress.take(now);
+                        prop_assert!(taken.is_none() || in_flight.is_none(), "two in flight");
+                        prop_assert!(!progress.is_settled() || taken.is_none());
+                        if let Some(offset) = taken {
+                            prop_assert!(last.is_none_or(|last| offset.0 >= last), "backwards");
+                            prop_assert!(offset.0 <= highest);
+                            (in_flight, sent_for) = (taken, wished);
+                        }
+                    }
+                    Step::Answer(status) => {
+                        let accepted = progress.answered(status, now, RETRY);
+                        let sent = in_flight.take();
+                        let due = sent.filter(|_| status == CommitStatus::Accepted);
+                        prop_assert_eq!(accepted.map(|accepted| accepted.offset), due);
+                        if let Some(accepted) = accepted {
+                            prop_assert_eq!(accepted.proof, sent_for);
+                            wished &= !sent_for;
+                            last = due.map(|offset| offset.0);
+                        }
+                    }
+                }
+                prop_assert_eq!(progress.committed.map(|offset| offset.0), last);
+            }
+            prop_assert!(progress.is_settled());
+            prop_assert_eq!((last, wished), (Some(highest), false));
+        }
     }
 }

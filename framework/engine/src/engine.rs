@@ -88,6 +88,8 @@ pub struct Engine {
     /// A revocation or loss that is not acknowledged yet, and of what.
     unacknowledged: Option<BTreeSet<PartitionId>>,
     in_flight: Option<InFlight>,
+    /// Partitions that are to be reset as soon as no commit of theirs is under way.
+    resets: BTreeMap<PartitionId, Epoch>,
     commits: u64,
     /// The last commit sent before the last assignment: what is said of it, or of an earlier
     /// one, is said of a membership that may be over.
@@ -135,6 +137,7 @@ impl Engine {
             paused: BTreeSet::new(),
             unacknowledged: None,
             in_flight: None,
+            resets: BTreeMap::new(),
             commits: 0,
             commits_before_assignment: 0,
             next_commit: Time::ZERO,
@@ -189,7 +192,9 @@ impl Engine {
                     active.progress.want_proof();
                 }
             }
-            Event::ResetWanted { partition, epoch } => self.reset(now, partition, epoch, None, out),
+            Event::ResetWanted { partition, epoch } => {
+                self.resets.insert(partition, epoch);
+            }
             Event::FetchFailed { partition } => self.fetch_failed(now, partition),
             Event::OutOfRange { partition } => self.out_of_range(partition, out),
             Event::LogSeen { partition, epoch, log } => {
@@ -217,6 +222,7 @@ impl Engine {
     /// called again at the latest.
     pub fn tick(&mut self, now: Time, out: &mut Vec<Action>) -> Option<Time> {
         self.leave_lost_positions(now, out);
+        self.reset_wanted(now, out);
         self.regulate_fetches(now, out);
         self.seal_if_due(now, out);
         self.watch(now, out);
@@ -295,7 +301,8 @@ impl Engine {
 
     /// The assignment, if it is still the one meant (INV-7).
     fn current(&mut self, partition: PartitionId, epoch: Epoch) -> Option<&mut Assignment> {
-        self.assignments.get_mut(&partition).filter(|assignment| assignment.epoch == epoch)
+        let any = Bug::AnyEpoch.is(self.limits.bug);
+        self.assignments.get_mut(&partition).filter(|assignment| assignment.epoch == epoch || any)
     }
 
     fn active(&mut self, partition: PartitionId, epoch: Epoch) -> Option<&mut Active> {

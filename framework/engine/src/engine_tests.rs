@@ -589,6 +589,11 @@ fn each_bug_planted_into_the_engine_is_found() {
         Bug::CommitBackwards,
         Bug::CommitLost,
         Bug::NeverResume,
+        Bug::AnyEpoch,
+        Bug::PauseForgotten,
+        Bug::CommitsOvertake,
+        Bug::ReleaseBeforeCommit,
+        Bug::AcknowledgeFirst,
     ];
     for bug in bugs {
         let found = (1..2_000u64).any(|seed| {

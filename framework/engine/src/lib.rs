@@ -37,6 +37,8 @@ mod limits;
 mod log_range;
 #[cfg(test)]
 mod memory_tests;
+#[cfg(test)]
+mod moment_tests;
 mod offset_tracker;
 mod pace;
 mod planted;
@@ -56,7 +58,7 @@ pub use limits::EngineLimits;
 pub use log_range::{Jump, LogRange, OutOfRange, OutOfRangePolicy, RangeCause};
 pub use offset_tracker::OffsetTracker;
 pub use pace::Pace;
-pub use planted::Bug;
+pub use planted::{Alarm, Bug};
 pub use retry::RetryPolicy;
 pub use schedule::{Backwards, Finish, Item, Next, Ordering, Schedule};
 pub use start_offset::{OffsetReset, StartDecision, TopicCommits};

@@ -65,11 +65,6 @@ impl OffsetTracker {
         }
     }
 
-    /// Forgets the records that are not done: a drain drops them, the next owner reads them.
-    pub fn forget_open(&mut self) {
-        self.open.retain(|open| open.done);
-    }
-
     /// The offset to commit: the next one to read after a restart.
     #[must_use]
     pub fn committable(&self) -> Offset {
@@ -124,6 +119,20 @@ mod tests {
         tracker.done(Offset(5));
         tracker.done(Offset(5));
         assert_eq!(tracker.committable(), Offset(6));
+    }
+
+    #[test]
+    fn what_arrives_below_what_is_there_is_not_counted_again() {
+        let mut tracker = OffsetTracker::starting_at(Offset(5));
+        for offset in [4, 5, 5, 9, 7, 9] {
+            tracker.arrived(Offset(offset));
+        }
+        assert_eq!((tracker.open_records(), tracker.expected()), (2, Offset(10)));
+        tracker.done(Offset(9));
+        assert_eq!(tracker.open_records(), 2, "it stays open behind one that is not done");
+        tracker.done(Offset(5));
+        assert_eq!((tracker.open_records(), tracker.expected()), (0, Offset(10)));
+        assert_eq!(tracker.committable(), Offset(10));
     }
 
     proptest! {

@@ -158,6 +158,8 @@ pub struct Schedule {
     handled: Vec<Offset>,
     starting: bool,
     bug: Option<Bug>,
+    /// Planted bug: this record counts as in hand already.
+    hidden: Option<Offset>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -192,12 +194,15 @@ impl Schedule {
             handled: Vec::new(),
             starting: true,
             bug: None,
+            hidden: None,
         }
     }
 
     /// Plants a known bug (tests only; without the feature `planted-bugs` it does nothing).
-    pub fn plant(&mut self, bug: Option<Bug>) {
+    /// `in_hand` is the record that its partition's assignment before had in hand when it ended.
+    pub fn plant(&mut self, bug: Option<Bug>, in_hand: Option<Offset>) {
         self.bug = bug;
+        self.hidden = in_hand.filter(|_| Bug::StaleHidesFresh.is(bug));
     }
 
     /// Takes in the records of a run, in order. They get the next indices.
@@ -208,7 +213,7 @@ impl Schedule {
     pub fn push(&mut self, items: impl IntoIterator<Item = Item>) -> Result<(), Backwards> {
         for Item { offset, .. } in items {
             let expected = self.tracker.expected();
-            if offset < expected {
+            if offset < expected && !Bug::DuplicatesPass.is(self.bug) {
                 return Err(Backwards { offset, expected });
             }
             let index = self.arrivals;
@@ -217,6 +222,9 @@ impl Schedule {
                 continue;
             }
             self.tracker.arrived(offset);
+            if self.hidden == Some(offset) {
+                continue;
+            }
             self.waiting.push_back(Waiting { index, offset, attempts: 0 });
         }
         Ok(())
@@ -302,6 +310,9 @@ impl Schedule {
     /// Returns how many records were dropped.
     pub fn stop_starting(&mut self) -> usize {
         self.starting = false;
+        if Bug::RetryDoneByDrain.is(self.bug) && matches!(self.head, Head::RetryAt(_)) {
+            self.waiting.front().iter().for_each(|first| self.tracker.done(first.offset));
+        }
         let keep = usize::from(self.head == Head::Running);
         let dropped = self.waiting.len().saturating_sub(keep);
         self.waiting.truncate(keep);
@@ -314,6 +325,8 @@ impl Schedule {
         let offset = self.tracker.committable();
         if Bug::CommitOffByOne.is(self.bug) && !self.waiting.is_empty() {
             offset.next()
+        } else if Bug::CommitHighestSeen.is(self.bug) && self.waiting.is_empty() {
+            self.tracker.expected()
         } else {
             offset
         }
@@ -384,6 +397,31 @@ mod tests {
         schedule.finished(0, Finish::Done, Time::ZERO);
         assert_eq!(schedule.committable(), Offset(2));
         assert_eq!(schedule.next(Time::ZERO), Next::Idle);
+    }
+
+    #[test]
+    fn what_waits_what_runs_and_whose_bytes_are_needed_can_be_seen() {
+        let mut schedule = schedule(&[1, 2, 3]);
+        assert_eq!((schedule.waiting_records(), schedule.first_needed()), (3, 0));
+        assert!(!schedule.is_running());
+        for index in 0..3 {
+            assert!(matches!(schedule.next(Time::ZERO), Next::Start { .. }));
+            assert!(schedule.is_running());
+            schedule.finished(index, Finish::Done, Time::ZERO);
+            assert!(!schedule.is_running());
+            assert_eq!(schedule.first_needed(), index + 1);
+        }
+        assert_eq!(schedule.waiting_records(), 0);
+    }
+
+    #[test]
+    fn a_retry_is_due_at_its_moment_and_not_before() {
+        let mut schedule = schedule(&[1]);
+        schedule.next(Time::ZERO);
+        schedule.finished(0, Finish::Retry, Time::ZERO);
+        let Next::WaitUntil(at) = schedule.next(Time::ZERO) else { panic!("the retry waits") };
+        assert!(!schedule.is_due(at - Duration::from_nanos(1)));
+        assert!(schedule.is_due(at));
     }
 
     #[test]

@@ -75,6 +75,7 @@ mod reload;
 mod rotation;
 mod runtime;
 mod signals;
+mod spared_lock;
 mod state;
 pub mod telemetry;
 mod topic_partition;
@@ -87,7 +88,7 @@ pub use handler::{Handler, SlotId};
 pub use oauth::OauthToken;
 pub use output::{Emit, Output};
 #[doc(hidden)]
-pub use pelton_engine::Bug;
+pub use pelton_engine::{Alarm, Bug};
 pub use pelton_engine::{Ordering, RetryPolicy};
 pub use record::{Record, Run};
 #[doc(hidden)]

@@ -4,14 +4,13 @@
 //! still and what is over, and shows it. Pure but for its lock: the clock is the caller's.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pelton_engine::Time;
 
 use crate::error::WorkerError;
 use crate::refusal::Refusal;
+use crate::spared_lock::SparedLock;
 
 /// What stands is said again so often.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -23,9 +22,8 @@ const QUIET: Duration = Duration::from_secs(45);
 /// Everything that is refused at the moment.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
-    /// Is there any? Saves the lock where all is well.
-    any: AtomicBool,
-    standing: Mutex<BTreeMap<Refusal, Standing>>,
+    /// Where all is well there are none, and nobody waits.
+    standing: SparedLock<BTreeMap<Refusal, Standing>>,
 }
 
 #[derive(Debug)]
@@ -53,88 +51,58 @@ pub(crate) enum Change {
 impl Refusals {
     /// A client has met a refusal.
     pub(crate) fn tell(&self, refusal: Refusal, reason: &str) {
-        self.any.store(true, Ordering::Release);
-        let mut standing = self.lock();
-        let now_met = standing.entry(refusal).or_insert_with(|| Standing {
-            reason: String::new(),
-            met: true,
-            begun: None,
-            met_at: Time::ZERO,
-            said_at: Time::ZERO,
-            over: false,
+        self.standing.with(|standing| {
+            let now_met = standing.entry(refusal).or_insert_with(|| Standing {
+                reason: String::new(),
+                met: true,
+                begun: None,
+                met_at: Time::ZERO,
+                said_at: Time::ZERO,
+                over: false,
+            });
+            (now_met.met, now_met.over) = (true, false);
+            reason.clone_into(&mut now_met.reason);
         });
-        (now_met.met, now_met.over) = (true, false);
-        reason.clone_into(&mut now_met.reason);
     }
 
     /// It works, whatever it was.
     pub(crate) fn over(&self, refusal: &Refusal) {
-        if self.are_none() {
-            return;
-        }
-        if let Some(standing) = self.lock().get_mut(refusal) {
-            (standing.over, standing.met) = (true, false);
-        }
+        self.standing.if_there(|standing| {
+            if let Some(standing) = standing.get_mut(refusal) {
+                (standing.over, standing.met) = (true, false);
+            }
+        });
     }
 
     /// Nothing is refused. Cheap: for the paths that every record takes.
     pub(crate) fn are_none(&self) -> bool {
-        !self.any.load(Ordering::Acquire)
+        self.standing.is_nothing()
     }
 
     /// What has changed since the last review.
     pub(crate) fn review(&self, now: Time) -> Vec<Change> {
-        let mut changes = Vec::new();
-        if self.are_none() {
-            return changes;
-        }
-        let mut all = self.lock();
-        all.retain(|refusal, standing| {
-            if standing.met {
-                (standing.met, standing.met_at) = (false, now);
-            }
-            let over = standing.over || now.since(standing.met_at) >= QUIET;
-            let (refusal, reason) = (refusal.clone(), standing.reason.clone());
-            match standing.begun {
-                // Met and over between two reviews: no news.
-                None if over => {}
-                Some(_) if over => changes.push(Change::Over { refusal }),
-                None => {
-                    (standing.begun, standing.said_at) = (Some(now), now);
-                    changes.push(Change::Begun { refusal, reason });
-                }
-                Some(begun) if now.since(standing.said_at) >= AGAIN => {
-                    standing.said_at = now;
-                    changes.push(Change::Still { refusal, reason, after: now.since(begun) });
-                }
-                Some(_) => {}
-            }
-            !over
-        });
-        if all.is_empty() {
-            self.any.store(false, Ordering::Release);
-        }
-        changes
+        self.standing.if_there(|all| review(all, now)).unwrap_or_default()
     }
 
     /// What is refused, in words.
     pub(crate) fn shown(&self) -> Vec<String> {
-        if self.are_none() {
-            return Vec::new();
-        }
-        let all = self.lock();
-        let standing = all.iter().filter(|(refusal, _)| refusal.is_lasting());
-        standing.map(|(refusal, standing)| format!("{refusal}: {}", standing.reason)).collect()
+        let shown = self.standing.if_there(|all| {
+            let standing = all.iter().filter(|(refusal, _)| refusal.is_lasting());
+            standing.map(|(refusal, standing)| format!("{refusal}: {}", standing.reason)).collect()
+        });
+        shown.unwrap_or_default()
     }
 
     /// The reason of one that stands.
     pub(crate) fn reason(&self, refusal: &Refusal) -> Option<String> {
-        self.lock().get(refusal).map(|standing| standing.reason.clone())
+        self.standing.if_there(|all| Some(all.get(refusal)?.reason.clone())).flatten()
     }
 
     /// Does anything stand that stays until somebody changes something?
     pub(crate) fn stand(&self) -> bool {
-        !self.are_none() && self.lock().iter().any(|(refusal, s)| refusal.is_lasting() && !s.over)
+        let stands =
+            |(refusal, standing): (&Refusal, &Standing)| refusal.is_lasting() && !standing.over;
+        self.standing.if_there(|all| all.iter().any(stands)).unwrap_or(false)
     }
 
     /// Why a worker can't start, if what stands will stay.
@@ -152,21 +120,45 @@ impl Refusals {
         bootstrap_servers: &str,
         which: impl Fn(&Refusal) -> bool,
     ) -> Option<WorkerError> {
-        let all = self.lock();
-        let (refusal, standing) =
-            all.iter().find(|(refusal, standing)| !standing.over && which(refusal))?;
-        Some(refusal.error(bootstrap_servers, &standing.reason))
+        let first = self.standing.if_there(|all| {
+            let (refusal, standing) =
+                all.iter().find(|(refusal, standing)| !standing.over && which(refusal))?;
+            Some(refusal.error(bootstrap_servers, &standing.reason))
+        });
+        first.flatten()
     }
 
     /// Forgets everything: what was met is of no account any more.
     pub(crate) fn clear(&self) {
-        self.lock().clear();
-        self.any.store(false, Ordering::Release);
+        self.standing.with(BTreeMap::clear);
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Refusal, Standing>> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn review(all: &mut BTreeMap<Refusal, Standing>, now: Time) -> Vec<Change> {
+    let mut changes = Vec::new();
+    all.retain(|refusal, standing| {
+        if standing.met {
+            (standing.met, standing.met_at) = (false, now);
+        }
+        let over = standing.over || now.since(standing.met_at) >= QUIET;
+        let (refusal, reason) = (refusal.clone(), standing.reason.clone());
+        match standing.begun {
+            // Met and over between two reviews: no news.
+            None if over => {}
+            Some(_) if over => changes.push(Change::Over { refusal }),
+            None => {
+                (standing.begun, standing.said_at) = (Some(now), now);
+                changes.push(Change::Begun { refusal, reason });
+            }
+            Some(begun) if now.since(standing.said_at) >= AGAIN => {
+                standing.said_at = now;
+                changes.push(Change::Still { refusal, reason, after: now.since(begun) });
+            }
+            Some(_) => {}
+        }
+        !over
+    });
+    changes
 }
 
 #[cfg(test)]

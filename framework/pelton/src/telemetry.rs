@@ -12,6 +12,7 @@ pub use self::logging::init as init_logging;
 pub use self::logging::set_filter as set_log_filter;
 pub use self::metrics::{MemoryGauges, OutputMetrics, PartitionMetrics, WorkerMetrics};
 pub use self::recorder::install as install_recorder;
+pub(crate) use observer::Both;
 pub use observer::{CommitOutcome, Observation, Observer, RecordOutcome};
 
 pub(crate) use self::logging::check_filter;

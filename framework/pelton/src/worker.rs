@@ -98,6 +98,12 @@ impl Worker {
         result
     }
 
+    /// Its group.
+    #[must_use]
+    pub fn group_id(&self) -> &str {
+        &self.parts.clients.group_id
+    }
+
     /// The topics it reads, patterns left out.
     #[must_use]
     pub fn input_topics(&self) -> Vec<String> {

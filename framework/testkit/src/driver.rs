@@ -4,8 +4,10 @@
 //! ports are a cluster in memory, and time stands still until the test lets it pass. The same
 //! calls give the same run. Further workers may join the same cluster.
 
+mod attempts;
 #[cfg(test)]
 mod broken_clients;
+mod faults;
 #[cfg(test)]
 mod watchdogs;
 
@@ -16,10 +18,12 @@ use std::time::Duration;
 use pelton::admin::{Health, Status};
 use pelton::config::{AutoOffsetReset, ConfigError, Settings};
 use pelton::ports::{ClientKind, MemberEvent, Ports};
+use pelton::telemetry::Observer;
 use pelton::{SteppedWorker, TopicPartition, WorkerBuilder, WorkerError, WorkerHandle};
 use pelton_engine::CommitStatus;
 use serde::de::DeserializeOwned;
 
+use self::attempts::Attempts;
 use crate::ledger::Truth;
 use crate::memory::{
     MemoryClients, MemoryCluster, MemoryFetch, MemoryMember, Positions, Stored, VirtualHost,
@@ -107,6 +111,9 @@ pub struct TestDriver {
     inputs: Vec<String>,
     /// Virtual time since the start.
     passed: Duration,
+    attempts: Arc<Attempts>,
+    /// Workers that stand still, and for how long they have.
+    frozen: BTreeMap<usize, Duration>,
 }
 
 /// A worker and the runtime its tasks live in: they die together.
@@ -162,6 +169,8 @@ impl TestDriver {
             partitions,
             inputs: Vec::new(),
             passed: Duration::ZERO,
+            attempts: Arc::default(),
+            frozen: BTreeMap::new(),
         };
         let first = driver.join(app);
         let inputs = driver.inputs.iter().flat_map(|topic| driver.cluster.partitions(topic));
@@ -184,6 +193,7 @@ impl TestDriver {
             .build()
             .unwrap_or_else(|error| panic!("no runtime: {error}"));
         app.settings(self.settings.clone());
+        app.observer(Arc::clone(&self.attempts) as Arc<dyn Observer>);
         let (worker, handle) =
             app.build().unwrap_or_else(|error| panic!("the worker can't be built: {error}"));
         let cluster = &self.cluster;
@@ -298,6 +308,32 @@ impl TestDriver {
         self.cluster.committed(&TopicPartition::new(topic, partition))
     }
 
+    /// How many attempts at a record have begun, whoever made them; 0 if none has.
+    ///
+    /// ```
+    /// use pelton::{Context, Handler, HandlerError, Record, Worker};
+    /// use pelton_testkit::TestDriver;
+    ///
+    /// struct Moody;
+    /// impl Handler for Moody {
+    ///     async fn handle(&mut self, _: &Record<'_>, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+    ///         if ctx.attempt() < 3 { Err(HandlerError::retryable("not today")) } else { Ok(()) }
+    ///     }
+    /// }
+    /// let mut app = Worker::builder("moody");
+    /// app.input("orders").handler(|_slot| Moody);
+    ///
+    /// let mut driver = TestDriver::new(app);
+    /// let (partition, offset) = driver.send("orders", "ann", "5");
+    /// assert_eq!(driver.attempts("orders", partition, offset), 1); // and it waits
+    /// driver.advance(std::time::Duration::from_secs(60));
+    /// assert_eq!(driver.attempts("orders", partition, offset), 3);
+    /// ```
+    #[must_use]
+    pub fn attempts(&self, topic: &str, partition: i32, offset: i64) -> u32 {
+        self.attempts.of(TopicPartition::new(topic, partition), offset)
+    }
+
     /// What the inputs hold and the group has committed, for the ledger's check; it counts as
     /// the state at rest.
     #[must_use]
@@ -321,8 +357,12 @@ impl TestDriver {
         let mut left = duration;
         while !left.is_zero() {
             let step = left.min(STEP);
-            for hosted in self.workers.iter().flatten() {
-                hosted.runtime.block_on(tokio::time::advance(step));
+            for (number, hosted) in self.workers.iter().enumerate() {
+                match (hosted, self.frozen.get_mut(&number)) {
+                    (_, Some(still)) => *still += step,
+                    (Some(hosted), None) => hosted.runtime.block_on(tokio::time::advance(step)),
+                    (None, None) => {}
+                }
             }
             self.passed += step;
             left -= step;
@@ -503,7 +543,9 @@ impl TestDriver {
         let mut quiet = 0;
         let mut seen = self.cluster.activity();
         while quiet < QUIET_ROUNDS {
-            for hosted in self.workers.iter_mut().flatten() {
+            let workers = self.workers.iter_mut().enumerate();
+            let running = workers.filter(|(number, _)| !self.frozen.contains_key(number));
+            for hosted in running.filter_map(|(_, hosted)| hosted.as_mut()) {
                 let worker = &mut hosted.worker;
                 hosted.runtime.block_on(async {
                     let _ended = worker.step().is_none();

@@ -29,8 +29,7 @@
 //! A6 every repeat is explained by a fault · A7 no partition stands still. [`TotalsCheck`] looks
 //! at effects instead: the last value per key. [`Timeline`] measures hand-overs.
 //!
-//! What it does not see: effects outside Kafka; the flush of a handler that declared
-//! `flush_every` (its records count as done when they are handled); a lie told by a worker.
+//! What it does not see: effects outside Kafka; a lie told by a worker.
 
 mod check;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! partitions are given and taken, deliveries and commits fail on demand. It does not assign
 //! anything by itself.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +43,10 @@ struct State {
     producer_broken: bool,
     /// So many of the next questions for committed offsets are never answered.
     unanswered: usize,
+    /// Answers of commits that are held back, while they are.
+    held_answers: Option<Vec<(usize, MemberEvent)>>,
+    /// Fetches that are to break off.
+    breaking_off: BTreeSet<TopicPartition>,
     /// Counts everything that happens.
     activity: u64,
 }
@@ -237,6 +241,41 @@ impl MemoryCluster {
         self.state().unanswered = count;
     }
 
+    /// Answers of commits are held back, or come all at once; the commits count all the same.
+    pub(crate) fn hold_commit_answers(&self, hold: bool) {
+        let mut state = self.state();
+        let held = if hold { Some(Vec::new()) } else { None };
+        let released = std::mem::replace(&mut state.held_answers, held);
+        state.activity += 1;
+        for (member, answer) in released.into_iter().flatten() {
+            state.member(member).events.push_back(answer);
+        }
+    }
+
+    /// A fetch breaks off with an error; nothing comes until it is started again.
+    pub(crate) fn break_off_fetch(&self, partition: &TopicPartition) {
+        let mut state = self.state();
+        state.activity += 1;
+        state.breaking_off.insert(partition.clone());
+    }
+
+    /// The last `count` records that a running fetch has brought come once more.
+    pub(crate) fn deliver_again(&self, partition: &TopicPartition, count: i64) {
+        let mut state = self.state();
+        state.activity += 1;
+        for member in state.members.values_mut() {
+            if let Some(position) = member.running.get_mut(partition) {
+                *position = (*position - count).max(0);
+            }
+        }
+    }
+
+    /// The group's offset as somebody else has written it.
+    pub(crate) fn set_committed(&self, partition: &TopicPartition, offset: i64, metadata: &str) {
+        let stored = (offset, metadata.to_owned());
+        self.state().committed.insert(partition.clone(), stored);
+    }
+
     /// How many members were made in the place of broken ones of this worker.
     pub(crate) fn rebuilt_members(&self, member: usize) -> usize {
         self.state().member(member).rebuilt
@@ -303,7 +342,10 @@ impl Member for MemoryMember {
             statuses.push((entry.partition.clone(), status));
         }
         let answered = MemberEvent::CommitAnswered { id, statuses };
-        state.member(self.number).events.push_back(answered);
+        match &mut state.held_answers {
+            Some(held) => held.push((self.number, answered)),
+            None => state.member(self.number).events.push_back(answered),
+        }
         Ok(())
     }
 
@@ -479,6 +521,12 @@ impl Fetch for MemoryFetch {
         self.with(|state, running| {
             let mut lost = Vec::new();
             for (partition, position) in running.iter_mut() {
+                if state.breaking_off.remove(partition) {
+                    let reason = "the test breaks it off".to_owned();
+                    lost.push(partition.clone());
+                    out.push(FetchEvent::Trouble { partition: partition.clone(), reason });
+                    continue;
+                }
                 let at = usize::try_from(partition.partition()).unwrap_or(0);
                 let Some(log) = state.topics.get(partition.topic()).and_then(|logs| logs.get(at))
                 else {

@@ -5,5 +5,42 @@
 //! calls give the same run. A request travels from a client over the network to a node, the
 //! node's part of the cluster answers at once or later, and the answer travels back.
 
+#[cfg(test)]
+mod client_tests;
+mod cluster;
+mod fetcher;
+mod group;
+#[cfg(test)]
+mod group_chaos;
+#[cfg(test)]
+mod group_network;
+#[cfg(test)]
+mod group_tests;
+mod lane;
+mod log;
+mod member;
+#[cfg(test)]
+mod member_tests;
+mod network;
+mod ports;
+mod producer;
 mod random;
+mod transactional;
+#[cfg(test)]
+mod transactional_tests;
+mod transactions;
+#[cfg(test)]
+mod trial;
 mod wire;
+mod world;
+
+pub(crate) use cluster::Cluster;
+pub(crate) use fetcher::FetchConfig;
+pub(crate) use group::GroupConfig;
+pub(crate) use member::{MemberConfig, MemberFaults};
+pub(crate) use network::Way;
+pub(crate) use ports::{ClientPlan, Process, SharedWorld, SimHost, records_of};
+pub(crate) use producer::ProducerConfig;
+pub(crate) use random::Random;
+pub(crate) use wire::{Assignor, LogRecord};
+pub(crate) use world::{Kind, Trick, World};

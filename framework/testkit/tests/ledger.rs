@@ -180,6 +180,50 @@ fn a1_a_group_that_begins_at_the_end_commits_its_start_without_having_done_anyth
     assert_eq!(verdict.lost, 2, "{verdict}");
 }
 
+/// Two records of an input with `flush_every`, and what comes before their commit.
+fn handled(between: &str) -> String {
+    format!(
+        "a assigned t-0 1
+         a started t-0 1 0
+         a start t-0 1 0 1
+         a end t-0 1 0 1 handled
+         a start t-0 1 1 1
+         {between}
+         a try t-0 1 2 1
+         a known t-0 1 2 1 accepted"
+    )
+}
+
+#[test]
+fn a1_what_is_handled_is_done_when_it_is_flushed() {
+    let verdict = clean(&handled("a end t-0 1 1 1 handled\na flushed t-0 1"), &truth(2));
+    assert_eq!(verdict.done, 2);
+    let verdict = hold(&handled("a end t-0 1 1 1 handled"), &under_way(2));
+    assert_eq!(verdict.broken().collect::<Vec<_>>(), [Invariant::CoveredCommit], "{verdict}");
+    assert_eq!(verdict.done, 0);
+    assert!(verdict.to_string().contains("had been handled and not flushed"), "{verdict}");
+    // A flush makes done what was handled before it, and nothing else.
+    let late = handled("a flushed t-0 1\na end t-0 1 1 1 handled");
+    let verdict = broken(Invariant::CoveredCommit, &late, &under_way(2));
+    assert_eq!(verdict.violations()[0].offset, Some(1));
+}
+
+#[test]
+fn a1_an_instance_that_panics_takes_with_it_what_it_has_not_flushed() {
+    let panicked = |flush: &str| {
+        handled(&format!(
+            "{flush}
+             a end t-0 1 1 1 panicked
+             a start t-0 1 1 2
+             a end t-0 1 1 2 handled
+             a flushed t-0 1"
+        ))
+    };
+    clean(&panicked("a flushed t-0 1"), &truth(2));
+    let verdict = broken(Invariant::CoveredCommit, &panicked(""), &under_way(2));
+    assert_eq!(verdict.violations()[0].offset, Some(0));
+}
+
 // --- A2 ---------------------------------------------------------------------------------------
 
 #[test]
@@ -334,6 +378,12 @@ fn a4_an_owner_that_was_frozen_or_had_yet_to_hear_of_its_loss_is_a_zombie() {
         ("", "a end t-0 1 1 1 done\na lost t-0 1", Cause::Lost, 1),
         ("", "a lost t-0 1\na end t-0 1 1 1 cancelled", Cause::Lost, 1),
         ("f fault stop a 1", "f fault kill a 1", Cause::Stop, 0),
+        (
+            "f fault network dead",
+            "a end t-0 1 1 1 done\nf fault network-healed\na revoked t-0 1\na released t-0 1",
+            Cause::Network,
+            1,
+        ),
     ] {
         let verdict = clean(&two_owners(between, after), &under_way(2));
         assert_eq!(verdict.zombie_windows.len(), 1, "{verdict}");
@@ -343,6 +393,22 @@ fn a4_an_owner_that_was_frozen_or_had_yet_to_hear_of_its_loss_is_a_zombie() {
         let causes: Vec<_> = verdict.repeats.iter().map(|repeat| repeat.cause).collect();
         assert!(!causes.is_empty() && causes.iter().all(|c| *c == Some(cause)), "{verdict}");
     }
+}
+
+#[test]
+fn a4_who_has_been_heard_since_the_network_healed_is_no_zombie() {
+    let confirmed = "f fault network dead\nf fault network-healed\na try t-0 1 0 2
+                     a known t-0 1 0 2 accepted";
+    let verdict = hold(&two_owners(confirmed, "a end t-0 1 1 1 done"), &under_way(2));
+    assert_eq!(verdict.count(Invariant::SingleOwner), 2, "{verdict}");
+}
+
+#[test]
+fn a5_who_is_cut_off_gets_no_commit_accepted_once_there_is_a_new_owner() {
+    let after = "a end t-0 1 1 1 done\na try t-0 1 2 2\nf fault network-healed
+                 a known t-0 1 2 2 accepted\na lost t-0 1";
+    let verdict = hold(&two_owners("f fault network dead", after), &under_way(2));
+    assert_eq!(verdict.count(Invariant::CommitsAdvance), 1, "{verdict}");
 }
 
 #[test]
@@ -394,6 +460,31 @@ fn a4_nothing_starts_without_ownership() {
          a end t-0 1 0 1 done\n";
     clean(lost, &under_way(2)); // the one that was decided on when the loss came
     broken(Invariant::SingleOwner, &format!("{lost}a start t-0 1 1 1"), &under_way(2));
+}
+
+/// The window in which an owner goes on that was not told is one between processes: a process
+/// knows what it does, and waits for its last handler.
+#[test]
+fn a4_a_process_waits_for_its_own_last_handler() {
+    let again = |end: &str, late: &str| {
+        format!(
+            "a assigned t-0 1
+             a started t-0 1 0
+             a start t-0 1 0 1
+             a lost t-0 1
+             {end}
+             a assigned t-0 2
+             a started t-0 2 0
+             a start t-0 2 0 1
+             {late}
+             a end t-0 2 0 1 done"
+        )
+    };
+    let cut_off = "a end t-0 1 0 1 cancelled";
+    clean(&again(cut_off, ""), &under_way(1));
+    let verdict = hold(&again("", cut_off), &under_way(1));
+    assert_eq!(verdict.count(Invariant::SingleOwner), 1, "{verdict}");
+    assert!(verdict.zombie_windows.is_empty());
 }
 
 // --- A5 ---------------------------------------------------------------------------------------
@@ -566,6 +657,30 @@ fn a5_a_zombie_gets_no_commit_accepted_once_there_is_a_new_owner() {
     broken(Invariant::CommitsAdvance, &zombie("accepted"), &truth(2));
 }
 
+/// Two commits under way at once may be stored in any order, and their answers heard in another.
+#[test]
+fn a5_a_commit_waits_for_the_answer_to_the_one_before() {
+    let commits = |between: &str, after: &str| {
+        format!(
+            "a assigned t-0 1
+             a started t-0 1 0
+             a start t-0 1 0 1
+             a end t-0 1 0 1 done
+             a start t-0 1 1 1
+             a end t-0 1 1 1 done
+             a try t-0 1 1 1
+             {between}
+             a try t-0 1 2 2
+             {after}
+             a known t-0 1 2 2 accepted"
+        )
+    };
+    for answer in ["a known t-0 1 1 1 accepted", "a known t-0 1 1 1 unknown"] {
+        clean(&commits(answer, ""), &truth(2));
+        broken(Invariant::CommitsAdvance, &commits("", answer), &truth(2));
+    }
+}
+
 // --- A6 ---------------------------------------------------------------------------------------
 
 /// `a` does record 0, ends as `ending` says, and `b` does it again.
@@ -593,6 +708,17 @@ fn a6_each_ungraceful_end_explains_what_it_left_uncommitted() {
         ("a lost t-0 1", Cause::Lost),
         ("a reset t-0 1", Cause::Reset),
         ("f fault broker-kill 1\na lost t-0 1", Cause::BrokerKill),
+        ("f fault network dead\na lost t-0 1", Cause::Network),
+        ("f fault network dead\nf fault network-healed\na lost t-0 1", Cause::Network),
+        (
+            "f fault network dead\na try t-0 1 1 2\na revoked t-0 1\na released t-0 1",
+            Cause::Network,
+        ),
+        (
+            "f fault network dead\na try t-0 1 1 2\nf fault network-healed\na revoked t-0 1
+             a released t-0 1",
+            Cause::Network,
+        ),
         (
             "a start t-0 1 1 1\na revoked t-0 1\na end t-0 1 1 1 cancelled\na released t-0 1",
             Cause::CancelledDrain,
@@ -618,6 +744,9 @@ fn a6_a_graceful_end_explains_nothing() {
         "a revoked t-0 1\na released t-0 1",
         "f fault terminate a 1\na stopping\na released t-0 1\na stopped",
         "f fault kill c 9\na revoked t-0 1\na released t-0 1", // somebody else was killed
+        // The network was good again, and that is known: it explains no missing commit.
+        "f fault network dead\nf fault network-healed\na try t-0 1 0 2
+         a known t-0 1 0 2 accepted\na revoked t-0 1\na released t-0 1",
     ] {
         let verdict = broken(Invariant::ExplainedRepeats, &repeated(ending), &under_way(1));
         assert_eq!((verdict.unexplained_repeats(), verdict.graceful_repeats()), (1, 1));
@@ -629,6 +758,30 @@ fn a6_a_fault_explains_only_what_was_not_committed() {
     let ending = "a try t-0 1 1 2\na known t-0 1 1 2 accepted\nf fault kill a 1";
     let verdict = hold(&repeated(ending), &under_way(1));
     assert_eq!(verdict.unexplained_repeats(), 1, "{verdict}");
+}
+
+#[test]
+fn a6_a_loss_long_after_the_network_has_healed_is_not_the_network_s() {
+    let text = "f fault network dead\nf fault network-healed\na try t-0 1 0 2
+                a known t-0 1 0 2 accepted";
+    let begin = history(&repeated(text));
+    let (mut lines, mut late) = (String::new(), 0);
+    for line in begin.lines() {
+        // Everything behind the accepted commit is a minute later.
+        lines.push_str(&format!(
+            "{} {} {}\n",
+            line.at + late,
+            begin.name(line.process),
+            line.entry
+        ));
+        if line.entry.to_string() == "known t-0 1 0 2 accepted" {
+            late = 60_000_000_000;
+            lines.push_str(&format!("{} a lost t-0 1\n", line.at + late));
+        }
+    }
+    let ledger = Ledger::from_text(&lines).expect("a history");
+    let verdict = Check::new().hold(&ledger, &under_way(1));
+    assert_eq!(verdict.repeats_by_cause().get(&Some(Cause::Lost)), Some(&1), "{verdict}");
 }
 
 #[test]
@@ -647,6 +800,82 @@ fn a6_of_three_executions_each_needs_its_own_explanation() {
     let verdict = broken(Invariant::ExplainedRepeats, &text, &under_way(1));
     assert_eq!(verdict.repeats.len(), 2);
     assert_eq!(verdict.graceful_repeats(), 1);
+}
+
+/// A hand-over of one record, done but not committed; `drain` is what came before the release,
+/// two milliseconds and more after the revocation.
+fn uncommitted(done: &str, drain: &str) -> String {
+    format!(
+        "a assigned t-0 1
+         a started t-0 1 0
+         a start t-0 1 0 1
+         a end t-0 1 0 1 {done}
+         a start t-0 1 1 1
+         a revoked t-0 1
+         {drain}
+         a end t-0 1 1 1 cancelled
+         a released t-0 1
+         b assigned t-0 1
+         b started t-0 1 0
+         b start t-0 1 0 1
+         b end t-0 1 0 1 done"
+    )
+}
+
+/// What was done before an attempt was cut off has to be committed all the same, while there is
+/// time: that is what the time between a drain's two deadlines is for.
+#[test]
+fn a6_a_drain_that_is_over_in_time_has_committed_what_was_done() {
+    let hold = |limit_ms: Option<u64>, drain: &str| {
+        let check = Check::new();
+        let check = limit_ms.map_or(check, |ms| check.drain_timeout(Duration::from_millis(ms)));
+        check.hold(&history(&uncommitted("done", drain)), &under_way(2))
+    };
+    for (drain, cause) in [
+        ("a cut-off t-0 1", Cause::CancelledDrain),
+        ("a try t-0 1 1 1\na known t-0 1 1 1 unknown", Cause::CancelledDrain),
+    ] {
+        for limit in [None, Some(2)] {
+            let verdict = hold(limit, drain);
+            assert!(verdict.is_clean(), "{verdict}");
+            assert_eq!(verdict.repeats[0].cause, Some(cause));
+        }
+        let verdict = hold(Some(10), drain);
+        assert_eq!(verdict.count(Invariant::ExplainedRepeats), 1, "{verdict}");
+    }
+}
+
+#[test]
+fn a6_outputs_that_can_not_be_delivered_explain_what_is_not_committed() {
+    let text = |before: &str, after: &str| {
+        format!(
+            "a assigned t-0 1
+             a started t-0 1 0
+             a start t-0 1 0 1
+             {before}
+             a end t-0 1 0 1 done
+             a try t-0 1 0 1
+             a known t-0 1 0 1 accepted
+             {after}
+             a revoked t-0 1
+             a released t-0 1
+             b assigned t-0 1
+             b started t-0 1 0
+             b start t-0 1 0 1
+             b end t-0 1 0 1 done"
+        )
+    };
+    let failure = "a undelivered t-0 1";
+    let verdict = clean(&text("", failure), &under_way(1));
+    assert_eq!(verdict.repeats[0].cause, Some(Cause::Undelivered));
+    broken(Invariant::ExplainedRepeats, &text(failure, ""), &under_way(1));
+}
+
+#[test]
+fn a6_a_drain_flushes_what_was_handled_unless_it_is_cut_off() {
+    let verdict = clean(&uncommitted("handled", "a cut-off t-0 1"), &under_way(2));
+    assert_eq!(verdict.repeats[0].cause, Some(Cause::CancelledDrain));
+    broken(Invariant::ExplainedRepeats, &uncommitted("handled", ""), &under_way(2));
 }
 
 // --- A7 ---------------------------------------------------------------------------------------
@@ -675,6 +904,8 @@ fn a7_a_partition_with_records_that_starts_none_is_stuck() {
         &[(2, "a start t-0 1 0 1"), (9, "a end t-0 1 0 1 done")], // a slow handler
         &[(3, "f fault stop a 1"), (9, "b stopped")],
         &[(3, "f fault broker-kill 1"), (9, "b stopped")],
+        &[(3, "f fault network dead"), (9, "b stopped")],
+        &[(3, "f fault network dead"), (8, "f fault network-healed"), (8, "a start t-0 1 0 1")],
         &[(2, "a revoked t-0 1"), (9, "a released t-0 1")],
         &[(2, "a stopping"), (9, "a released t-0 1")],
     ] {
@@ -695,6 +926,7 @@ fn a_verdict_reads_well() {
 violations: A1 0, A2 0, A3 0, A4 0, A5 0, A6 1, A7 0
 A6 explained repeats: t-0 offset 0: a (epoch 1) ended gracefully without committing it
     0.005000 s a: end t-0 1 0 1 done
+    0.006000 s a: revoked t-0 1
     0.007000 s a: released t-0 1
     0.008000 s b: assigned t-0 1
     0.010000 s b: start t-0 1 0 1"

@@ -204,8 +204,13 @@ impl Model {
         };
         let epoch = owned.epoch;
         if owned.lost && dice & 1 == 0 {
+            let cut_off = owned.running.then(|| (offsets[owned.next], owned.attempt));
             worker.owned = None;
-            return self.say(who, &format!("lost t-0 {epoch}"));
+            self.say(who, &format!("lost t-0 {epoch}"));
+            if let Some((offset, attempt)) = cut_off {
+                self.say(who, &format!("end t-0 {epoch} {offset} {attempt} cancelled"));
+            }
+            return;
         }
         if !owned.started {
             owned.started = true;

@@ -40,6 +40,17 @@ impl Nodes {
         Self::start_in(&folder, distribution, count, flags)
     }
 
+    /// As [`start`](Self::start), with more than every node has, asked for anew at each attempt; it
+    /// is told each node's address.
+    pub(crate) fn start_with(
+        distribution: &Distribution,
+        count: usize,
+        besides: &dyn Fn(Address) -> Besides,
+    ) -> Result<Self, ClusterError> {
+        let folder = distribution.folder().join("running").join(format!("{:016x}", random()));
+        Self::attempt(&folder, distribution, count, &[], besides)
+    }
+
     /// One node with more than every node has, asked for anew at each attempt; it is told the
     /// node's address.
     pub(crate) fn start_one_with(

@@ -1,5 +1,6 @@
 //! Which ports are free, and stay free while a node is down?
 
+use std::io;
 use std::net::TcpListener;
 
 use crate::kafka::node::random;
@@ -31,6 +32,13 @@ pub(crate) fn free(count: usize) -> Vec<u16> {
         }
     }
     ports
+}
+
+/// Listens on one of these ports.
+pub(crate) fn listen() -> io::Result<TcpListener> {
+    let mut ports = free(16).into_iter();
+    let found = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok());
+    found.ok_or_else(|| io::Error::new(io::ErrorKind::AddrInUse, "there are no free ports"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who ends the nodes when the test that started them is killed? A small shell script beside it.
+//! Who ends the nodes and workers when the test that started them is killed? A small shell script beside it.
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;

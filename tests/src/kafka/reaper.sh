@@ -1,4 +1,4 @@
-# Ends a cluster's nodes when the process that started them is gone.
+# Ends a cluster's nodes, or a run's workers, when the process that started them is gone.
 #
 # That process holds the other end of standard input and writes a line for each node: "run PID",
 # "ended PID". However it ends, the input ends with it; then what still runs is killed and the

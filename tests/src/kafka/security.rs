@@ -83,6 +83,8 @@ impl SecureKafka {
     pub const PASSWORD: &'static str = "canary-scram-7f3a91";
     /// The user's password with PLAIN.
     pub const PLAIN_PASSWORD: &'static str = "canary-plain-52c08e";
+    /// The setting that names a token's file, as an environment variable without its prefix.
+    pub const TOKEN_FILE: &'static str = "OAUTH_TOKEN_FILE";
 
     /// Starts the node (about 5 s) and waits until it serves.
     ///
@@ -188,32 +190,33 @@ impl SecureKafka {
                 ]);
             }
             Login::Token => {
-                self.write_token(Duration::from_secs(3_600))?;
+                let file = self.new_token_file();
+                self.write_token(&file, Duration::from_secs(3_600))?;
                 settings.extend([
                     ("KAFKA__SASL_MECHANISM", "OAUTHBEARER".to_owned()),
-                    ("OAUTH_TOKEN_FILE", path(self.token_file())),
+                    (Self::TOKEN_FILE, path(file)),
                 ]);
             }
         }
         Ok(settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
-    /// Where the token of [`Login::Token`] is.
+    /// A place for a token of [`Login::Token`] that nobody else uses.
     #[must_use]
-    pub fn token_file(&self) -> PathBuf {
-        self.folder.join("token")
+    pub fn new_token_file(&self) -> PathBuf {
+        self.folder.join(KafkaCluster::unique("token"))
     }
 
-    /// Puts a fresh token into its file, whole at any moment. The node ends connections whose
-    /// token has expired.
+    /// Puts a fresh token into a file, whole at any moment. The node ends connections whose token
+    /// has expired.
     ///
     /// # Errors
     ///
     /// If the file can't be written.
-    pub fn write_token(&self, lifetime: Duration) -> Result<(), ClusterError> {
-        let part = self.folder.join("token.part");
+    pub fn write_token(&self, file: &Path, lifetime: Duration) -> Result<(), ClusterError> {
+        let part = file.with_extension("part");
         fs::write(&part, unsecured_token(Self::USER, lifetime))
-            .and_then(|()| fs::rename(&part, self.token_file()))
+            .and_then(|()| fs::rename(&part, file))
             .map_err(ClusterError::io("the token's file"))
     }
 

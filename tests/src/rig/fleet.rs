@@ -14,6 +14,7 @@ use pelton::admin::{PartitionState, PartitionStatus};
 use pelton::telemetry::names::REBALANCES_TOTAL;
 use pelton_testkit::ledger::{FaultKind, FaultLog};
 
+use crate::kafka::reaper::Reaper;
 use crate::rig::endpoint::{self, Answer};
 use crate::rig::steps::Steps;
 use crate::rig::{Footprint, Protocol, RigPlan};
@@ -44,6 +45,7 @@ pub struct Fleet {
     environment: Vec<(String, String)>,
     arguments: Vec<String>,
     folder: PathBuf,
+    reaper: Arc<Reaper>,
     faults: Arc<FaultLog>,
     is_static: bool,
     started: u32,
@@ -59,6 +61,7 @@ pub struct WorkerProcess {
     log: PathBuf,
     /// The folder.
     ledger: PathBuf,
+    reaper: Arc<Reaper>,
 }
 
 /// How a worker ended.
@@ -89,6 +92,7 @@ impl Fleet {
         environment: Vec<(String, String)>,
         arguments: Vec<String>,
         folder: &Path,
+        reaper: &Arc<Reaper>,
         faults: &Arc<FaultLog>,
         plan: &RigPlan,
     ) -> Self {
@@ -98,11 +102,12 @@ impl Fleet {
             environment,
             arguments,
             folder: folder.to_owned(),
+            reaper: Arc::clone(reaper),
             faults: Arc::clone(faults),
             is_static: plan.protocol == Protocol::StaticMembership,
             started: 0,
             shell: None,
-            random: u64::from(std::process::id()) | 1,
+            random: plan.seed.map_or_else(|| u64::from(std::process::id()) | 1, scattered),
         }
     }
 
@@ -175,13 +180,12 @@ impl Fleet {
             command.env("PELTON__GROUP_INSTANCE_ID", name);
         }
         let child = command.spawn().map_err(io())?;
-        self.workers.push(WorkerProcess {
-            name: name.to_owned(),
-            child,
-            log,
-            ledger: self.folder.join("ledger"),
-        });
-        self.workers.last().ok_or_else(|| ClusterError::refused(name, "was not started"))
+        let (ledger, reaper) = (self.folder.join("ledger"), Arc::clone(&self.reaper));
+        let name = name.to_owned();
+        self.workers.push(WorkerProcess { name, child, log, ledger, reaper });
+        let started = self.workers.last().ok_or_else(none)?;
+        self.reaper.runs(started.pid())?;
+        Ok(started)
     }
 
     /// Workers that are started from now on have no slow or failing records and drain at once.
@@ -195,6 +199,12 @@ impl Fleet {
     #[must_use]
     pub fn len(&self) -> usize {
         self.workers.len()
+    }
+
+    /// How many were started under numbers of their own, running or not.
+    #[must_use]
+    pub fn started(&self) -> usize {
+        usize::try_from(self.started).unwrap_or(usize::MAX)
     }
 
     /// Is there none?
@@ -229,12 +239,51 @@ impl Fleet {
     /// If there is none.
     pub fn dismiss_any(&mut self) -> Result<String, ClusterError> {
         let at = self.pick();
+        self.dismiss(at)
+    }
+
+    /// Asks a worker to end (SIGTERM) and does not wait; its name.
+    ///
+    /// # Errors
+    ///
+    /// If there is none at that place.
+    pub fn dismiss(&mut self, at: usize) -> Result<String, ClusterError> {
         let worker = self.take(at)?;
         self.tell(FaultKind::Terminate, &worker)?;
         worker.signal(Signal::SIGTERM)?;
         let name = worker.name.clone();
         self.leaving.push(worker);
         Ok(name)
+    }
+
+    /// Waits for all that were dismissed; how each ended is not judged.
+    ///
+    /// # Errors
+    ///
+    /// If one does not end.
+    pub fn ends_of_the_dismissed(&mut self) -> Result<Vec<Ended>, ClusterError> {
+        let watch = Stopwatch::start();
+        let ended = self.leaving.drain(..).map(|mut worker| {
+            let status = worker.wait(END)?;
+            Ok(worker.ended(watch.elapsed(), status))
+        });
+        ended.collect()
+    }
+
+    /// Takes out those that have ended by themselves.
+    ///
+    /// # Errors
+    ///
+    /// If the system does not say whether they run.
+    pub fn take_ended(&mut self) -> Result<Vec<Ended>, ClusterError> {
+        let mut ended = Vec::new();
+        for mut worker in std::mem::take(&mut self.workers) {
+            match worker.child.try_wait().map_err(ClusterError::io(&worker.name))? {
+                Some(status) => ended.push(worker.ended(Duration::ZERO, status)),
+                None => self.workers.push(worker),
+            }
+        }
+        Ok(ended)
     }
 
     /// Waits for all that were dismissed, and insists on clean exits.
@@ -257,6 +306,15 @@ impl Fleet {
     /// If it does not end, or not with exit code 0.
     pub fn terminate_any(&mut self) -> Result<String, ClusterError> {
         let at = self.pick();
+        self.terminate_cleanly(at)
+    }
+
+    /// Asks a worker to end (SIGTERM), waits, and insists on a clean exit.
+    ///
+    /// # Errors
+    ///
+    /// If there is none at that place, it does not end, or not with exit code 0.
+    pub fn terminate_cleanly(&mut self, at: usize) -> Result<String, ClusterError> {
         let log = self.workers.get(at).map(|worker| worker.log.clone()).unwrap_or_default();
         let (name, status) = self.terminate(at)?;
         clean(&name, status, &log)?;
@@ -470,7 +528,7 @@ impl Fleet {
     }
 
     /// The last lines of every log.
-    fn logs(&self) -> String {
+    pub(crate) fn logs(&self) -> String {
         let log = |worker: &WorkerProcess| format!("{}:\n{}", worker.name, tail(&worker.log()));
         self.workers.iter().map(log).collect::<Vec<_>>().join("\n")
     }
@@ -493,6 +551,11 @@ impl Fleet {
     }
 }
 
+/// A seed for xorshift64: not 0, and far from that of the seed before.
+fn scattered(seed: u64) -> u64 {
+    seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1
+}
+
 fn tell(faults: &FaultLog, kind: FaultKind, worker: &WorkerProcess) -> Result<(), ClusterError> {
     faults.fault(kind, &worker.name, worker.child.id()).map_err(ClusterError::io("the fault log"))
 }
@@ -502,6 +565,7 @@ impl Drop for WorkerProcess {
         // Gone already, most of them.
         let _gone = self.child.kill().is_err();
         let _gone = self.child.wait().is_err();
+        let _gone = self.reaper.ended(self.child.id()).is_err();
     }
 }
 

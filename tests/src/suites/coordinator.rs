@@ -119,9 +119,13 @@ impl std::fmt::Display for Shown {
 }
 
 /// A round of the long form: three kills.
-pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
+pub(crate) fn round(
+    kafka: &KafkaCluster,
+    protocol: Protocol,
+    seed: u64,
+) -> Result<Round, ClusterError> {
     let kills = 3;
-    let shown = run(kafka, plan(protocol), kills)?;
+    let shown = run(kafka, plan(protocol).seeded(seed), kills)?;
     let mut round = Round::of(&shown.outcome, shown.is_kept())
         .without_times()
         .measuring("kill to commits of every worker", shown.commits.iter().copied())

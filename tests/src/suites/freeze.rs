@@ -17,6 +17,9 @@ const SETTLED: Duration = Duration::from_secs(60);
 /// From just past the session of these runs (6 s) to more than two of them.
 pub const LONG: Range<Duration> = Duration::from_millis(6_500)..Duration::from_millis(14_000);
 
+/// From two of them to four.
+pub const LONGER: Range<Duration> = Duration::from_secs(12)..Duration::from_secs(24);
+
 /// Every user logs in many times while a worker is frozen: whatever it adds to is too old.
 const FEW_USERS: LoadPlan = LoadPlan { rate: 2_000, users: 97, even: false, blobs: None };
 
@@ -108,9 +111,14 @@ pub fn is_kept(outcome: &Outcome) -> bool {
 }
 
 /// A round of the long form: five freezes, three of them mid-record.
-pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
+pub(crate) fn round(
+    kafka: &KafkaCluster,
+    protocol: Protocol,
+    lengths: Range<Duration>,
+    seed: u64,
+) -> Result<Round, ClusterError> {
     let freezes = 5;
-    let outcome = run(kafka, plan(protocol), freezes, LONG)?;
+    let outcome = run(kafka, plan(protocol).seeded(seed), freezes, lengths)?;
     Ok(Round::of(&outcome, is_kept(&outcome))
         .without_times()
         .measuring(

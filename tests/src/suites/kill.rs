@@ -31,11 +31,25 @@ pub fn run<C: Cluster + ?Sized>(
     plan: RigPlan,
     kills: u32,
 ) -> Result<Outcome, ClusterError> {
+    run_at(cluster, plan, kills, 2_000)
+}
+
+/// As [`run`], at a rate of its own.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn run_at<C: Cluster + ?Sized>(
+    cluster: &C,
+    plan: RigPlan,
+    kills: u32,
+    per_second: u64,
+) -> Result<Outcome, ClusterError> {
     let protocol = plan.protocol;
     let rig = Rig::new(cluster, plan)?;
     let mut fleet = rig.fleet();
     fleet.start(3)?;
-    let load = rig.load(LoadPlan::at_rate(2_000))?;
+    let load = rig.load(LoadPlan::at_rate(per_second))?;
     rig.wait_until_begun(TAKEN_OVER)?;
     for kill in 1..=kills {
         // Anywhere between two commits.
@@ -62,8 +76,24 @@ pub fn is_kept(outcome: &Outcome) -> bool {
 }
 
 /// A round of the long form: five kills.
-pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
+pub(crate) fn round(
+    kafka: &KafkaCluster,
+    protocol: Protocol,
+    seed: u64,
+) -> Result<Round, ClusterError> {
     let kills = 5;
-    let outcome = run(kafka, plan(protocol), kills)?;
+    let outcome = run(kafka, plan(protocol).seeded(seed), kills)?;
     Ok(Round::of(&outcome, is_kept(&outcome)).counting("kills", kills.into()))
+}
+
+/// A round of the longest form: ten kills at 8,000 records/s over 12 partitions.
+pub(crate) fn round_of_many(
+    kafka: &KafkaCluster,
+    protocol: Protocol,
+    seed: u64,
+) -> Result<Round, ClusterError> {
+    let kills = 10;
+    let plan = RigPlan { partitions: 12, slow_one_in: 300, ..plan(protocol) };
+    let outcome = run_at(kafka, plan.seeded(seed), kills, 8_000)?;
+    Ok(Round::of(&outcome, is_kept(&outcome)).without_times().counting("kills", kills.into()))
 }

@@ -83,9 +83,13 @@ pub fn is_kept(outcome: &Outcome) -> bool {
 }
 
 /// A round of the long form: three kills.
-pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
+pub(crate) fn round(
+    kafka: &KafkaCluster,
+    protocol: Protocol,
+    seed: u64,
+) -> Result<Round, ClusterError> {
     let kills = 3;
-    let outcome = run(kafka, plan(protocol), kills)?;
+    let outcome = run(kafka, plan(protocol).seeded(seed), kills)?;
     let round = Round::of(&outcome, is_kept(&outcome)).without_times();
     Ok(round.counting("leaders killed", kills.into()))
 }

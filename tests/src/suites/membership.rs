@@ -22,7 +22,20 @@ pub fn run<C: Cluster + ?Sized>(
     changes: u32,
     drain: Duration,
 ) -> Result<Outcome, ClusterError> {
-    let rig = Rig::new(cluster, RigPlan { protocol, drain, ..RigPlan::default() })?;
+    run_as(cluster, plan(protocol, drain), changes)
+}
+
+fn plan(protocol: Protocol, drain: Duration) -> RigPlan {
+    RigPlan { protocol, drain, ..RigPlan::default() }
+}
+
+fn run_as<C: Cluster + ?Sized>(
+    cluster: &C,
+    plan: RigPlan,
+    changes: u32,
+) -> Result<Outcome, ClusterError> {
+    let protocol = plan.protocol;
+    let rig = Rig::new(cluster, plan)?;
     let mut fleet = rig.fleet();
     fleet.start(3)?;
     let load = rig.load(LoadPlan::at_rate(2_000))?;
@@ -45,8 +58,12 @@ pub fn run<C: Cluster + ?Sized>(
 }
 
 /// A round of the long form: five changes, drains of up to two seconds.
-pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
+pub(crate) fn round(
+    kafka: &KafkaCluster,
+    protocol: Protocol,
+    seed: u64,
+) -> Result<Round, ClusterError> {
     let changes = 5;
-    let outcome = run(kafka, protocol, changes, Duration::from_secs(2))?;
+    let outcome = run_as(kafka, plan(protocol, Duration::from_secs(2)).seeded(seed), changes)?;
     Ok(Round::of(&outcome, outcome.is_exact()).counting("membership changes", changes.into()))
 }

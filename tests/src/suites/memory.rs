@@ -24,15 +24,23 @@ pub const CONSTANT: u64 = 120 * MIB;
 /// What a container would allow it.
 pub const LIMIT: u64 = 256 * MIB;
 
+const _: () = assert!(BUDGET + CONSTANT < LIMIT, "what is allowed fits into the container");
+
 const MIB: u64 = 1024 * 1024;
 
 const PARTITIONS: i32 = 64;
+
+/// The size of a large record.
+const BLOB: u64 = 900_000;
 
 /// A partition that has records and starts none for so long is starved.
 const STARVED: Duration = Duration::from_secs(20);
 
 /// Five seconds' worth of records is sent within so long, however busy the machine.
 const BACKLOG: Duration = Duration::from_secs(60);
+
+/// A worker that keeps to no budget has too much within so long.
+const OVERFLOWN: Duration = Duration::from_secs(90);
 
 /// Everything sent is handled within so long after the load has ended.
 const FINISHED: Duration = Duration::from_secs(240);
@@ -91,7 +99,7 @@ impl Story {
         let blobs = |bytes, hot| Blobs { bytes, partitions: PARTITIONS, hot };
         match self {
             Self::LargeRecords => LoadPlan::at_rate(18).of(blobs(900_000, 0)),
-            Self::Skewed => LoadPlan::at_rate(40).of(blobs(900_000, 7)),
+            Self::Skewed => LoadPlan::at_rate(20).of(blobs(900_000, 7)),
             Self::SlowOutput => LoadPlan::at_rate(16).of(blobs(900_000, 0)),
             Self::SmallRecords => LoadPlan::at_rate(6_000).of(blobs(100, 0)),
             Self::BigWrites => LoadPlan::at_rate(80).of(blobs(100, 0)),
@@ -116,18 +124,8 @@ pub struct Shown {
 /// # Errors
 ///
 /// If the run can't be carried out; what it shows is in [`Shown`].
-pub fn run(
-    kafka: &KafkaCluster,
-    story: Story,
-    time: Duration,
-    plant: Option<Bug>,
-) -> Result<Shown, ClusterError> {
-    let mut plan = RigPlan { plant, ..story.plan() };
-    if plant.is_some() {
-        // Far more comes than can be handled: who keeps to no budget has all of it.
-        plan.slow *= 3;
-    }
-    let rig = Rig::new(kafka, plan)?;
+pub fn run(kafka: &KafkaCluster, story: Story, time: Duration) -> Result<Shown, ClusterError> {
+    let rig = Rig::new(kafka, story.plan())?;
     let load = rig.load(story.load())?;
     let mut fleet = rig.fleet();
     // It begins with a backlog.
@@ -163,6 +161,31 @@ pub fn run(
     Ok(Shown { outcome, memory, used, story })
 }
 
+/// Gives one worker with a bug far more large records than fit into its memory, faster than it
+/// handles them, until it has more than [`run`] allows; what the kernel said of it.
+///
+/// # Errors
+///
+/// If the run can't be carried out, or [`ClusterError::Late`] where the bug does not show within
+/// [`OVERFLOWN`].
+pub fn overflow(kafka: &KafkaCluster, bug: Bug) -> Result<MemoryUse, ClusterError> {
+    let story = Story::LargeRecords;
+    let plan = RigPlan { plant: Some(bug), ..story.plan() };
+    // Who keeps to no budget soon has all of it.
+    let rig = Rig::new(kafka, RigPlan { slow: plan.slow * 3, ..plan })?;
+    let load = rig.load(LoadPlan { rate: 100, ..story.load() })?;
+    let enough = 2 * (BUDGET + CONSTANT) / BLOB;
+    wait_for("a backlog", BACKLOG, || (load.sent() >= enough).then_some(()))?;
+    load.stop()?;
+    let mut fleet = rig.fleet();
+    fleet.start(1)?;
+    let watch = MemoryWatch::of(fleet.workers().first().map_or(0, WorkerProcess::pid))?;
+    wait_for("more memory than is allowed", OVERFLOWN, || {
+        let seen = watch.seen();
+        (!fits(&seen)).then_some(seen)
+    })
+}
+
 /// Keeps the largest value of each part of the memory in use.
 fn note(used: &mut Vec<(String, u64)>, metrics: &str) {
     for line in metrics.lines().filter(|line| line.starts_with("pelton_memory_used_bytes{")) {
@@ -179,14 +202,12 @@ fn note(used: &mut Vec<(String, u64)>, metrics: &str) {
     }
 }
 
-impl Shown {
-    /// Did the memory stay within its bounds?
-    #[must_use]
-    pub fn fits(&self) -> bool {
-        let peak = self.memory.peak;
-        peak > 0 && peak <= BUDGET + CONSTANT && peak < LIMIT
-    }
+/// Did the memory stay within its bounds?
+fn fits(memory: &MemoryUse) -> bool {
+    memory.peak <= BUDGET + CONSTANT
+}
 
+impl Shown {
     /// Did the memory stay within its bounds, did every partition go on, and was nothing lost or
     /// repeated (but what a frozen broker explains)?
     #[must_use]
@@ -203,7 +224,7 @@ impl Shown {
         } else {
             self.outcome.is_exact()
         };
-        self.fits() && kept
+        self.memory.peak > 0 && fits(&self.memory) && kept
     }
 }
 
@@ -223,7 +244,7 @@ pub(crate) fn round(
     story: Story,
     time: Duration,
 ) -> Result<Round, ClusterError> {
-    let shown = run(kafka, story, time, None)?;
+    let shown = run(kafka, story, time)?;
     let mut round = Round::of(&shown.outcome, shown.is_kept())
         .without_times()
         .counting("resident MiB, summed", shown.memory.peak / MIB);

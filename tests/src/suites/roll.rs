@@ -152,8 +152,12 @@ impl std::fmt::Display for Shown {
 }
 
 /// A round of the long form: the whole cluster twice.
-pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
-    let shown = run(kafka, plan(protocol), 2)?;
+pub(crate) fn round(
+    kafka: &KafkaCluster,
+    protocol: Protocol,
+    seed: u64,
+) -> Result<Round, ClusterError> {
+    let shown = run(kafka, plan(protocol).seeded(seed), 2)?;
     let restarts = u64::try_from(shown.silences.len()).unwrap_or(u64::MAX);
     let mut round = Round::of(&shown.outcome, shown.is_kept())
         .without_times()

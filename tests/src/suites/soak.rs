@@ -204,8 +204,12 @@ impl std::fmt::Display for Shown {
 }
 
 /// A round of the long form: ten minutes.
-pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
-    let shown = run(kafka, plan(protocol), Duration::from_secs(10 * 60))?;
+pub(crate) fn round(
+    kafka: &KafkaCluster,
+    protocol: Protocol,
+    seed: u64,
+) -> Result<Round, ClusterError> {
+    let shown = run(kafka, plan(protocol).seeded(seed), Duration::from_secs(10 * 60))?;
     let mut round = Round::of(&shown.outcome, shown.is_kept()).without_times();
     let cycles = shown.watched.iter().map(|watched| watched.quiet.len()).max().unwrap_or(0);
     round = round

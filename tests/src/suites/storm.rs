@@ -156,8 +156,12 @@ impl std::fmt::Display for Shown {
 }
 
 /// A round of the long form: 50 changes in 60 s.
-pub(crate) fn round(kafka: &KafkaCluster, protocol: Protocol) -> Result<Round, ClusterError> {
-    let shown = run(kafka, plan(protocol), 50)?;
+pub(crate) fn round(
+    kafka: &KafkaCluster,
+    protocol: Protocol,
+    seed: u64,
+) -> Result<Round, ClusterError> {
+    let shown = run(kafka, plan(protocol).seeded(seed), 50)?;
     let mut round = Round::of(&shown.outcome, shown.is_kept())
         .without_times()
         .measuring("last change to 95 % of the rate", shown.back)

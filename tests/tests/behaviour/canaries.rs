@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use nix::sys::signal::Signal;
 use pelton_testkit::EmbeddedCluster;
-use pelton_tests::{Cluster, Ended, Login, Rig, RigPlan, Right, SecureKafka, trials};
+use pelton_tests::{Cluster, Ended, Login, Rig, RigPlan, Right, SecureKafka, Trial, trials};
 
 use crate::security::secure;
 use crate::{embedded, insist, login};
@@ -29,7 +29,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trials::on_our_own_nodes("canaries::no_secret_is_seen_of_a_worker_that_works", works),
         trials::on_our_own_nodes("canaries::no_secret_is_seen_of_one_that_may_not_in", kept_out),
-        Trial::test("canaries::no_secret_is_seen_of_one_that_can_not_start", can_not_start),
+        Trial::new("canaries::no_secret_is_seen_of_one_that_can_not_start", can_not_start),
     ]
 }
 

@@ -3,11 +3,12 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pelton_tests::{
-    Answer, Cluster, KafkaCluster, NewRecord, Rig, RigPlan, WorkerProcess, trials, wait_for, worker,
+    Answer, Cluster, KafkaCluster, NewRecord, Rig, RigPlan, Trial, WorkerProcess, trials, wait_for,
+    worker,
 };
 
 use crate::{embedded, embedded_plan, insist, insist_on_exact, login};
@@ -19,8 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(40);
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trials::on_kafka("a_live_worker_shows_health_and_lag_of_each_partition", shows),
-        Trial::test("a_worker_is_asked_how_it_is_by_its_own_program", asked),
-        Trial::test("a_worker_that_shuts_down_is_live_and_not_ready", shutting_down),
+        Trial::new("a_worker_is_asked_how_it_is_by_its_own_program", asked),
+        Trial::new("a_worker_that_shuts_down_is_live_and_not_ready", shutting_down),
     ]
 }
 

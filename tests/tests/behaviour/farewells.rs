@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pelton_tests::{wait_for, worker};
+use pelton_tests::{Trial, wait_for, worker};
 
 use crate::{insist, say};
 
@@ -19,12 +19,12 @@ const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("a_worker_whose_stderr_is_closed_ends_with_its_reason", closed),
-        Trial::test("a_worker_whose_stderr_is_full_ends_within_its_time", || {
+        Trial::new("a_worker_whose_stderr_is_closed_ends_with_its_reason", closed),
+        Trial::new("a_worker_whose_stderr_is_full_ends_within_its_time", || {
             let ended = full(1)?;
             ended.hold(5, "error: PLT-0503: the shutdown did not finish within 1s")
         }),
-        Trial::test("a_worker_whose_stderr_is_full_ends_at_once_at_a_second_signal", || {
+        Trial::new("a_worker_whose_stderr_is_full_ends_at_once_at_a_second_signal", || {
             let ended = full(2)?;
             ended.hold(128 + 15, "ended at once by a second SIGTERM")
         }),

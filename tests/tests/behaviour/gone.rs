@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use pelton::telemetry::RecordOutcome;
 use pelton_testkit::ledger::Entry;
 use pelton_tests::{
-    Cluster, KafkaCluster, Protocol, Rig, RigPlan, WorkerProcess, trials, wait_for,
+    Cluster, KafkaCluster, Protocol, Rig, RigPlan, Trial, WorkerProcess, trials, wait_for,
 };
 
 use crate::refusal::Refusal;

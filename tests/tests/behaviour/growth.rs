@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use pelton::config::Settings;
 use pelton_testkit::ledger::Entry;
 use pelton_tests::{
-    Cluster, Deadline, KafkaCluster, LoadPlan, NewRecord, Protocol, Rig, RigPlan, trials, wait_for,
+    Cluster, Deadline, KafkaCluster, LoadPlan, NewRecord, Protocol, Rig, RigPlan, Trial, trials,
+    wait_for,
 };
 
 use crate::refusal::Refusal;
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        Trial::test("new_partitions_are_found_within_30_s_by_default", || {
+        Trial::new("new_partitions_are_found_within_30_s_by_default", || {
             let default = Settings::default().partition_discovery_interval;
             insist(default <= Duration::from_secs(30), || format!("{default:?}"))
         }),

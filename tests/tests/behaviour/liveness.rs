@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use pelton::ports::ClientKind;
 use pelton::{Fault, TopicPartition};
 use pelton_testkit::ledger::{Cause, Entry, Ledger};
 use pelton_tests::{
-    Cluster, Fleet, KafkaCluster, LoadPlan, Protocol, Rig, RigPlan, Stopwatch, trials, wait_for,
+    Cluster, Fleet, KafkaCluster, LoadPlan, Protocol, Rig, RigPlan, Stopwatch, Trial, trials,
+    wait_for,
 };
 
 use crate::refusal::Refusal;
@@ -27,9 +28,9 @@ const BOTH: [Protocol; 2] = [Protocol::CooperativeSticky, Protocol::Kip848];
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        Trial::test("a_handler_that_holds_its_thread_is_named::embedded", holds_its_thread),
-        Trial::test("a_poll_loop_that_hangs_ends_the_worker::embedded", hangs),
-        Trial::test("a_frozen_process_is_not_taken_for_a_hanging_one::embedded", frozen),
+        Trial::new("a_handler_that_holds_its_thread_is_named::embedded", holds_its_thread),
+        Trial::new("a_poll_loop_that_hangs_ends_the_worker::embedded", hangs),
+        Trial::new("a_frozen_process_is_not_taken_for_a_hanging_one::embedded", frozen),
     ];
     for protocol in BOTH {
         let on_kafka = |name: &str, test: fn(Protocol) -> Result<(), Failed>| {

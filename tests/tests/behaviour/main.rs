@@ -26,15 +26,15 @@ mod surroundings;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use libtest_mimic::{Arguments, Failed};
+use libtest_mimic::Failed;
 use pelton_testkit::EmbeddedCluster;
-use pelton_tests::{NewRecord, Outcome, Protocol, RigPlan, worker};
+use pelton_tests::{NewRecord, Outcome, Protocol, RigPlan, trials, worker};
+
+/// Tests at once: nine tenths of their time they wait.
+const AT_ONCE: usize = 6;
 
 fn main() -> ExitCode {
     worker::run_if_asked();
-    let mut arguments = Arguments::from_args();
-    // Two cores: a run at a time, or the times say nothing.
-    arguments.test_threads = Some(1);
     let trials = [
         refusals::trials(),
         surroundings::trials(),
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         canaries::trials(),
         farewells::trials(),
     ];
-    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+    trials::run(trials.into_iter().flatten().collect(), AT_ONCE)
 }
 
 /// The embedded cluster as whole-system tests use it: KIP-848 groups that rebalance at once.

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use pelton::TopicPartition;
 use pelton_testkit::ledger::Cause;
 use pelton_tests::{
-    Cluster, KafkaCluster, LoadPlan, Protocol, Rig, RigPlan, tool_class, trials, wait_for,
+    Cluster, KafkaCluster, LoadPlan, Protocol, Rig, RigPlan, Trial, tool_class, trials, wait_for,
 };
 
 use crate::{insist, insist_on_exact, say};

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use pelton::admin::JumpStatus;
 use pelton::telemetry::RecordOutcome;
 use pelton_testkit::ledger::Entry;
 use pelton_tests::{
-    Cluster, Fleet, KafkaCluster, Protocol, Rig, RigPlan, WorkerProcess, trials, wait_for,
+    Cluster, Fleet, KafkaCluster, Protocol, Rig, RigPlan, Trial, WorkerProcess, trials, wait_for,
 };
 
 use crate::refusal::Refusal;

@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
-use pelton_tests::{Cluster, KafkaCluster, NewRecord, Rig, RigPlan, trials, wait_for};
+use libtest_mimic::Failed;
+use pelton_tests::{Cluster, KafkaCluster, NewRecord, Rig, RigPlan, Trial, trials, wait_for};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
@@ -21,9 +21,9 @@ const CANARY: &str = "canary";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("garbage::every_kind_of_record_is_skipped_where_that_was_asked", skipped),
-        Trial::test("garbage::every_kind_of_record_stops_the_worker_that_names_it", stopped),
-        Trial::test("garbage::a_record_too_large_to_be_told_of_is_named", too_large),
+        Trial::new("garbage::every_kind_of_record_is_skipped_where_that_was_asked", skipped),
+        Trial::new("garbage::every_kind_of_record_stops_the_worker_that_names_it", stopped),
+        Trial::new("garbage::a_record_too_large_to_be_told_of_is_named", too_large),
         trials::on_kafka("garbage::a_commit_s_metadata_is_ignored", metadata),
         trials::on_kafka("garbage::a_commit_beyond_the_log_is_out_of_range", beyond_the_log),
         trials::on_kafka("garbage::a_changelog_that_others_wrote_is_named", changelog),

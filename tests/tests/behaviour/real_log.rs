@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use libtest_mimic::{Completion, Failed, Trial};
+use libtest_mimic::Failed;
 use load_generator::{Format, SendOptions, Sent, open, send_all};
 use pelton_testkit::ledger::{Entry, Ledger};
-use pelton_tests::{Cluster, KafkaCluster, Rig, RigPlan, StoredRecord, orders, trials, wait_for};
+use pelton_tests::{
+    Cluster, KafkaCluster, Rig, RigPlan, StoredRecord, Trial, orders, trials, wait_for,
+};
 use serde::Deserialize;
 
 use crate::{embedded, embedded_plan, insist, insist_on_exact, say};
@@ -36,12 +38,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     if data().is_none() {
         return ["embedded", "kafka"].map(|place| ignored(&name(place))).into();
     }
-    vec![Trial::test(name("embedded"), on_embedded), trials::on_kafka(&name("kafka"), on_kafka)]
+    vec![Trial::new(name("embedded"), on_embedded), trials::on_kafka(&name("kafka"), on_kafka)]
 }
 
 fn ignored(name: &str) -> Trial {
     let reason = "PELTON_TEST_DATA is unset: no real logs here";
-    Trial::ignorable_test(name, move || Ok(Completion::ignored_with(reason)))
+    Trial::ignored(name, reason)
 }
 
 fn data() -> Option<PathBuf> {

@@ -4,12 +4,12 @@
 use std::net::TcpListener;
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use pelton::TopicPartition;
 use pelton::telemetry::RecordOutcome;
 use pelton_testkit::ledger::Entry;
 use pelton_tests::{
-    Cluster, Deadline, Fleet, KafkaCluster, NewRecord, Rig, RigPlan, trials, wait_for,
+    Cluster, Deadline, Fleet, KafkaCluster, NewRecord, Rig, RigPlan, Trial, trials, wait_for,
 };
 
 use crate::refusal::Refusal;
@@ -20,7 +20,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let refused = |name: &str, settings: &'static [(&str, &str)], refusal: Refusal<'static>| {
-        Trial::test(format!("refused_at_start::{name}"), move || {
+        Trial::new(format!("refused_at_start::{name}"), move || {
             let cluster = embedded()?;
             refuses(&cluster, embedded_plan(), settings, &refusal)
         })
@@ -41,7 +41,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             &[("ENABLE_AUTO_COMMIT", "true")],
             Refusal { code: "PLT-0107", exit: 2, says: &["enable_auto_commit", "commit_interval"] },
         ),
-        Trial::test("refused_at_start::an_unreachable_kafka", unreachable),
+        Trial::new("refused_at_start::an_unreachable_kafka", unreachable),
         missing(
             "a_missing_input",
             &[("LOGIN_COUNTER__INPUT_TOPIC", "no-such-input")],

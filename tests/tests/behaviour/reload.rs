@@ -5,11 +5,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use nix::sys::signal::Signal;
 use pelton_tests::{
     Cluster, Fleet, KafkaCluster, LoadPlan, Login, Rig, RigPlan, Right, SecureKafka, Stopwatch,
-    WorkerProcess, trials, wait_for,
+    Trial, WorkerProcess, trials, wait_for,
 };
 
 use crate::{embedded, embedded_plan, insist, insist_on_exact, say};
@@ -21,18 +21,18 @@ const BEYOND_THE_SESSION: Duration = Duration::from_secs(8);
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("a_topic_is_paused_and_resumed_without_a_rebalance", pauses),
-        Trial::test("pauses_amid_rebalances_lose_and_repeat_nothing::embedded", || {
+        Trial::new("a_topic_is_paused_and_resumed_without_a_rebalance", pauses),
+        Trial::new("pauses_amid_rebalances_lose_and_repeat_nothing::embedded", || {
             storm(&embedded()?, embedded_plan())
         }),
         trials::on_kafka("pauses_amid_rebalances_lose_and_repeat_nothing::kafka", || {
             storm(KafkaCluster::shared(1)?, RigPlan::default())
         }),
-        Trial::test("a_worker_is_slowed_down_while_it_runs", slows_down),
-        Trial::test("the_log_filter_changes_while_a_worker_runs", filters),
-        Trial::test("settings_that_can_not_be_used_change_nothing", refuses),
-        Trial::test("settings_are_read_again_before_a_worker_has_joined", before_joining),
-        Trial::test("sighup_during_a_shutdown_is_no_second_signal_to_end", while_ending),
+        Trial::new("a_worker_is_slowed_down_while_it_runs", slows_down),
+        Trial::new("the_log_filter_changes_while_a_worker_runs", filters),
+        Trial::new("settings_that_can_not_be_used_change_nothing", refuses),
+        Trial::new("settings_are_read_again_before_a_worker_has_joined", before_joining),
+        Trial::new("sighup_during_a_shutdown_is_no_second_signal_to_end", while_ending),
         trials::on_our_own_nodes("a_rotated_password_is_used_without_a_restart", rotates),
     ]
 }

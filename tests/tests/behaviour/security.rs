@@ -1,13 +1,13 @@
 //! Do workers get in where Kafka wants TLS, a login and rights, and what do they say when not?
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use pelton_tests::{
     Cluster, Deadline, LoadPlan, Login, Names, Operation, Protocol, Resource, Rig, RigPlan, Right,
-    SecureKafka, Stopwatch, trials, wait_for,
+    SecureKafka, Stopwatch, Trial, trials, wait_for,
 };
 
 use crate::refusal::Refusal;
@@ -27,7 +27,7 @@ pub(crate) fn secure() -> Result<&'static SecureKafka, Failed> {
 }
 
 /// So soon a worker says why it can't start, and has ended.
-const SOON: Duration = Duration::from_secs(10);
+const SOON: Duration = Duration::from_secs(20);
 
 /// How long a token lives that is renewed.
 const TOKEN: Duration = Duration::from_secs(6);
@@ -92,8 +92,9 @@ pub(crate) fn trials() -> Vec<Trial> {
             "a_token_that_has_expired",
             Login::Token,
             |secure| {
-                let expired = secure.write_token(Duration::ZERO);
-                vec![("OAUTH_TOKEN_FILE", text(&secure.token_file())); usize::from(expired.is_ok())]
+                let file = secure.new_token_file();
+                let expired = secure.write_token(&file, Duration::ZERO);
+                vec![(SecureKafka::TOKEN_FILE, text(&file)); usize::from(expired.is_ok())]
             },
             Refusal { code: login, exit: 13, says: &["token for counter has expired"] },
         ),
@@ -298,7 +299,8 @@ fn counts(login: Login) -> Result<(), Failed> {
             secure.grant(&Right::of_a_counter(rig.names()))?;
         }
     }
-    let renewal = (login == Login::Token).then(|| renew_tokens(secure)).transpose()?;
+    let token = rig.plan().settings.iter().find(|(name, _)| name == SecureKafka::TOKEN_FILE);
+    let renewal = token.map(|(_, file)| renew_tokens(secure, file.into())).transpose()?;
     let mut fleet = rig.fleet();
     fleet.start(1)?;
     let load = rig.load(LoadPlan::at_rate(500))?;
@@ -321,8 +323,8 @@ fn counts(login: Login) -> Result<(), Failed> {
 }
 
 /// Keeps the token fresh, until dropped; each lives shorter than the run.
-fn renew_tokens(secure: &'static SecureKafka) -> Result<mpsc::Sender<()>, Failed> {
-    let write = move || secure.write_token(TOKEN);
+fn renew_tokens(secure: &'static SecureKafka, file: PathBuf) -> Result<mpsc::Sender<()>, Failed> {
+    let write = move || secure.write_token(&file, TOKEN);
     write()?;
     let (renewal, over) = mpsc::channel();
     std::thread::spawn(move || {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use pelton_testkit::ledger::Cause;
 use pelton_tests::{
-    Cluster, Fleet, KafkaCluster, LoadPlan, Protocol, Rig, RigPlan, trials, wait_for,
+    Cluster, Fleet, KafkaCluster, LoadPlan, Protocol, Rig, RigPlan, Trial, trials, wait_for,
 };
 
 use crate::{embedded, embedded_plan, insist, insist_on_exact, say};
@@ -15,11 +15,11 @@ const CHANGE: Duration = Duration::from_secs(30);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        Trial::test("a_spare_worker_is_ready_and_takes_over::embedded", || {
+        Trial::new("a_spare_worker_is_ready_and_takes_over::embedded", || {
             let cluster = embedded()?;
             spare(&cluster, embedded_plan())
         }),
-        Trial::test("two_groups_on_one_topic_each_see_every_record::embedded", || {
+        Trial::new("two_groups_on_one_topic_each_see_every_record::embedded", || {
             let cluster = embedded()?;
             two_groups(&cluster, embedded_plan)
         }),

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::Failed;
 use pelton_testkit::ledger::Entry;
-use pelton_tests::{Cluster, KafkaCluster, NewRecord, Rig, RigPlan, trials, wait_for};
+use pelton_tests::{Cluster, KafkaCluster, NewRecord, Rig, RigPlan, Trial, trials, wait_for};
 
 use crate::{insist, insist_on_exact};
 

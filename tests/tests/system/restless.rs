@@ -3,8 +3,8 @@
 
 use std::time::Duration;
 
-use libtest_mimic::{Failed, Trial};
-use pelton_tests::{KafkaCluster, Protocol, suites, trials};
+use libtest_mimic::Failed;
+use pelton_tests::{KafkaCluster, Protocol, Trial, suites, trials};
 
 use crate::say;
 
@@ -14,13 +14,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials::on_our_own_nodes(
             "brokers_restarted_in_turn_cost_no_record_and_no_rebalance",
             rolled,
-        ),
+        )
+        .heavy(),
         trials::on_our_own_nodes(
             "a_killed_coordinator_loses_nothing_and_ends_no_worker",
             killed_coordinator,
-        ),
-        trials::on_our_own_nodes("a_storm_of_joins_and_leaves_evicts_nobody", storm),
-        trials::on_our_own_nodes("a_worker_holds_as_much_after_changes_as_before", soak),
+        )
+        .heavy(),
+        trials::on_our_own_nodes("a_storm_of_joins_and_leaves_evicts_nobody", storm).alone(),
+        trials::on_our_own_nodes("a_worker_holds_as_much_after_changes_as_before", soak).heavy(),
     ]
 }
 

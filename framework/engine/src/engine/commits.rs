@@ -3,7 +3,7 @@
 //! Upholds INV-6 (one commit in flight, never backwards) and INV-7 (answers of another epoch
 //! change nothing).
 
-use super::{Engine, InFlight};
+use super::{Ending, Engine, InFlight};
 use crate::action::{Action, CommitItem};
 use crate::assignment::Phase;
 use crate::commit::CommitStatus;
@@ -42,11 +42,14 @@ impl Engine {
         offset: Offset,
         out: &mut Vec<Action>,
     ) {
-        let bug = self.limits.bug;
+        let (bug, ending) = (self.limits.bug, self.ending);
         let Some(assignment) = self.current(partition, epoch) else {
             return;
         };
-        if Bug::NoCommitOnRevoke.is(bug) && matches!(assignment.phase, Phase::Draining { .. }) {
+        let ends_without = (Bug::NoCommitOnRevoke.is(bug)
+            && matches!(assignment.phase, Phase::Draining { .. }))
+            || (Bug::NoCommitOnShutdown.is(bug) && ending != Ending::No);
+        if ends_without {
             return;
         }
         let Some(active) = assignment.active_mut() else {
@@ -65,7 +68,8 @@ impl Engine {
     }
 
     pub(super) fn send_commit(&mut self, now: Time, out: &mut Vec<Action>) {
-        if self.in_flight.is_some() {
+        let overtakes = Bug::CommitsOvertake.is(self.limits.bug);
+        if self.in_flight.is_some() && !overtakes {
             return;
         }
         let mut items = Vec::new();
@@ -74,6 +78,9 @@ impl Engine {
             let Some(active) = assignment.active_mut() else {
                 continue;
             };
+            if overtakes {
+                active.progress.leave_in_flight();
+            }
             if let Some(offset) = active.progress.take(now) {
                 items.push(CommitItem { partition: *partition, epoch, offset });
             }
@@ -88,6 +95,12 @@ impl Engine {
         out.push(Action::Commit { id, items });
     }
 
+    /// Is a commit of the partition unanswered?
+    pub(super) fn is_under_way(&self, partition: PartitionId) -> bool {
+        let in_flight = self.in_flight.as_ref().map_or(&[][..], |commit| &commit.items);
+        in_flight.iter().any(|(of, _)| *of == partition)
+    }
+
     pub(super) fn answered(
         &mut self,
         now: Time,
@@ -98,12 +111,16 @@ impl Engine {
         let Some(in_flight) = self.in_flight.take_if(|in_flight| in_flight.id == id) else {
             return;
         };
-        let retry = self.limits.commit_retry;
+        let (retry, bug) = (self.limits.commit_retry, self.limits.bug);
         for (partition, epoch) in in_flight.items {
             let status = statuses
                 .iter()
                 .find(|(answered, _)| *answered == partition)
                 .map_or(CommitStatus::Unknown, |(_, status)| *status);
+            let status = match status {
+                CommitStatus::Unknown if Bug::NoAnswerIsAccepted.is(bug) => CommitStatus::Accepted,
+                status => status,
+            };
             let Some(assignment) = self.current(partition, epoch) else {
                 continue;
             };
@@ -122,6 +139,7 @@ impl Engine {
         }
         // Whatever has become of the commit's own partitions: who is not in the group owns none.
         let lost = statuses.iter().any(|(_, status)| *status == CommitStatus::MemberLost);
+        let lost = lost && !Bug::IgnoreMemberLost.is(bug);
         if lost && id > self.commits_before_assignment {
             let all: Vec<_> = self.assignments.keys().copied().collect();
             self.lose(now, &all, out);

@@ -1,6 +1,7 @@
 //! When may a partition be given up, and when has everything been?
 //!
-//! Upholds INV-5: nothing is released before its drain has ended or its deadline has passed.
+//! Upholds INV-5: nothing is released before its drain has ended or its deadline has passed; and
+//! no loss is acknowledged before the commits under way are answered.
 
 use super::{Ending, Engine};
 use crate::action::{Action, Closing};
@@ -23,12 +24,16 @@ impl Engine {
     }
 
     pub(super) fn release_drained(&mut self, now: Time, out: &mut Vec<Action>) {
+        let bug = self.limits.bug;
         let mut finished = Vec::new();
         for (partition, assignment) in &self.assignments {
             let Phase::Draining { active, drain } = &assignment.phase else {
                 continue;
             };
-            if (drain.drained && active.progress.is_settled()) || now >= drain.release_at {
+            let settled = active.progress.is_settled() || Bug::ReleaseBeforeCommit.is(bug);
+            let too_late =
+                now >= drain.release_at || (Bug::JoinTimeOut.is(bug) && now >= drain.cancel_at);
+            if (drain.drained && settled) || too_late {
                 finished.push(*partition);
             }
         }
@@ -52,15 +57,20 @@ impl Engine {
         let Some(waiting) = &self.unacknowledged else {
             return;
         };
-        let gone = |partition: &PartitionId| match self.assignments.get(partition) {
+        let bug = self.limits.bug;
+        // A commit that is under way when its partition is lost can't be called back. Once the
+        // loss is acknowledged the member joins anew, and a client that has yet to send the
+        // commit, or sends it again, sends it as that member: it would be accepted.
+        let gone = |partition: &&PartitionId| match self.assignments.get(*partition) {
+            Some(Assignment { phase: Phase::Lost { .. }, .. }) => !self.is_under_way(**partition),
             Some(assignment) => assignment.active().is_none(),
             None => true,
         };
-        if Bug::IgnoreLost.is(self.limits.bug) || waiting.iter().all(gone) {
-            for partition in waiting {
-                if !Bug::IgnoreLost.is(self.limits.bug) {
-                    self.assignments.remove(partition);
-                }
+        let over: Vec<_> = waiting.iter().filter(gone).copied().collect();
+        let first_is_over = Bug::AcknowledgeFirst.is(bug) && !over.is_empty();
+        if Bug::IgnoreLost.is(bug) || first_is_over || over.len() == waiting.len() {
+            for partition in over.iter().filter(|_| !Bug::IgnoreLost.is(bug)) {
+                self.assignments.remove(partition);
             }
             self.unacknowledged = None;
             out.push(Action::Acknowledge);

@@ -34,7 +34,8 @@ impl Engine {
         let room = self.room();
         let reserved = self.reserved(room);
         let stopped = self.stops + 1;
-        let boundless = Bug::IgnoreBudget.is(self.limits.bug);
+        let bug = self.limits.bug;
+        let boundless = Bug::IgnoreBudget.is(bug);
         let Some(assignment) = self.assignments.get_mut(&partition) else {
             return;
         };
@@ -70,6 +71,9 @@ impl Engine {
         out.push(Action::Deliver { partition, skip_below: expected });
         // What was delivered before is dropped by the runtime, which reports it as freed.
         active.buffered.add(Volume { records: run.records, bytes: run.bytes });
+        if Bug::BudgetCountsTwice.is(bug) {
+            active.buffered.add(Volume { records: run.records, bytes: run.bytes });
+        }
         active.expected = expected.max(run.last.next());
         active.end = active.end.max(Some(active.expected));
         let full = room.is_full(active.buffered, active.effects.bytes()) && !boundless;
@@ -86,7 +90,8 @@ impl Engine {
         let room = self.room();
         let mut waiting = Vec::new();
         let mut fetching = Vec::new();
-        let boundless = Bug::IgnoreBudget.is(self.limits.bug);
+        let bug = self.limits.bug;
+        let boundless = Bug::IgnoreBudget.is(bug);
         for (partition, assignment) in &mut self.assignments {
             if let Phase::Running(active) = &mut assignment.phase {
                 // Out of range: there is nothing to fetch.
@@ -133,7 +138,8 @@ impl Engine {
                 continue;
             }
             if let Some(active) = self.running(partition) {
-                let from = active.expected;
+                let too_far = i64::from(Bug::ResumeOneTooFar.is(bug));
+                let from = Offset(active.expected.0 + too_far);
                 reserved -= active.reserved(room);
                 active.start_fetch(from, now);
                 reserved += active.reserved(room);

@@ -61,7 +61,7 @@ impl Engine {
                 return None;
             };
             let through = active.progress.committed == Some(active.expected);
-            let leaves = active.out_of_range && through;
+            let leaves = active.out_of_range && through && !self.is_under_way(*partition);
             leaves.then_some((*partition, assignment.epoch, active.expected))
         };
         let leaving: Vec<(PartitionId, Epoch, Offset)> =

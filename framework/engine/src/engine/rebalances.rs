@@ -130,7 +130,8 @@ impl Engine {
         committed: Option<Offset>,
         out: &mut Vec<Action>,
     ) {
-        let paused = self.paused.contains(&partition);
+        let forgotten = Bug::PauseForgotten.is(self.limits.bug);
+        let paused = self.paused.contains(&partition) && !forgotten;
         let stopped = self.stops;
         let Some(assignment) = self.current(partition, epoch) else {
             return;
@@ -161,6 +162,17 @@ impl Engine {
         } else {
             Action::StartFetch { partition, from: position }
         });
+    }
+
+    /// Resets what is to be reset. Not while a commit of it is under way: what is read as
+    /// committed meanwhile may be older than what that commit stores.
+    pub(super) fn reset_wanted(&mut self, now: Time, out: &mut Vec<Action>) {
+        let ready = |(partition, _): &(&PartitionId, &Epoch)| !self.is_under_way(**partition);
+        let ready: Vec<_> = self.resets.iter().filter(ready).map(|(p, e)| (*p, *e)).collect();
+        for (partition, epoch) in ready {
+            self.resets.remove(&partition);
+            self.reset(now, partition, epoch, None, out);
+        }
     }
 
     pub(super) fn reset(

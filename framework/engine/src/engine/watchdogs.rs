@@ -11,6 +11,7 @@ use crate::action::{Action, SilentAction};
 use crate::assignment::{Active, Helped, Phase, Preparing};
 use crate::ids::{Epoch, PartitionId};
 use crate::limits::EngineLimits;
+use crate::planted::Bug;
 use crate::time::Time;
 
 /// A wait grows by doubling to so many times what it was.
@@ -131,6 +132,10 @@ fn help(now: Time, limits: &EngineLimits, active: &Active, may_renew: bool) -> H
     let Some(fetch) = active.fetch else {
         return Help::None;
     };
+    let (lost, asleep) = (Bug::LostWakeUp.is(limits.bug), Bug::WatchdogAsleep.is(limits.bug));
+    if asleep || (lost && fetch.again_at.is_some()) {
+        return Help::None;
+    }
     if fetch.again_at.is_some_and(|at| now >= at) {
         return Help::Resume;
     }

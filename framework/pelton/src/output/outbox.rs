@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use pelton_engine::Offset;
+use pelton_engine::{Bug, Offset};
 
 use crate::ports::OutRecord;
 
@@ -36,6 +36,7 @@ pub(crate) struct Outbox {
     bytes: usize,
     /// Bytes that are under way: the client has a copy of them.
     copied: usize,
+    bug: Option<Bug>,
 }
 
 #[derive(Debug)]
@@ -79,7 +80,13 @@ impl Outbox {
             unreported: 0,
             bytes: 0,
             copied: 0,
+            bug: None,
         }
+    }
+
+    /// Plants a known bug (tests only; without the feature `planted-bugs` it does nothing).
+    pub(crate) fn plant(&mut self, bug: Option<Bug>) {
+        self.bug = bug;
     }
 
     /// Adds what a done record emitted.
@@ -114,6 +121,11 @@ impl Outbox {
         }
         self.next_ticket += 1;
         self.unreported += 1;
+        if Bug::ResendOnlyFailed.is(self.bug) {
+            let at = usize::try_from(self.next_ticket - self.first_ticket).unwrap_or(usize::MAX);
+            let delivered = self.records.iter().skip(at).take_while(|pending| pending.delivered);
+            self.next_ticket += u64::try_from(delivered.count()).unwrap_or(0);
+        }
     }
 
     /// The record of [`next_to_send`](Self::next_to_send) was refused at once.
@@ -177,7 +189,7 @@ impl Outbox {
         self.next_ticket = from;
         let at = usize::try_from(from - self.first_ticket).unwrap_or(usize::MAX);
         for pending in self.records.iter_mut().skip(at) {
-            pending.delivered = false;
+            pending.delivered &= Bug::ResendOnlyFailed.is(self.bug);
         }
     }
 

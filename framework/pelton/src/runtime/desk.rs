@@ -104,6 +104,8 @@ pub(crate) struct Desk {
     flush_wanted: bool,
     flush_failures: u32,
     flush_not_before: Time,
+    /// When the partition is to start again from what is done, if it is to.
+    reset_at: Option<Time>,
     progress: Freed,
     progress_told: Time,
     /// Records with an index below it are out of the buffer, and counted as such.
@@ -222,8 +224,7 @@ impl Desk {
         position: Offset,
     ) -> Self {
         let seed = shared.host.seed() ^ u64::from(id.0).rotate_left(32) ^ epoch.0;
-        let mut schedule = Schedule::new(spec.ordering, position, spec.retry, seed);
-        schedule.plant(shared.plan.bug);
+        let schedule = Schedule::new(spec.ordering, position, spec.retry, seed);
         let now = shared.host.now();
         Self {
             id,
@@ -253,6 +254,7 @@ impl Desk {
             flush_wanted: false,
             flush_failures: 0,
             flush_not_before: now,
+            reset_at: None,
             progress: Freed::default(),
             progress_told: now,
             freed_below: 0,
@@ -267,6 +269,12 @@ impl Desk {
 
     pub(crate) fn now(&self) -> Time {
         self.shared.host.now()
+    }
+
+    /// Plants the worker's bug, if it has one.
+    pub(crate) fn plant(&mut self, last_begun: Option<Offset>) {
+        self.schedule.plant(self.shared.plan.bug, last_begun);
+        self.outbox.plant(self.shared.plan.bug);
     }
 
     // --- commands -------------------------------------------------------------------------
@@ -370,6 +378,16 @@ impl Desk {
         self.lease.user_code.at(offset.0);
         let (partition, epoch) = (&self.place.partition, self.epoch.0);
         self.shared.observe(&Observation::Start { partition, epoch, offset: offset.0, attempt });
+    }
+
+    pub(crate) fn observe_flush(&self) {
+        let (partition, epoch) = (&self.place.partition, self.epoch.0);
+        self.shared.observe(&Observation::Flushed { partition, epoch });
+    }
+
+    fn observe_undelivered(&self) {
+        let (partition, epoch) = (&self.place.partition, self.epoch.0);
+        self.shared.observe(&Observation::Undelivered { partition, epoch });
     }
 
     pub(crate) fn observe_end(&self, offset: Offset, attempt: u32, outcome: RecordOutcome) {

@@ -9,6 +9,7 @@ use std::thread::Thread;
 use pelton_engine::{Pace, Time};
 
 use crate::ports::ClientKind;
+use crate::spared_lock::SparedLock;
 
 /// The part of the settings that a running worker takes over at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -118,29 +119,23 @@ impl Control {
 #[derive(Debug)]
 pub(crate) struct Pacer {
     /// Most workers have no limit, and pay for none.
-    limited: AtomicBool,
-    pace: Mutex<Option<Pace>>,
+    pace: SparedLock<Option<Pace>>,
 }
 
 impl Pacer {
     pub(crate) fn new(per_second: Option<NonZeroU32>, now: Time) -> Self {
-        let pace = per_second.map(|rate| Pace::new(rate, now));
-        Self { limited: AtomicBool::new(pace.is_some()), pace: Mutex::new(pace) }
+        Self { pace: SparedLock::new(per_second.map(|rate| Pace::new(rate, now))) }
     }
 
     /// When the caller's next record may start; the moment is the caller's.
     pub(crate) fn take(&self, now: Time) -> Time {
-        if !self.limited.load(Ordering::Acquire) {
-            return now;
-        }
-        lock(&self.pace).as_mut().map_or(now, |pace| pace.take(now))
+        let taken = self.pace.if_there(|pace| Some(pace.as_mut()?.take(now)));
+        taken.flatten().unwrap_or(now)
     }
 
     /// Another limit from now on. Who holds a moment of the old one gives it up.
     pub(crate) fn change(&self, per_second: Option<NonZeroU32>, now: Time) {
-        let mut pace = lock(&self.pace);
-        *pace = per_second.map(|rate| Pace::new(rate, now));
-        self.limited.store(pace.is_some(), Ordering::Release);
+        self.pace.with(|pace| *pace = per_second.map(|rate| Pace::new(rate, now)));
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) struct TaskParts {
     pub(crate) cancelled: watch::Receiver<bool>,
     /// The task of this partition's assignment before, while it has not ended.
     pub(crate) predecessor: Option<JoinHandle<()>>,
+    /// The record that one began last (a planted bug takes it for still in hand).
+    pub(crate) last_begun: Option<Offset>,
     /// It can't go on at this position.
     pub(crate) lost_position: Option<LostPosition>,
     /// How often the process had thawed when the partition was assigned: ownership is proved up
@@ -85,7 +87,8 @@ pub(crate) async fn run<H: Handler>(mut parts: TaskParts, factory: HandlerFactor
     let Some((mut desk, position, committed)) = begin(&mut parts).await else {
         return;
     };
-    let mut slot = Slot::new(Arc::clone(&desk.place), Arc::clone(&parts.lease), factory);
+    let bug = parts.shared.plan.bug;
+    let mut slot = Slot::new(Arc::clone(&desk.place), Arc::clone(&parts.lease), factory, bug);
     parts.signs().at(Stage::Hook);
     if let Some(closing) = assigned(&mut desk, &mut slot, &mut parts.commands).await {
         return end(&desk, &mut slot, closing).await;
@@ -105,7 +108,8 @@ pub(crate) async fn run<H: Handler>(mut parts: TaskParts, factory: HandlerFactor
 /// was given up meanwhile.
 async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> {
     let signs = parts.signs();
-    if let Some(predecessor) = parts.predecessor.take() {
+    let left_alone = Bug::TwoSlots.is(parts.shared.plan.bug);
+    if let Some(predecessor) = parts.predecessor.take().filter(|_| !left_alone) {
         signs.at(Stage::Predecessor);
         // Order: a handler of the assignment before may still be at its last await. Waited for
         // even if this assignment ends meanwhile: the next one waits only for this task.
@@ -159,7 +163,7 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
     });
     let behind = Bug::StartBehindCommit.is(parts.shared.plan.bug) && prepared.committed.is_some();
     let position = Offset((prepared.position - if behind { 20 } else { 0 }).max(0));
-    let desk = Desk::new(
+    let mut desk = Desk::new(
         partition,
         epoch,
         place,
@@ -172,6 +176,7 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
         parts.thaws,
         position,
     );
+    desk.plant(parts.last_begun);
     Some((desk, position, prepared.committed.map(Offset)))
 }
 
@@ -342,16 +347,22 @@ async fn handle<H: Handler>(
     desk.metrics.handler_seconds.record(now.since(begun));
     let outcome = match called {
         Some(Called::Done(effects)) => {
-            desk.observe_end(turn.offset, turn.attempt, RecordOutcome::Done);
+            let waits = desk.spec.flush_every.is_some();
+            let outcome = if waits { RecordOutcome::Handled } else { RecordOutcome::Done };
+            desk.observe_end(turn.offset, turn.attempt, outcome);
             desk.done(turn.index, effects, now);
-            RecordOutcome::Done
+            outcome
         }
         Some(Called::Failed(error)) => failed(desk, turn, &error, now),
         Some(Called::Panicked(panic)) => {
             slot.discard();
             log_retry(desk, "handle", turn.attempt, &panic);
             desk.observe_end(turn.offset, turn.attempt, RecordOutcome::Panicked);
-            desk.not_done(turn.index, Finish::Retry, now);
+            if Bug::PanicCountsAsDone.is(desk.shared.plan.bug) {
+                desk.done(turn.index, Effects::default(), now);
+            } else {
+                desk.not_done(turn.index, Finish::Retry, now);
+            }
             desk.reset_if_handled();
             RecordOutcome::Panicked
         }
@@ -405,7 +416,10 @@ async fn flush<H: Handler>(
     commands: &mut UnboundedReceiver<Command>,
 ) {
     match supervise(desk, commands, slot.flush()).await {
-        Some(Called::Done(effects)) => desk.flushed(effects, desk.now()),
+        Some(Called::Done(effects)) => {
+            desk.observe_flush();
+            desk.flushed(effects, desk.now());
+        }
         Some(Called::Failed(error)) if error.is_fatal() => {
             // What was handled can't become done any more: the drain must not ask again.
             slot.discard();
@@ -415,7 +429,11 @@ async fn flush<H: Handler>(
         Some(Called::Failed(error)) => {
             log_retry(desk, "flush", 1, &error.to_string());
             let now = desk.now();
-            desk.flush_failed(now);
+            if Bug::FailedFlushCounts.is(desk.shared.plan.bug) {
+                desk.flushed(Effects::default(), now);
+            } else {
+                desk.flush_failed(now);
+            }
         }
         Some(Called::Panicked(panic)) => {
             log_retry(desk, "flush", 1, &panic);

@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use pelton_engine::{Action, CommitItem, Engine, Epoch, Event, PartitionId, Time};
+use pelton_engine::{Action, CommitItem, Engine, Epoch, Event, Offset, PartitionId, Time};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -107,6 +107,8 @@ struct EndingTask {
     metrics: PartitionMetrics,
     /// It was found not to yield, and counted.
     blocked: bool,
+    /// The record it began last.
+    last_begun: Offset,
 }
 
 struct SentCommit {

@@ -99,6 +99,7 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
     };
     let Start { at, settled, committed, recreated } =
         start_of(preparing, partitions, id.as_deref()).await?;
+    let bug = shared.plan.bug;
     let jump = match at {
         StartDecision::At(offset) if recreated || lost_position.is_some() => {
             Some(jump(preparing, offset.0, recreated).await?)
@@ -106,8 +107,14 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
         _ => None,
     };
     let position = match at {
+        _ if jump.is_some() && Bug::JumpToLatest.is(bug) => {
+            shared.admin.offsets(partition).await?.1
+        }
         _ if let Some(jump) = &jump => jump.went_on_at,
         StartDecision::At(offset) => offset.0,
+        StartDecision::Earliest if Bug::StartAtLatest.is(bug) => {
+            shared.admin.offsets(partition).await?.1
+        }
         StartDecision::Earliest => shared.admin.offsets(partition).await?.0,
         StartDecision::Latest => shared.admin.offsets(partition).await?.1,
         StartDecision::AtTime(ms) => shared.admin.offset_at(partition, ms).await?,
@@ -117,13 +124,13 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
     };
     let mut stores = Vec::with_capacity(spec.stores.len());
     for store in spec.stores.iter().filter_map(|index| shared.plan.stores.get(*index)) {
-        let restored = !Bug::SkipRestore.is(shared.plan.bug);
+        let restored = !Bug::SkipRestore.is(bug);
         let Some(changelog) = store.changelog.as_ref().filter(|_| restored) else {
             stores.push(StoreLayers::default());
             continue;
         };
-        let changelog =
-            TopicPartition::new(std::sync::Arc::clone(changelog), partition.partition());
+        let number = if Bug::RestoreOfAnother.is(bug) { 0 } else { partition.partition() };
+        let changelog = TopicPartition::new(std::sync::Arc::clone(changelog), number);
         check_partitions(shared, partition.topic(), partitions, changelog.topic()).await?;
         let request = RestoreRequest {
             store: &store.name,
@@ -133,6 +140,7 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
             host: &*shared.host,
             metrics,
             signs,
+            bug,
         };
         signs.at(Stage::Turn);
         // Never closed: an error can't happen, and would only mean that nobody is limited.
@@ -147,6 +155,7 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
     let topic = TopicMark { partitions: settled, id };
     // Committed at once, so that nobody has to decide again.
     let committed = committed.filter(|_| jump.is_none());
+    let jump = jump.filter(|_| !Bug::JumpToLatest.is(bug));
     Ok(Prepared { position, committed, topic, stores, jump })
 }
 
@@ -245,8 +254,16 @@ async fn own_position(
     if let Some(LostPosition { position, topic }) = preparing.lost_position {
         return Ok((Some(position.0), Some(topic.clone())));
     }
-    let own = preparing.shared.committed.read(vec![preparing.partition.clone()]).await?;
-    let own = own.into_iter().next();
+    let Preparing { shared, partition, .. } = preparing;
+    let own = if Bug::CachedCommit.is(shared.plan.bug) {
+        shared.committed.read_once(partition).await?
+    } else {
+        shared.committed.read(vec![(*partition).clone()]).await?.into_iter().next()
+    };
+    let own = own.filter(|own| {
+        let dropped = Bug::DamageDropsCommit.is(shared.plan.bug) && !own.metadata.is_empty();
+        !dropped || envelope_of(own).is_some()
+    });
     let mark = own
         .as_ref()
         .and_then(envelope_of)

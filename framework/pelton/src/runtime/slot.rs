@@ -10,6 +10,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use futures::FutureExt;
+use pelton_engine::Bug;
 
 use crate::context::{Context, Effects, Place};
 use crate::error::HandlerError;
@@ -24,6 +25,9 @@ pub(crate) struct Slot<H> {
     lease: Arc<Lease>,
     factory: HandlerFactory<H>,
     handler: Option<H>,
+    bug: Option<Bug>,
+    /// Planted bug: what a failed attempt has left behind.
+    left: Effects,
 }
 
 /// How a call of user code ended.
@@ -35,8 +39,13 @@ pub(crate) enum Called {
 }
 
 impl<H: Handler> Slot<H> {
-    pub(crate) fn new(place: Arc<Place>, lease: Arc<Lease>, factory: HandlerFactory<H>) -> Self {
-        Self { place, lease, factory, handler: None }
+    pub(crate) fn new(
+        place: Arc<Place>,
+        lease: Arc<Lease>,
+        factory: HandlerFactory<H>,
+        bug: Option<Bug>,
+    ) -> Self {
+        Self { place, lease, factory, handler: None, bug, left: Effects::default() }
     }
 
     /// One attempt at one record. Dropping the future cuts the attempt off; then
@@ -49,11 +58,18 @@ impl<H: Handler> Slot<H> {
             return Called::Done(Effects::default());
         };
         let mut ctx = Context::new(&self.place, attempt, true);
+        ctx.effects = std::mem::take(&mut self.left); // nothing
         let called = caught(&self.lease, async { handler.handle(record, &mut ctx).await }).await;
+        if !matches!(called, Ok(Ok(()))) {
+            self.left = left_behind(&mut ctx.effects, self.bug);
+        }
         settle(called, ctx)
     }
 
     pub(crate) async fn flush(&mut self) -> Called {
+        if Bug::FlushAfterPanic.is(self.bug) {
+            let _failed = self.make().await.is_err();
+        }
         let Some(handler) = &mut self.handler else {
             // What it had handled went with it: nothing of that may count as flushed.
             return Called::Panicked("the instance to flush is gone".to_owned());
@@ -141,6 +157,18 @@ impl<H: Handler> Slot<H> {
             tracing::error!(partition = %self.place.partition, hook, panic, "a hook panicked");
         }
     }
+}
+
+/// What the next attempt finds of a failed one (INV-11).
+fn left_behind(failed: &mut Effects, bug: Option<Bug>) -> Effects {
+    let mut left = Effects::default();
+    if Bug::FailedWritesStay.is(bug) {
+        left.writes = std::mem::take(&mut failed.writes);
+    }
+    if Bug::FailedOutputsStay.is(bug) {
+        left.outputs = std::mem::take(&mut failed.outputs);
+    }
+    left
 }
 
 fn settle(called: Result<Result<(), HandlerError>, String>, ctx: Context<'_>) -> Called {

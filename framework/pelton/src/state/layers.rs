@@ -114,6 +114,11 @@ impl StoreLayers {
         }
     }
 
+    /// Planted bug: the writes of the oldest seal whose commit is not known.
+    pub(crate) fn oldest_sealed(&self) -> Writes {
+        self.sealed.front().map(|(_, writes)| writes.clone()).unwrap_or_default()
+    }
+
     /// What the layers above the committed one take.
     pub(crate) fn bytes(&self) -> LayerBytes {
         self.bytes

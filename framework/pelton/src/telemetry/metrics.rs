@@ -223,7 +223,7 @@ impl PartitionMetrics {
     /// The counter of attempts that ended so.
     pub const fn records(&self, outcome: RecordOutcome) -> &Counter {
         match outcome {
-            RecordOutcome::Done => &self.done,
+            RecordOutcome::Done | RecordOutcome::Handled => &self.done,
             RecordOutcome::Skipped => &self.skipped,
             RecordOutcome::Retry => &self.retry,
             RecordOutcome::Panicked => &self.panicked,

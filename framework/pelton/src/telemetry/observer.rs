@@ -5,6 +5,8 @@
 //! it is called from the poll loop and from the partitions' tasks. Nothing in a worker depends
 //! on an observer; production workers run without one.
 
+use std::sync::Arc;
+
 use crate::topic_partition::TopicPartition;
 
 /// One step of a worker, as told to an [`Observer`].
@@ -37,6 +39,9 @@ pub enum Observation<'a> {
     Revoked { partition: &'a TopicPartition, epoch: u64 },
     /// The drain has ended and the revocation is about to be acknowledged.
     Released { partition: &'a TopicPartition, epoch: u64 },
+    /// Its drain has reached its deadline: what still runs is cut off, and what waits for a flush
+    /// is not flushed any more.
+    CutOff { partition: &'a TopicPartition, epoch: u64 },
     /// The partition was taken away: nothing of it may be committed any more.
     Lost { partition: &'a TopicPartition, epoch: u64 },
     /// The partition was reset in place: it starts again from its committed offset.
@@ -51,6 +56,12 @@ pub enum Observation<'a> {
         attempt: u32,
         outcome: RecordOutcome,
     },
+    /// The slot's flush has succeeded: what was [`Handled`](RecordOutcome::Handled) before it is
+    /// done.
+    Flushed { partition: &'a TopicPartition, epoch: u64 },
+    /// An output or a changelog record could not be delivered: it and what was sent behind it are
+    /// sent again, and nothing is committed beyond it until then.
+    Undelivered { partition: &'a TopicPartition, epoch: u64 },
     /// A commit of `offset` (the next one to read) is about to be sent.
     CommitTried { id: u64, partition: &'a TopicPartition, epoch: u64, offset: i64 },
     /// What became of it.
@@ -74,8 +85,8 @@ pub enum Observation<'a> {
 ///
 /// /// Does the partition go on behind the record?
 /// fn is_through(step: &Observation<'_>) -> bool {
-///     use RecordOutcome::{Done, Skipped};
-///     matches!(step, Observation::End { outcome: Done | Skipped, .. })
+///     use RecordOutcome::{Done, Handled, Skipped};
+///     matches!(step, Observation::End { outcome: Done | Handled | Skipped, .. })
 /// }
 /// assert!(!is_through(&Observation::Stopping));
 /// ```
@@ -84,6 +95,8 @@ pub enum Observation<'a> {
 pub enum RecordOutcome {
     /// Handled; its effects are its partition's to commit.
     Done,
+    /// Handled, and done with the slot's next flush (an input with `flush_every`).
+    Handled,
     /// Invalid, and skipped as the input's `on_invalid` says: done, without effects.
     Skipped,
     /// A retryable error: the record will be tried again.
@@ -139,4 +152,15 @@ pub enum CommitOutcome {
 pub trait Observer: Send + Sync + std::fmt::Debug + 'static {
     /// Called once per step, in the order of the steps of any one partition.
     fn observe(&self, observation: &Observation<'_>);
+}
+
+/// Two observers, told in their order.
+#[derive(Debug)]
+pub(crate) struct Both(pub(crate) Arc<dyn Observer>, pub(crate) Arc<dyn Observer>);
+
+impl Observer for Both {
+    fn observe(&self, observation: &Observation<'_>) {
+        self.0.observe(observation);
+        self.1.observe(observation);
+    }
 }

@@ -23,7 +23,7 @@ use crate::runtime::{
     WorkerParts,
 };
 use crate::state::{Store, StoreSpec};
-use crate::telemetry::{self, Observer};
+use crate::telemetry::{self, Both, Observer};
 
 /// Declares inputs, outputs and stores, then runs.
 ///
@@ -169,9 +169,13 @@ impl WorkerBuilder {
         self
     }
 
-    /// Tells `observer` every step of the worker (for tests and audits).
+    /// Tells `observer` every step of the worker (for tests and audits). Called more than once,
+    /// it tells each of them.
     pub fn observer(&mut self, observer: Arc<dyn Observer>) -> &mut Self {
-        self.observer = Some(observer);
+        self.observer = Some(match self.observer.take() {
+            Some(first) => Arc::new(Both(first, observer)),
+            None => observer,
+        });
         self
     }
 

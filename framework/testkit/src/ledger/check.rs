@@ -23,6 +23,9 @@ mod owner;
 mod repeats;
 mod stuck;
 
+/// What a process has waiting when it thaws it hears within so long.
+const AT_THE_THAW: Duration = Duration::from_secs(1);
+
 /// So many violations of each invariant are told in full.
 const TOLD: u64 = 5;
 
@@ -92,8 +95,14 @@ impl Check {
         self
     }
 
-    /// A4, A6: a drain that took so long may have left a handler behind that never yields. Its
-    /// effects are discarded, so what it still does counts as a zombie's. Default: no drain may.
+    /// A4, A6: how long a drain may take before its partition is released whatever has been
+    /// committed (the worker's release deadline; the shorter one of a revocation's and a
+    /// shutdown's).
+    ///
+    /// A drain that took so long may have left a handler behind that never yields. Its effects are
+    /// discarded, so what it still does counts as a zombie's. One that took less has committed
+    /// what was done: neither an attempt that was cut off nor a commit without an answer explains
+    /// a repeat then. Default: not known; no drain leaves a handler behind, and both explain.
     #[must_use]
     pub fn drain_timeout(mut self, limit: Duration) -> Self {
         self.drain_timeout = Some(limit);
@@ -198,6 +207,25 @@ impl Case<'_> {
         )
     }
 
+    /// May the assignment have been released without a commit of all it had done? So it is at its
+    /// drain's deadline; where that is not known, always.
+    pub(crate) fn may_be_uncommitted(&self, span: &Span) -> bool {
+        self.rules.drain_timeout.is_none()
+            || span.ending != Ending::Released
+            || self.may_leave_behind(span)
+    }
+
+    /// Was the assignment old news: decided before its process was frozen, heard when it thawed,
+    /// and not confirmed before `place`?
+    pub(crate) fn is_old_news(&self, span: &Span, place: Place) -> bool {
+        let frozen = &self.history.processes[span.process].frozen;
+        let at_the_thaw = |until: Place| {
+            until < span.assigned && self.between(until, span.assigned) < AT_THE_THAW
+        };
+        frozen.iter().any(|(_, until)| at_the_thaw(*until))
+            && !span.was_confirmed(span.assigned, place)
+    }
+
     /// May the assignment's drain have left a handler behind, at its deadline?
     pub(crate) fn may_leave_behind(&self, span: &Span) -> bool {
         let stopping = self.history.processes[span.process].stopping;
@@ -245,8 +273,10 @@ pub(crate) struct Execution {
     pub(crate) start: Place,
     /// Where it was first done.
     pub(crate) done: Option<Place>,
+    /// Where it was first handled: done, or waiting for a flush.
+    pub(crate) through: Option<Place>,
     pub(crate) skipped: bool,
-    /// It was begun again by the same assignment after it was done.
+    /// It was begun again by the same assignment after it was done or handled.
     pub(crate) again: Option<Place>,
 }
 
@@ -259,16 +289,18 @@ impl Executions {
                 let skipped = matches!(attempt.end, Some((_, RecordOutcome::Skipped)));
                 match all.last_mut().filter(|last| last.span == span) {
                     Some(last) => {
-                        if last.done.is_some() {
+                        if last.through.is_some() {
                             last.again.get_or_insert(attempt.start);
                         }
                         last.done = last.done.or_else(|| attempt.done());
+                        last.through = last.through.or_else(|| attempt.through());
                         last.skipped |= skipped;
                     }
                     None => all.push(Execution {
                         span,
                         start: attempt.start,
                         done: attempt.done(),
+                        through: attempt.through(),
                         skipped,
                         again: None,
                     }),

@@ -23,6 +23,14 @@ pub(crate) struct History {
     pub(crate) partitions: BTreeMap<TopicPartition, PartitionHistory>,
     pub(crate) processes: Vec<ProcessHistory>,
     pub(crate) broker_kills: Vec<Place>,
+    pub(crate) bad_network: Vec<BadNetwork>,
+}
+
+/// A time in which the network between workers and brokers failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BadNetwork {
+    pub(crate) from: Place,
+    pub(crate) until: Place,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +79,12 @@ pub(crate) struct Span {
     pub(crate) assigned: Place,
     pub(crate) started: Option<(Place, i64)>,
     pub(crate) revoked: Option<Place>,
+    /// Its drain had reached its deadline.
+    pub(crate) cut_off: Option<Place>,
+    /// Where an output failed last.
+    pub(crate) undelivered: Option<Place>,
+    /// Attempts below it wait for no flush.
+    unflushed: usize,
     pub(crate) end: Place,
     pub(crate) ending: Ending,
     pub(crate) attempts: Vec<Attempt>,
@@ -97,6 +111,8 @@ pub(crate) struct Attempt {
     pub(crate) attempt: u32,
     pub(crate) start: Place,
     pub(crate) end: Option<(Place, RecordOutcome)>,
+    /// Where what it handled was flushed.
+    flushed: Option<Place>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -124,6 +140,14 @@ impl History {
                 }
                 (Entry::Stopped, _) => history.processes[line.process].stopped = Some(place),
                 (Entry::Fault(Fault::BrokerKill { .. }), _) => history.broker_kills.push(place),
+                (Entry::Fault(Fault::Network { .. }), _) => {
+                    history.bad_network.push(BadNetwork { from: place, until: NEVER });
+                }
+                (Entry::Fault(Fault::NetworkHealed), _) => {
+                    for bad in &mut history.bad_network {
+                        bad.until = bad.until.min(place);
+                    }
+                }
                 (Entry::Fault(Fault::OffsetReset { partition, offset }), _) => {
                     let partition = history.partitions.entry(partition.clone()).or_default();
                     // An operator who sets the offset beyond a record wants it left out.
@@ -184,6 +208,16 @@ impl History {
     }
 }
 
+impl History {
+    /// Did the network fail in the assignment's time before `place`, and has the assignment not
+    /// been heard to own its partition since: by an accepted commit that was tried after that?
+    pub(crate) fn was_cut_off_in(&self, span: &Span, place: Place) -> bool {
+        self.bad_network.iter().any(|bad| {
+            bad.from < place && bad.until > span.assigned && !span.was_confirmed(bad.until, place)
+        })
+    }
+}
+
 impl PartitionHistory {
     /// The highest offset that Kafka had certainly stored at `place`.
     pub(crate) fn committed_at(&self, place: Place) -> Option<i64> {
@@ -234,6 +268,9 @@ impl Span {
             assigned,
             started: None,
             revoked: None,
+            cut_off: None,
+            undelivered: None,
+            unflushed: 0,
             end: NEVER,
             ending: Ending::Open,
             attempts: Vec::new(),
@@ -252,7 +289,13 @@ impl Span {
             Entry::Lost { .. } => self.ends(place, Ending::Lost),
             Entry::Reset { .. } => self.ends(place, Ending::Reset),
             Entry::Start { offset, attempt, .. } => {
-                self.attempts.push(Attempt { offset, attempt, start: place, end: None });
+                self.attempts.push(Attempt {
+                    offset,
+                    attempt,
+                    start: place,
+                    end: None,
+                    flushed: None,
+                });
             }
             Entry::End { offset, attempt, outcome, .. } => {
                 let begun = self.attempts.iter_mut().rev().find(|begun| {
@@ -261,7 +304,20 @@ impl Span {
                 if let Some(begun) = begun {
                     begun.end = Some((place, outcome));
                 }
+                // The instance is gone, and with it what it had handled and not flushed.
+                if matches!(outcome, RecordOutcome::Panicked | RecordOutcome::Cancelled) {
+                    self.unflushed = self.attempts.len();
+                }
             }
+            Entry::Flushed { .. } => {
+                for attempt in self.attempts.iter_mut().skip(self.unflushed) {
+                    attempt.flushed = attempt.end.map(|_| place);
+                }
+                let last_runs = self.attempts.last().is_some_and(|last| last.end.is_none());
+                self.unflushed = self.attempts.len() - usize::from(last_runs);
+            }
+            Entry::CutOff { .. } => drop(self.cut_off.get_or_insert(place)),
+            Entry::Undelivered { .. } => self.undelivered = Some(place),
             Entry::CommitTried { offset, id, .. } => {
                 self.commits.push(Commit { id, offset, tried: place, known: None });
             }
@@ -297,6 +353,21 @@ impl Span {
         self.commits.iter().any(|commit| commit.tried > from && commit.is_accepted_before(to))
     }
 
+    /// Did an output fail after the last accepted commit was sent? Then what was done since may
+    /// have had to stay uncommitted.
+    pub(crate) fn has_undelivered(&self) -> bool {
+        let mut moved = None;
+        let mut highest = None;
+        for commit in self.commits.iter().filter(|commit| commit.is_accepted_before(self.end)) {
+            // One that stays where the last one was only proves who owns the partition.
+            if highest.is_none_or(|highest| commit.offset > highest) {
+                moved = Some(commit.tried);
+            }
+            highest = highest.max(Some(commit.offset));
+        }
+        self.undelivered.is_some_and(|place| moved.is_none_or(|moved| place > moved))
+    }
+
     /// Was its drain cut short: an attempt cancelled, or still running at the release?
     pub(crate) fn was_cut_short(&self) -> bool {
         self.attempts.iter().any(|attempt| match attempt.end {
@@ -308,13 +379,28 @@ impl Span {
 }
 
 impl Attempt {
-    /// Where it ended with the record done (or skipped, which is done without effects).
+    /// Where its record was done (or skipped, which is done without effects): what was handled
+    /// under `flush_every` is done where it was flushed.
     pub(crate) fn done(&self) -> Option<Place> {
         match self.end {
             Some((place, RecordOutcome::Done | RecordOutcome::Skipped)) => Some(place),
+            Some((_, RecordOutcome::Handled)) => self.flushed,
             _ => None,
         }
     }
+
+    /// Where its partition was free to go on behind its record: done, or handled.
+    pub(crate) fn through(&self) -> Option<Place> {
+        match self.end {
+            Some((place, outcome)) if lets_pass(outcome) => Some(place),
+            _ => None,
+        }
+    }
+}
+
+/// May the next record start after an attempt that ended so?
+pub(crate) fn lets_pass(outcome: RecordOutcome) -> bool {
+    matches!(outcome, RecordOutcome::Done | RecordOutcome::Handled | RecordOutcome::Skipped)
 }
 
 impl Commit {

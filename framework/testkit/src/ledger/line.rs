@@ -33,8 +33,8 @@ pub struct Line {
     pub entry: Entry,
 }
 
-/// What a line says. The first thirteen are a worker's steps, as its
-/// [`Observation`]s; the last is a fault that the test has caused.
+/// What a line says: a worker's step, as its [`Observation`]s; the last is a fault that the test
+/// has caused.
 ///
 /// ```
 /// use pelton::TopicPartition;
@@ -57,6 +57,8 @@ pub enum Entry {
     Revoked { partition: TopicPartition, epoch: u64 },
     /// `released <partition> <epoch>`
     Released { partition: TopicPartition, epoch: u64 },
+    /// `cut-off <partition> <epoch>`
+    CutOff { partition: TopicPartition, epoch: u64 },
     /// `lost <partition> <epoch>`
     Lost { partition: TopicPartition, epoch: u64 },
     /// `reset <partition> <epoch>`
@@ -65,6 +67,10 @@ pub enum Entry {
     Start { partition: TopicPartition, epoch: u64, offset: i64, attempt: u32 },
     /// `end <partition> <epoch> <offset> <attempt> <outcome>`
     End { partition: TopicPartition, epoch: u64, offset: i64, attempt: u32, outcome: RecordOutcome },
+    /// `flushed <partition> <epoch>`
+    Flushed { partition: TopicPartition, epoch: u64 },
+    /// `undelivered <partition> <epoch>`
+    Undelivered { partition: TopicPartition, epoch: u64 },
     /// `try <partition> <epoch> <offset> <id>`
     CommitTried { partition: TopicPartition, epoch: u64, offset: i64, id: u64 },
     /// `known <partition> <epoch> <offset> <id> <outcome>`
@@ -110,6 +116,13 @@ pub enum Fault {
         /// Which broker.
         broker: Arc<str>,
     },
+    /// The network between workers and brokers begins to fail: `fault network <what>`.
+    Network {
+        /// How it fails, in one word.
+        what: Arc<str>,
+    },
+    /// Whatever was wrong with the network is over: `fault network-healed`.
+    NetworkHealed,
     /// An operator sets the group's committed offset: `fault offset-reset <partition> <offset>`.
     OffsetReset {
         /// Of which partition.
@@ -158,6 +171,9 @@ impl Entry {
             Observation::Released { partition, epoch } => {
                 Self::Released { partition: partition.clone(), epoch }
             }
+            Observation::CutOff { partition, epoch } => {
+                Self::CutOff { partition: partition.clone(), epoch }
+            }
             Observation::Lost { partition, epoch } => {
                 Self::Lost { partition: partition.clone(), epoch }
             }
@@ -169,6 +185,12 @@ impl Entry {
             }
             Observation::End { partition, epoch, offset, attempt, outcome } => {
                 Self::End { partition: partition.clone(), epoch, offset, attempt, outcome }
+            }
+            Observation::Flushed { partition, epoch } => {
+                Self::Flushed { partition: partition.clone(), epoch }
+            }
+            Observation::Undelivered { partition, epoch } => {
+                Self::Undelivered { partition: partition.clone(), epoch }
             }
             Observation::CommitTried { id, partition, epoch, offset } => {
                 Self::CommitTried { partition: partition.clone(), epoch, offset, id }
@@ -191,10 +213,13 @@ impl Entry {
             | Self::Jumped { partition, epoch, .. }
             | Self::Revoked { partition, epoch }
             | Self::Released { partition, epoch }
+            | Self::CutOff { partition, epoch }
             | Self::Lost { partition, epoch }
             | Self::Reset { partition, epoch }
             | Self::Start { partition, epoch, .. }
             | Self::End { partition, epoch, .. }
+            | Self::Flushed { partition, epoch }
+            | Self::Undelivered { partition, epoch }
             | Self::CommitTried { partition, epoch, .. }
             | Self::CommitKnown { partition, epoch, .. } => Some((partition, *epoch)),
             Self::Stopping | Self::Stopped | Self::Fault(_) => None,
@@ -214,6 +239,9 @@ impl fmt::Display for Entry {
             }
             Self::Revoked { partition, epoch } => write!(f, "revoked {partition} {epoch}"),
             Self::Released { partition, epoch } => write!(f, "released {partition} {epoch}"),
+            Self::CutOff { partition, epoch } => write!(f, "cut-off {partition} {epoch}"),
+            Self::Flushed { partition, epoch } => write!(f, "flushed {partition} {epoch}"),
+            Self::Undelivered { partition, epoch } => write!(f, "undelivered {partition} {epoch}"),
             Self::Lost { partition, epoch } => write!(f, "lost {partition} {epoch}"),
             Self::Reset { partition, epoch } => write!(f, "reset {partition} {epoch}"),
             Self::Start { partition, epoch, offset, attempt } => {
@@ -242,6 +270,8 @@ impl fmt::Display for Fault {
         match self {
             Self::Process { kind, name, pid } => write!(f, "fault {kind} {name} {pid}"),
             Self::BrokerKill { broker } => write!(f, "fault broker-kill {broker}"),
+            Self::Network { what } => write!(f, "fault network {what}"),
+            Self::NetworkHealed => f.write_str("fault network-healed"),
             Self::OffsetReset { partition, offset } => {
                 write!(f, "fault offset-reset {partition} {offset}")
             }
@@ -263,6 +293,7 @@ impl fmt::Display for FaultKind {
 fn record_word(outcome: RecordOutcome) -> &'static str {
     match outcome {
         RecordOutcome::Done => "done",
+        RecordOutcome::Handled => "handled",
         RecordOutcome::Skipped => "skipped",
         RecordOutcome::Retry => "retry",
         RecordOutcome::Panicked => "panicked",
@@ -318,6 +349,9 @@ impl EntryParser {
             },
             "revoked" => Entry::Revoked { partition, epoch },
             "released" => Entry::Released { partition, epoch },
+            "cut-off" => Entry::CutOff { partition, epoch },
+            "flushed" => Entry::Flushed { partition, epoch },
+            "undelivered" => Entry::Undelivered { partition, epoch },
             "lost" => Entry::Lost { partition, epoch },
             "reset" => Entry::Reset { partition, epoch },
             "start" => Entry::Start {
@@ -359,6 +393,8 @@ impl EntryParser {
             "broker-kill" => {
                 return Ok(Fault::BrokerKill { broker: word(words, "broker")?.into() });
             }
+            "network" => return Ok(Fault::Network { what: word(words, "trouble")?.into() }),
+            "network-healed" => return Ok(Fault::NetworkHealed),
             "offset-reset" => {
                 let partition = self.partition(words)?;
                 return Ok(Fault::OffsetReset { partition, offset: number(words, "offset")? });
@@ -402,6 +438,7 @@ fn number<N: std::str::FromStr>(
 fn record_outcome(word: &str) -> Result<RecordOutcome, String> {
     Ok(match word {
         "done" => RecordOutcome::Done,
+        "handled" => RecordOutcome::Handled,
         "skipped" => RecordOutcome::Skipped,
         "retry" => RecordOutcome::Retry,
         "panicked" => RecordOutcome::Panicked,
@@ -432,10 +469,14 @@ mod tests {
             "jumped t-0 1 17 30",
             "revoked t-0 1",
             "released t-0 1",
+            "cut-off t-0 1",
+            "flushed t-0 1",
+            "undelivered t-0 1",
             "lost t-0 1",
             "reset t-0 1",
             "start t-0 1 17 1",
             "end t-0 1 17 2 done",
+            "end t-0 1 17 2 handled",
             "end t-0 1 17 2 skipped",
             "end t-0 1 17 2 retry",
             "end t-0 1 17 2 panicked",
@@ -452,6 +493,8 @@ mod tests {
             "fault continue w 1",
             "fault terminate w 1",
             "fault broker-kill 2",
+            "fault network blackhole",
+            "fault network-healed",
             "fault offset-reset t-0 100",
         ] {
             let entry = EntryParser::default().parse(text);

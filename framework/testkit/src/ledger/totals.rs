@@ -24,6 +24,8 @@ use std::fmt;
 pub struct TotalsCheck {
     truth: BTreeMap<Vec<u8>, u64>,
     repeats: BTreeMap<Vec<u8>, u64>,
+    each_once: bool,
+    never_back: bool,
 }
 
 /// What [`TotalsCheck`] says.
@@ -42,6 +44,12 @@ pub struct TotalsVerdict {
     pub too_low: Vec<WrongTotal>,
     /// Keys whose last total is above their true count by more than their repeats.
     pub too_high: Vec<WrongTotal>,
+    /// Keys with more records than their true count and their repeats allow, where that is asked
+    /// for ([`TotalsCheck::each_once`]): how many there are.
+    pub too_many: Vec<(Vec<u8>, u64)>,
+    /// Keys whose total falls from one record to the next, where that is asked for
+    /// ([`TotalsCheck::never_back`]): from, and to.
+    pub back: Vec<(Vec<u8>, (u64, u64))>,
 }
 
 /// A key whose last total is wrong.
@@ -67,7 +75,34 @@ impl TotalsCheck {
     /// With the true count of each key.
     pub fn new<K: Into<Vec<u8>>>(truth: impl IntoIterator<Item = (K, u64)>) -> Self {
         let truth = truth.into_iter().map(|(key, count)| (key.into(), count)).collect();
-        Self { truth, repeats: BTreeMap::new() }
+        Self { truth, ..Self::default() }
+    }
+
+    /// The topic gets one record for each that is handled, and nothing had to be sent again (no
+    /// delivery failed): a key has no more records than its true count and its repeats.
+    ///
+    /// ```
+    /// use pelton_testkit::ledger::TotalsCheck;
+    /// let verdict = TotalsCheck::new([("alice", 2)]).each_once().hold([("alice", 1), ("alice", 1), ("alice", 2)]);
+    /// assert_eq!(verdict.too_many, [(b"alice".to_vec(), 3)]);
+    /// ```
+    #[must_use]
+    pub fn each_once(mut self) -> Self {
+        self.each_once = true;
+        self
+    }
+
+    /// Nothing was repeated, and nothing had to be sent again: a key's totals never fall.
+    ///
+    /// ```
+    /// use pelton_testkit::ledger::TotalsCheck;
+    /// let verdict = TotalsCheck::new([("alice", 2)]).never_back().hold([("alice", 2), ("alice", 1), ("alice", 2)]);
+    /// assert_eq!(verdict.back, [(b"alice".to_vec(), (2, 1))]);
+    /// ```
+    #[must_use]
+    pub fn never_back(mut self) -> Self {
+        self.never_back = true;
+        self
     }
 
     /// So many times each key's records may have been counted again:
@@ -88,9 +123,16 @@ impl TotalsCheck {
         &self,
         records: impl IntoIterator<Item = (K, u64)>,
     ) -> TotalsVerdict {
-        let last: BTreeMap<Vec<u8>, u64> =
-            records.into_iter().map(|(key, total)| (key.into(), total)).collect();
         let mut verdict = TotalsVerdict { keys: self.truth.len(), ..TotalsVerdict::default() };
+        let (mut last, mut written) = (BTreeMap::new(), BTreeMap::<Vec<u8>, u64>::new());
+        for (key, total) in records {
+            let key = key.into();
+            *written.entry(key.clone()).or_insert(0) += 1;
+            let before = last.insert(key.clone(), total);
+            if let Some(before) = before.filter(|before| self.never_back && *before > total) {
+                verdict.back.push((key, (before, total)));
+            }
+        }
         let strangers = last.keys().filter(|key| !self.truth.contains_key(*key));
         for key in self.truth.keys().chain(strangers) {
             let truth = self.truth.get(key).copied().unwrap_or(0);
@@ -102,6 +144,10 @@ impl TotalsCheck {
             } else if total.is_some_and(|total| total > truth + repeats) {
                 verdict.too_high.push(wrong());
             }
+            let written = written.get(key).copied().unwrap_or(0);
+            if self.each_once && written > truth + repeats {
+                verdict.too_many.push((key.clone(), written));
+            }
         }
         verdict
     }
@@ -111,15 +157,25 @@ impl TotalsVerdict {
     /// Is every last total right?
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.too_low.is_empty() && self.too_high.is_empty()
+        let Self { keys: _, too_low, too_high, too_many, back } = self;
+        too_low.is_empty() && too_high.is_empty() && too_many.is_empty() && back.is_empty()
     }
 }
 
 impl fmt::Display for TotalsVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { keys, too_low, too_high } = self;
+        let Self { keys, too_low, too_high, too_many, back } = self;
         write!(f, "{keys} keys: {} too low, {} too high", too_low.len(), too_high.len())?;
-        too_low.iter().chain(too_high).take(10).try_for_each(|wrong| write!(f, "\n{wrong}"))
+        too_low.iter().chain(too_high).take(10).try_for_each(|wrong| write!(f, "\n{wrong}"))?;
+        for (key, written) in too_many.iter().take(10) {
+            let key = String::from_utf8_lossy(key);
+            write!(f, "\n{key}: it was written {written} times, more often than it was handled")?;
+        }
+        for (key, (from, to)) in back.iter().take(10) {
+            let key = String::from_utf8_lossy(key);
+            write!(f, "\n{key}: its total fell from {from} to {to}")?;
+        }
+        Ok(())
     }
 }
 

@@ -17,7 +17,8 @@ use pelton::TopicPartition;
 pub enum Invariant {
     /// A1: every record below an offset that was committed, or may have been, was done before
     /// the commit was tried: from its position on by the assignment that commits, below it by
-    /// anyone.
+    /// anyone. Under `flush_every` a record is done when it is flushed; one that was handled by an
+    /// instance that panicked or was cut off before its flush is not.
     CoveredCommit,
     /// A2: at rest every record was done and the committed offset is the end of the log.
     NoLoss,
@@ -26,9 +27,11 @@ pub enum Invariant {
     /// in offset order, and begin at or above what was committed when it was assigned.
     Order,
     /// A4: a partition has one owner at a time and one attempt at a time. Excused and counted:
-    /// the window in which an owner that was frozen, or had yet to hear of its loss, went on.
+    /// the window in which an owner that was frozen or cut off, or had yet to hear of its loss,
+    /// went on.
     SingleOwner,
-    /// A5: accepted commits never go backwards, and nobody commits what it no longer owns.
+    /// A5: accepted commits never go backwards, each waits for the answer to the one before, and
+    /// nobody commits what it no longer owns.
     CommitsAdvance,
     /// A6: a record that was done is handled again only if the assignment that did it ended
     /// ungracefully, by a fault with a name, before its offset was committed.
@@ -101,8 +104,12 @@ pub enum Cause {
     CancelledDrain,
     /// The partition was lost, or its commit not accepted, after a broker was killed.
     BrokerKill,
+    /// The partition was lost, or its commit not accepted, while the network failed or soon after.
+    Network,
     /// The last commit got no answer, or a refusal.
     CommitNotAccepted,
+    /// Its outputs could not be delivered before its end.
+    Undelivered,
     /// An operator set the offset back.
     OffsetReset,
 }
@@ -116,7 +123,9 @@ impl fmt::Display for Cause {
             Self::Reset => "reset",
             Self::CancelledDrain => "cancelled drain",
             Self::BrokerKill => "broker kill",
+            Self::Network => "network",
             Self::CommitNotAccepted => "commit not accepted",
+            Self::Undelivered => "undelivered outputs",
             Self::OffsetReset => "offset reset",
         })
     }

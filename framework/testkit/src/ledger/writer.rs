@@ -150,6 +150,24 @@ impl FaultLog {
         self.write(Fault::BrokerKill { broker: broker.into() })
     }
 
+    /// The network between workers and brokers is about to fail; `what` says how, in one word.
+    ///
+    /// # Errors
+    ///
+    /// If the line can't be written.
+    pub fn network(&self, what: &str) -> io::Result<()> {
+        self.write(Fault::Network { what: what.into() })
+    }
+
+    /// Whatever was wrong with the network is over. Write it *after* it is.
+    ///
+    /// # Errors
+    ///
+    /// If the line can't be written.
+    pub fn network_healed(&self) -> io::Result<()> {
+        self.write(Fault::NetworkHealed)
+    }
+
     /// The group's committed offset is about to be set by hand.
     ///
     /// # Errors

@@ -118,7 +118,8 @@ pub(crate) enum Request {
 pub(crate) enum GroupRequest {
     /// Answered when the round is complete.
     Join {
-        /// None on the first try: the answer gives the id.
+        /// None on the first try: the answer gives the id ([`GroupAnswer::Named`]; a static
+        /// member's Joined).
         member: Option<MemberId>,
         instance: Option<Arc<str>>,
         assignor: Assignor,
@@ -197,7 +198,8 @@ pub(crate) struct ProducerBatch {
     /// Idempotent or transactional, with the first record's sequence number.
     pub(crate) producer: Option<(ProducerIdentity, i32)>,
     pub(crate) transactional: bool,
-    pub(crate) records: Vec<LogRecord>,
+    /// Shared with whoever sends or keeps them: bytes are never copied on the way.
+    pub(crate) records: Vec<Arc<LogRecord>>,
 }
 
 /// A record in a log.
@@ -244,6 +246,8 @@ pub(crate) enum Answer {
 #[derive(Clone, Debug)]
 pub(crate) enum GroupAnswer {
     Joined(Result<Joined, Code>),
+    /// To a first Join without an instance id: join again with this name (`MEMBER_ID_REQUIRED`).
+    Named(MemberId),
     /// The whole assignment of this member.
     Synced(Result<Vec<TopicPartition>, Code>),
     Beaten(Result<(), Code>),
@@ -257,6 +261,8 @@ pub(crate) enum GroupAnswer {
 pub(crate) struct Joined {
     pub(crate) member: MemberId,
     pub(crate) generation: i32,
+    /// It computes the assignment (here: the coordinator does when this one syncs).
+    pub(crate) is_leader: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -271,12 +277,19 @@ pub(crate) struct ConsumerBeaten {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fetched {
     /// By offset, ascending; offsets may be missing (compaction, transaction markers).
-    pub(crate) records: Vec<(i64, LogRecord)>,
+    pub(crate) records: Vec<(i64, Arc<LogRecord>)>,
     /// The next offset to ask for.
     pub(crate) next: i64,
     pub(crate) log_start: i64,
     /// The end of the log; `read_committed`: its last stable offset.
     pub(crate) end: i64,
+}
+
+impl Fetched {
+    /// Does it bring no records? A node waits for some before it answers.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
 }
 
 /// Where things are, as clients believe it: the truth of a moment ago.
@@ -301,7 +314,8 @@ impl Directory {
 
     /// `None` if there is no such topic.
     pub(crate) fn partitions(&self, topic: &str) -> Option<i32> {
-        let of_topic = self.leaders.keys().filter(|partition| partition.topic() == topic);
+        let from = self.leaders.range(TopicPartition::new(topic, 0)..);
+        let of_topic = from.take_while(|(partition, _)| partition.topic() == topic);
         i32::try_from(of_topic.count()).ok().filter(|count| *count > 0)
     }
 }

@@ -17,26 +17,34 @@ impl Desk {
     /// durable the poll loop hears how far the partition may commit.
     pub(crate) fn seal(&mut self) {
         let number = self.outbox.seals() + 1;
-        let partition = self.place.partition.partition();
+        let (partition, bug) = (self.place.partition.partition(), self.shared.plan.bug);
+        let offset = self.schedule.committable();
+        if Bug::ChangelogBehindCommit.is(bug) {
+            self.outbox.seal(offset);
+        }
         let mut stores = self.place.stores.lock();
         for (declared, bound) in self.place.declared.iter().zip(&self.place.bound) {
             let Some(layers) = bound.and_then(|at| stores.get_mut(at)) else {
                 continue;
             };
-            let writes = layers.seal(number);
+            let mut writes = layers.seal(number);
+            if Bug::OlderValueLast.is(bug) {
+                writes.extend(layers.oldest_sealed());
+            }
             if let Some(changelog) = &declared.changelog {
                 self.outbox.push(changelog_records(changelog, partition, writes));
             }
         }
         drop(stores);
-        let offset = self.schedule.committable();
-        self.outbox.seal(offset);
+        if !Bug::ChangelogBehindCommit.is(bug) {
+            self.outbox.seal(offset);
+        }
         // Before the answer: who hears it must not ask again for what is sealed.
         self.tell_effects_at_once(self.now());
         self.sealed.push_back((number, offset));
         self.progress.dirty = false;
         self.unsealed = false;
-        if Bug::CommitBeforeDelivery.is(self.shared.plan.bug) {
+        if Bug::CommitBeforeDelivery.is(bug) {
             self.tell(Event::Sealed { partition: self.id, epoch: self.epoch, offset });
         }
     }
@@ -61,6 +69,10 @@ impl Desk {
                 break;
             }
             match self.shared.producer.send(record, ticket, &self.reports) {
+                Ok(()) if Bug::SentTwice.is(self.shared.plan.bug) => {
+                    let _again = self.shared.producer.send(record, ticket, &self.reports);
+                    self.outbox.sent();
+                }
                 Ok(()) => self.outbox.sent(),
                 Err(SendError::Full) => {
                     self.send_again_at = Some(now + SEND_RETRY);
@@ -68,6 +80,7 @@ impl Desk {
                 }
                 Err(SendError::Broken { client, reason }) => {
                     self.events.send(TaskEvent::ProducerBroke { client, reason });
+                    self.observe_undelivered();
                     self.outbox.refused();
                     self.block(now);
                     break;
@@ -77,6 +90,7 @@ impl Desk {
                     if !self.shared.refusals.stand() {
                         tracing::warn!(partition = %self.place.partition, topic = %record.topic, %error, "an output was refused; it will be tried again");
                     }
+                    self.observe_undelivered();
                     self.outbox.refused();
                     self.block(now);
                     break;
@@ -132,6 +146,9 @@ impl Desk {
             topic.and_then(|topic| self.outputs.iter().find(|(name, _)| Arc::ptr_eq(name, topic)))
         {
             if error.is_none() { &metrics.delivered } else { &metrics.failures }.increment(1);
+        }
+        if error.is_some() && self.outbox.is_flowing() {
+            self.observe_undelivered();
         }
         let is_said = self.shared.refusals.stand();
         if let Some(error) = error.filter(|_| self.outbox.is_flowing() && !is_said) {

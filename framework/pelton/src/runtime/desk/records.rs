@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pelton_engine::{Event, Finish, Time};
+use pelton_engine::{Bug, Event, Finish, Time};
 
 use super::{Desk, Freed, PROGRESS_INTERVAL, PROGRESS_RECORDS, State};
 use crate::context::Effects;
@@ -21,7 +21,9 @@ impl Desk {
     /// The record is done: its effects and its offset enter the outbox together.
     pub(crate) fn done(&mut self, index: u64, effects: Effects, now: Time) {
         if self.spec.flush_every.is_some() {
-            self.schedule.finished(index, Finish::Handled, now);
+            let too_early = Bug::DoneBeforeFlush.is(self.shared.plan.bug);
+            let finish = if too_early { Finish::Done } else { Finish::Handled };
+            self.schedule.finished(index, finish, now);
             self.handle_effects(effects);
             self.handled_records += 1;
             self.handled_since.get_or_insert(now);
@@ -76,12 +78,22 @@ impl Desk {
     }
 
     /// Handled records are lost with the instance that handled them: the partition starts again
-    /// behind the last one that is done.
+    /// behind the last one that is done. Not at once: attempts are counted anew then, and a record
+    /// that always fails so would be tried without end and without a wait.
     pub(crate) fn reset_if_handled(&mut self) {
+        if Bug::FlushAfterPanic.is(self.shared.plan.bug) {
+            return;
+        }
         let wanted = !self.handled.is_empty() && self.state == State::Running;
         self.forget_handled();
         if wanted {
             self.halt();
+            self.reset_at = Some(self.now() + self.spec.retry.backoff(1, self.epoch.0));
+        }
+    }
+
+    pub(super) fn reset_if_due(&mut self, now: Time) {
+        if self.reset_at.take_if(|at| now >= *at).is_some() {
             self.tell(Event::ResetWanted { partition: self.id, epoch: self.epoch });
         }
     }
@@ -110,7 +122,7 @@ impl Desk {
         if effects.outputs.is_empty() && effects.writes.is_empty() {
             return;
         }
-        if self.handled.is_empty() {
+        if self.handled.is_empty() || Bug::TickOvertakes.is(self.shared.plan.bug) {
             self.enter(effects);
         } else {
             self.handle_effects(effects);

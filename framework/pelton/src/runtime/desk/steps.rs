@@ -1,6 +1,6 @@
 //! What should the partition's task do next?
 
-use pelton_engine::{Next, Time};
+use pelton_engine::{Bug, Next, Time};
 
 use super::memory::ROOM_RETRY;
 use super::{Desk, OUTBOX_RECORDS, PROGRESS_INTERVAL, State, Step, UNCONFIRMED_SEALS};
@@ -11,7 +11,11 @@ impl Desk {
         self.pump(now);
         match self.state {
             State::Closed(closing) => Step::Closed(closing),
-            State::Halted | State::Drained => Step::Wait(self.pump_wake()),
+            State::Halted => {
+                self.reset_if_due(now);
+                Step::Wait([self.pump_wake(), self.reset_at].into_iter().flatten().min())
+            }
+            State::Drained => Step::Wait(self.pump_wake()),
             State::Draining { cancelled, .. } => self.drain_step(now, cancelled),
             State::Running => self.running_step(now),
         }
@@ -58,7 +62,7 @@ impl Desk {
     }
 
     pub(super) fn drain_step(&mut self, now: Time, cancelled: bool) -> Step {
-        if cancelled {
+        if cancelled || Bug::NoFlushOnRevoke.is(self.shared.plan.bug) {
             self.forget_handled(); // too late for a flush: they run again at the next owner
         }
         if !self.handled.is_empty() {
@@ -100,6 +104,7 @@ impl Desk {
 
     /// Must the attempt at hand be cut off?
     pub(crate) fn must_cut(&self) -> bool {
-        matches!(self.state, State::Closed(_) | State::Draining { cancelled: true, .. })
+        let over = matches!(self.state, State::Closed(_) | State::Draining { cancelled: true, .. });
+        over && !Bug::TwoSlots.is(self.shared.plan.bug)
     }
 }

@@ -51,6 +51,10 @@ impl PollLoop {
             }
             Action::Cancel { partition } => {
                 tracing::warn!(partition = %self.show(partition), "the drain has reached its deadline; what runs is cut off");
+                self.observe(partition, |partition, epoch| Observation::CutOff {
+                    partition,
+                    epoch,
+                });
                 if let Some(task) = self.tasks.get(&partition) {
                     task.cancel.send_replace(true);
                 }
@@ -145,6 +149,7 @@ impl PollLoop {
             metrics: metrics.clone(),
             cancelled,
             thaws: self.shared.gate.thaws(),
+            last_begun: predecessor.as_ref().map(|ending| ending.last_begun),
             predecessor: predecessor.map(|ending| ending.body),
             lost_position,
         };
@@ -194,7 +199,8 @@ impl PollLoop {
             return;
         };
         let (all, bytes) = (run.len(), run.bytes());
-        if run.skip_below(skip_below.0) > 0 {
+        let pass = Bug::DuplicatesPass.is(self.shared.plan.bug);
+        if !pass && run.skip_below(skip_below.0) > 0 {
             let freed = if run.is_empty() { bytes } else { 0 };
             self.skipped(partition, all - run.len(), freed);
         }
@@ -256,8 +262,9 @@ impl PollLoop {
         if closing != Closing::Reset {
             self.jumps.remove(&partition);
         }
-        let Task { body, topic, metrics, .. } = task;
-        let ending = EndingTask { body, since: now, topic, metrics, blocked: false };
+        let Task { body, topic, metrics, lease, .. } = task;
+        let last_begun = Offset(lease.user_code.offset());
+        let ending = EndingTask { body, since: now, topic, metrics, blocked: false, last_begun };
         self.ending_tasks.insert(partition, ending);
         if let Some(name) = self.names.name(partition) {
             let (partition, epoch) = (name, epoch.0);

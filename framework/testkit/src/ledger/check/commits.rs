@@ -14,6 +14,7 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     accepted.sort_unstable_by_key(|commit| commit.tried);
     never_backwards(case, verdict, &accepted);
     at_rest(case, verdict, &accepted);
+    one_at_a_time(case, verdict);
     only_the_owner(case, verdict);
     not_for_another(case, verdict);
 }
@@ -44,6 +45,19 @@ fn never_backwards(case: &Case<'_>, verdict: &mut Verdict, accepted: &[Commit]) 
             let what = format!("it was committed after {}", higher.offset);
             let places = [higher.tried, known_at(&higher), commit.tried, known_at(commit)];
             case.cry(verdict, Invariant::CommitsAdvance, Some(commit.offset), what, places);
+        }
+    }
+}
+
+/// A commit that was sent before the one before it was answered may be stored before it.
+fn one_at_a_time(case: &Case<'_>, verdict: &mut Verdict) {
+    for span in &case.partition.spans {
+        let pairs = span.commits.iter().zip(span.commits.iter().skip(1));
+        let mut hasty = pairs.filter(|(before, next)| known_at(before) > next.tried);
+        if let Some((before, next)) = hasty.next() {
+            let what = format!("it was tried before the commit of {} was answered", before.offset);
+            let places = [before.tried, next.tried, known_at(before), known_at(next)];
+            case.cry(verdict, Invariant::CommitsAdvance, Some(next.offset), what, places);
         }
     }
 }
@@ -90,6 +104,7 @@ fn not_for_another(case: &Case<'_>, verdict: &mut Verdict) {
         let mut own = old.commits.iter();
         let zombie = own.find(|commit| {
             commit.tried > new.assigned
+                && !case.is_old_news(new, commit.tried)
                 && matches!(commit.known, Some((_, CommitOutcome::Accepted)))
         });
         if let Some(commit) = zombie {

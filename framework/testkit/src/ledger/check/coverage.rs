@@ -1,8 +1,9 @@
 //! A1: does every commit cover only what was done before it was tried?
 
 use super::Case;
-use crate::ledger::history::{Commit, NEVER, Place, Span};
+use crate::ledger::history::{Attempt, Commit, NEVER, Place, Span};
 use crate::ledger::verdict::{Invariant, Verdict};
+use pelton::telemetry::RecordOutcome;
 
 pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     let records = &case.truth.records;
@@ -58,17 +59,29 @@ fn is_excused(case: &Case<'_>, span: &Span, offset: i64) -> bool {
 
 fn cry(case: &Case<'_>, verdict: &mut Verdict, span: &Span, commit: &Commit, open: Option<i64>) {
     let Some(open) = open else { return };
-    let attempts = span.attempts.iter().filter(|attempt| attempt.offset == open);
+    let mut attempts = span.attempts.iter().filter(|attempt| attempt.offset == open);
+    let last = attempts.rfind(|attempt| attempt.start < commit.tried);
     let mut places: Vec<_> =
-        attempts.flat_map(|a| [Some(a.start), a.end.map(|(end, _)| end)]).flatten().collect();
-    places.truncate(2);
+        last.into_iter().flat_map(|a| [a.start, a.end.map_or(NEVER, |(end, _)| end)]).collect();
     places.extend([commit.tried, commit.known.map_or(NEVER, |(place, _)| place)]);
     if places.len() < 4 {
         places.extend(span.started.map(|(place, _)| place));
     }
-    let what = format!(
-        "offset {} was to be committed although this record was not done by then",
-        commit.offset
-    );
+    let why = not_done(last, commit.tried);
+    let what = format!("offset {} was to be committed although this record {why}", commit.offset);
     case.cry(verdict, Invariant::CoveredCommit, Some(open), what, places);
+}
+
+/// Why a record was not done at `place`, after this attempt as its last one.
+fn not_done(last: Option<&Attempt>, place: Place) -> &'static str {
+    match last.map(|last| last.end.filter(|(end, _)| *end < place)) {
+        None => "had not been started",
+        Some(None) => "was still being handled",
+        Some(Some((_, RecordOutcome::Handled))) => "had been handled and not flushed",
+        Some(Some((_, RecordOutcome::Retry | RecordOutcome::Panicked))) => {
+            "had failed and was to be tried again"
+        }
+        Some(Some((_, RecordOutcome::Cancelled))) => "had been cut off",
+        Some(Some(_)) => "was not done by then",
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Case;
-use crate::ledger::history::{Attempt, NEVER, Span};
+use crate::ledger::history::{Attempt, NEVER, Span, lets_pass};
 use crate::ledger::verdict::{Invariant, Verdict};
 use pelton::telemetry::RecordOutcome;
 
@@ -69,7 +69,7 @@ fn misplaced(span: &Span, before: Option<&Attempt>, attempt: &Attempt) -> Option
         (!failed || !next).then(|| {
             format!("attempt {} follows attempt {}: {outcome:?}", attempt.attempt, before.attempt)
         })
-    } else if !matches!(outcome, RecordOutcome::Done | RecordOutcome::Skipped) {
+    } else if !lets_pass(outcome) {
         Some(format!("it passes record {}, which is not done", before.offset))
     } else {
         (attempt.attempt != 1).then(|| "its first attempt is missing".to_owned())

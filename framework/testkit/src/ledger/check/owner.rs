@@ -24,6 +24,16 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
 
 /// A new owner before the old one's end: a zombie window, or two owners.
 fn assigned_twice(case: &Case<'_>, verdict: &mut Verdict, old: &Span, new: &Span) {
+    if case.is_old_news(new, new.end.min(old.end)) {
+        let overlap = new.end.min(old.end);
+        verdict.zombie_windows.push(ZombieWindow {
+            partition: case.name.clone(),
+            zombie: case.ledger.name(new.process),
+            length: case.between(new.assigned, overlap),
+            attempts: count(new.attempts.iter().filter(|attempt| attempt.start < overlap)),
+        });
+        return;
+    }
     if is_zombie(case, old, new.assigned) {
         let touched = old.attempts.iter().filter(|attempt| {
             attempt.start > new.assigned || case.until(old.process, attempt) > new.assigned
@@ -51,7 +61,9 @@ fn attempted_twice(case: &Case<'_>, verdict: &mut Verdict, old: &Span, new: &Spa
         let Some(right) = new.attempts.get(at).filter(|right| right.start < until) else {
             continue;
         };
-        if case.may_leave_behind(old) {
+        // A process knows what it does: the next assignment there waits for the task before it.
+        let one_process = old.process == new.process;
+        if case.may_leave_behind(old) && !one_process {
             verdict.zombie_windows.push(ZombieWindow {
                 partition: case.name.clone(),
                 zombie: case.ledger.name(old.process),
@@ -60,7 +72,8 @@ fn attempted_twice(case: &Case<'_>, verdict: &mut Verdict, old: &Span, new: &Spa
             });
             return;
         }
-        if !is_zombie(case, old, until) {
+        let excused = is_zombie(case, old, until) || case.is_old_news(new, until);
+        if one_process || !excused {
             let what = format!(
                 "{} handles it while {} handles record {}",
                 owner(case, old),
@@ -98,9 +111,11 @@ fn nothing_after_the_end(case: &Case<'_>, verdict: &mut Verdict, span: &Span) {
 }
 
 /// Could the old owner not know better at `place`? It learns later that it has lost the
-/// partition, or it was frozen.
+/// partition, or it was frozen or cut off.
 fn is_zombie(case: &Case<'_>, old: &Span, place: Place) -> bool {
-    old.ending == Ending::Lost || case.history.processes[old.process].was_frozen_in(old, place)
+    old.ending == Ending::Lost
+        || case.history.processes[old.process].was_frozen_in(old, place)
+        || case.history.was_cut_off_in(old, place)
 }
 
 /// Where its first attempt begins.

@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
+use pelton::telemetry::{CommitOutcome, RecordOutcome};
+
 use super::{Case, Execution};
-use crate::ledger::history::{Commit, Ending, NEVER, Place, Span};
+use crate::ledger::history::{Attempt, Commit, Ending, NEVER, Place, Span};
 use crate::ledger::verdict::{Cause, Invariant, Repeat, Verdict};
 
 /// So long after a broker's death leaders may still be missing.
 const BROKER_RECOVERY: Duration = Duration::from_secs(60);
+
+/// So long after the network has healed a member may hear that it has been given up meanwhile, or
+/// be given up for what it could not say.
+const NETWORK_RECOVERY: Duration = Duration::from_secs(30);
 
 pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     let committed: Vec<_> = case
@@ -21,7 +27,7 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
             if let Some(again) = execution.again {
                 let span = &case.partition.spans[execution.span];
                 let what = "the assignment that did it does it again".to_owned();
-                let places = [execution.start, execution.done.unwrap_or(NEVER), again];
+                let places = [execution.start, execution.through.unwrap_or(NEVER), again];
                 repeat(case, verdict, *offset, Err(what), span, places.to_vec());
             }
             let Some((first, done)) = done_before(executions, execution) else {
@@ -30,18 +36,19 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
             let old = &case.partition.spans[first.span];
             let cause = explain(case, *offset, (first, done), execution, committed[execution.span]);
             let new = &case.partition.spans[execution.span];
-            let places = vec![done, old.end, new.assigned, execution.start];
+            let asked = old.revoked.unwrap_or(NEVER);
+            let places = vec![done, asked, old.end, new.assigned, execution.start];
             repeat(case, verdict, *offset, cause, old, places);
         }
     }
 }
 
-/// The last of the others that was done before this one was begun, or finished.
+/// The last of the others that was done (or handled) before this one was begun, or finished.
 fn done_before<'a>(all: &'a [Execution], this: &Execution) -> Option<(&'a Execution, Place)> {
-    let before = this.done.unwrap_or(this.start);
+    let before = this.through.unwrap_or(this.start);
     all.iter()
         .filter(|other| other.span != this.span)
-        .filter_map(|other| Some((other, other.done.filter(|done| *done < before)?)))
+        .filter_map(|other| Some((other, other.through.filter(|done| *done < before)?)))
         .max_by_key(|(_, done)| *done)
 }
 
@@ -80,6 +87,7 @@ fn explain(
     if resets.any(|reset| reset.at > done && reset.at < new.start && reset.offset <= offset) {
         return Ok(Cause::OffsetReset);
     }
+    let is_flushed = old.done.is_some();
     let (old, new, begun) =
         (&case.partition.spans[old.span], &case.partition.spans[new.span], new.start);
     if new.assigned < old.assigned {
@@ -90,7 +98,25 @@ fn explain(
     if let Some(committed) = committed.filter(|committed| *committed > offset) {
         return Err(format!("{committed} was committed when {} got it", who(case, new)));
     }
-    fault_of(case, old, begun)
+    if case.is_old_news(new, new.end) {
+        return Ok(Cause::Stop);
+    }
+    if is_flushed { fault_of(case, old, begun) } else { unflushed(case, old, begun) }
+}
+
+/// The fault that kept `old` from flushing the record, and so from committing it.
+fn unflushed(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> {
+    let graceful = matches!(old.ending, Ending::Released | Ending::Exited);
+    let panicked = |attempt: &Attempt| matches!(attempt.end, Some((_, RecordOutcome::Panicked)));
+    match old.cut_off {
+        Some(_) if graceful => Ok(Cause::CancelledDrain),
+        // What a panic took with it was to start again here, but was asked back before.
+        None if graceful && old.attempts.last().is_some_and(panicked) => Ok(Cause::Reset),
+        None if graceful && !case.history.processes[old.process].was_frozen_in(old, old.end) => {
+            Err(format!("{} ended gracefully without flushing it", who(case, old)))
+        }
+        _ => fault_of(case, old, begun),
+    }
 }
 
 fn zombie(case: &Case<'_>, span: &Span) -> Option<Cause> {
@@ -101,6 +127,7 @@ fn zombie(case: &Case<'_>, span: &Span) -> Option<Cause> {
         Ending::Lost => Some(lost(case, span)),
         Ending::Killed => Some(Cause::Kill),
         Ending::Released if case.may_leave_behind(span) => Some(Cause::CancelledDrain),
+        _ if case.history.was_cut_off_in(span, span.end) => Some(Cause::Network),
         Ending::Open | Ending::Released | Ending::Reset | Ending::Exited => None,
     }
 }
@@ -110,21 +137,34 @@ fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> 
     if case.history.processes[old.process].was_frozen_in(old, old.end.min(begun)) {
         return Ok(Cause::Stop);
     }
-    if old.end > begun && old.ending != Ending::Lost {
+    let cut_off = case.history.was_cut_off_in(old, old.end.min(begun));
+    if old.end > begun && old.ending != Ending::Lost && !cut_off {
         return Err(format!("{} still owns the partition", who(case, old)));
     }
     match old.ending {
         Ending::Killed => Ok(Cause::Kill),
         Ending::Lost => Ok(lost(case, old)),
         Ending::Reset => Ok(Cause::Reset),
-        Ending::Released | Ending::Exited if old.was_cut_short() => Ok(Cause::CancelledDrain),
         Ending::Released | Ending::Exited if broker_killed(case, old) => Ok(Cause::BrokerKill),
+        _ if cut_off => Ok(Cause::Network),
+        Ending::Released | Ending::Exited if refused(old) => Ok(Cause::CommitNotAccepted),
+        Ending::Released | Ending::Exited if !case.may_be_uncommitted(old) => {
+            Err(format!("{} was drained in time without committing it", who(case, old)))
+        }
+        Ending::Released | Ending::Exited if old.was_cut_short() => Ok(Cause::CancelledDrain),
+        Ending::Released | Ending::Exited if old.has_undelivered() => Ok(Cause::Undelivered),
         Ending::Released | Ending::Exited if unanswered(case, old) => Ok(Cause::CommitNotAccepted),
         Ending::Released | Ending::Exited => {
             Err(format!("{} ended gracefully without committing it", who(case, old)))
         }
         Ending::Open => Err(format!("{} still owns the partition", who(case, old))),
     }
+}
+
+/// Its last commit was refused before its end: of a topic that is gone, say.
+fn refused(span: &Span) -> bool {
+    let last = span.commits.last().and_then(|commit| commit.known);
+    matches!(last, Some((at, CommitOutcome::Refused)) if at < span.end)
 }
 
 /// Its last commit was not accepted before its end; or, one being in flight at a time, another
@@ -147,7 +187,19 @@ fn unanswered(case: &Case<'_>, span: &Span) -> bool {
 }
 
 fn lost(case: &Case<'_>, span: &Span) -> Cause {
-    if broker_killed(case, span) { Cause::BrokerKill } else { Cause::Lost }
+    match span.end {
+        _ if broker_killed(case, span) => Cause::BrokerKill,
+        end if case.history.was_cut_off_in(span, end) || network_healed(case, end) => {
+            Cause::Network
+        }
+        _ => Cause::Lost,
+    }
+}
+
+/// Had the network healed only a moment before `place`?
+fn network_healed(case: &Case<'_>, place: Place) -> bool {
+    let mut healed = case.history.bad_network.iter().filter(|bad| bad.until < place);
+    healed.any(|bad| case.between(bad.until, place) < NETWORK_RECOVERY)
 }
 
 /// A broker was killed, and the assignment's last commits and outputs may have suffered from it:

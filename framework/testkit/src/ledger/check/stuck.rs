@@ -19,7 +19,7 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
             if stands_still(case, verdict, span, (idle, attempt.start), next) {
                 return;
             }
-            match (attempt.done(), attempt.end) {
+            match (attempt.through(), attempt.end) {
                 (Some(done), _) => (idle, next) = (done, attempt.offset + 1),
                 (None, Some((end, _))) => (idle, next) = (end, attempt.offset),
                 (None, None) => (idle, next) = (until, attempt.offset),
@@ -46,7 +46,10 @@ fn stands_still(
     };
     // A millisecond is as exact as a timestamp gets.
     let there = record.timestamp_ms.and_then(|ms| case.ledger.moment_of(ms + 1)).unwrap_or(0);
-    let since = case.moment(from).max(there);
+    // Nobody can work while the network fails: what counts is the time after it.
+    let bad = case.history.bad_network.iter().filter(|bad| bad.from < to && bad.until > from);
+    let healed = bad.map(|bad| case.moment(bad.until.min(to))).max().unwrap_or(0);
+    let since = case.moment(from).max(there).max(healed);
     let still = std::time::Duration::from_nanos(case.moment(to).saturating_sub(since));
     let mut kills = case.history.broker_kills.iter();
     if still <= case.rules.stuck_after

@@ -1,0 +1,72 @@
+//! What is hardly ever there: how do those who pass with every record learn that it is not, without
+//! its lock?
+//!
+//! A flag says whether something is there. It changes under the lock only, together with what it
+//! speaks of: whoever has put something in is never overtaken by somebody who found nothing.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+/// A value that may be nothing: whoever finds nothing is spared the lock.
+#[derive(Debug, Default)]
+pub(crate) struct SparedLock<T> {
+    is_there: AtomicBool,
+    value: Mutex<T>,
+}
+
+/// What may be nothing, and is when it is made by default.
+pub(crate) trait MaybeNothing: Default {
+    fn is_nothing(&self) -> bool;
+}
+
+impl<T> MaybeNothing for Option<T> {
+    fn is_nothing(&self) -> bool {
+        self.is_none()
+    }
+}
+
+impl<K, V> MaybeNothing for std::collections::BTreeMap<K, V> {
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<T: MaybeNothing> SparedLock<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { is_there: AtomicBool::new(!value.is_nothing()), value: Mutex::new(value) }
+    }
+
+    /// Is there nothing? One load, and no wait.
+    pub(crate) fn is_nothing(&self) -> bool {
+        !self.is_there.load(Ordering::Acquire)
+    }
+
+    /// Looks at the value, and may change it, under the lock.
+    pub(crate) fn with<R>(&self, look: impl FnOnce(&mut T) -> R) -> R {
+        let mut value = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = look(&mut value);
+        self.is_there.store(!value.is_nothing(), Ordering::Release);
+        seen
+    }
+
+    /// The same if there is something; `None` if there is not, without the lock.
+    pub(crate) fn if_there<R>(&self, look: impl FnOnce(&mut T) -> R) -> Option<R> {
+        if self.is_nothing() { None } else { Some(self.with(look)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_is_spared_while_there_is_nothing() {
+        let lock = SparedLock::<Option<u8>>::default();
+        assert!(lock.is_nothing());
+        assert_eq!(lock.if_there(|_| ()), None);
+        lock.with(|value| *value = Some(3));
+        assert_eq!(lock.if_there(|value| value.take()), Some(Some(3)));
+        assert!(lock.is_nothing());
+        assert!(!SparedLock::new(Some(3)).is_nothing());
+    }
+}

@@ -1,0 +1,678 @@
+//! What happens next? One queue of everything that is to happen, in virtual time.
+//!
+//! The world hosts the clients inside the workers' processes, the network and the brokers. The
+//! workers themselves run outside of it, on clocks of their own, and reach it through the ports.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pelton::TopicPartition;
+use pelton::ports::{PortError, Reports};
+use pelton_engine::Time;
+
+use super::cluster::Cluster;
+use super::fetcher::FetchClient;
+use super::member::MemberClient;
+use super::network::{LIFETIME, Network, Way};
+use super::producer::ProducerClient;
+use super::random::Random;
+use super::wire::{
+    Answer, CallError, CallId, Client, ClientId, LogRecord, Node, Outgoing, Request, Wire,
+};
+
+/// A client, whichever it is.
+pub(crate) enum AnyClient {
+    Member(Box<MemberClient>),
+    Fetcher(FetchClient),
+    Producer(ProducerClient),
+}
+
+impl AnyClient {
+    fn client(&mut self) -> &mut dyn Client {
+        match self {
+            Self::Member(client) => &mut **client,
+            Self::Fetcher(client) => client,
+            Self::Producer(client) => client,
+        }
+    }
+}
+
+struct Hosted {
+    worker: usize,
+    client: AnyClient,
+    /// A turn of it is in the queue.
+    turn: Option<Time>,
+    /// Where its calls went.
+    calls: BTreeMap<CallId, Node>,
+}
+
+/// A worker's process, as the world sees it.
+#[derive(Default)]
+struct Process {
+    /// What its clients would have heard while it was frozen.
+    frozen: Option<VecDeque<Happening>>,
+    /// Its poll loop is to look.
+    woken: bool,
+}
+
+/// A request or an answer that is to be lost, or an error in its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trick {
+    /// The request never arrives: the connection breaks before.
+    LoseRequest,
+    /// It is carried out, and nobody hears of it: the connection breaks after.
+    LoseAnswer,
+    /// The answer takes so long that the client has given up.
+    Late,
+}
+
+/// Which requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Commit,
+    Committed,
+    Produce,
+    Fetch,
+    Join,
+    Heartbeat,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Commit, Self::Committed, Self::Produce, Self::Fetch, Self::Join, Self::Heartbeat];
+
+    fn of(request: &Request) -> Option<Self> {
+        use super::wire::GroupRequest as G;
+        match request {
+            Request::Produce { .. } => Some(Self::Produce),
+            Request::Fetch { .. } => Some(Self::Fetch),
+            Request::Group { request, .. } => match request {
+                G::Commit { .. } => Some(Self::Commit),
+                G::Committed { .. } => Some(Self::Committed),
+                G::Join { .. } | G::Sync { .. } => Some(Self::Join),
+                G::Heartbeat { .. } | G::ConsumerHeartbeat { .. } => Some(Self::Heartbeat),
+                G::Leave { .. } | G::TransactionalCommit { .. } => None,
+            },
+            Request::Offsets { .. }
+            | Request::InitProducer { .. }
+            | Request::Transaction { .. } => None,
+        }
+    }
+}
+
+enum Happening {
+    Arrives {
+        client: ClientId,
+        connection: u64,
+        call: CallId,
+        node: Node,
+        request: Request,
+        trick: Option<Trick>,
+    },
+    Answered {
+        client: ClientId,
+        connection: u64,
+        call: CallId,
+        node: Node,
+        answer: Answer,
+    },
+    Broken {
+        client: ClientId,
+        call: CallId,
+    },
+    Deadline {
+        client: ClientId,
+        call: CallId,
+    },
+    /// The connection of that number, if it is whole still.
+    Breaks {
+        client: ClientId,
+        node: Node,
+        connection: u64,
+    },
+    Turn {
+        client: ClientId,
+    },
+    Append {
+        partition: TopicPartition,
+        record: LogRecord,
+    },
+    Cluster,
+}
+
+struct Queued {
+    at: Time,
+    order: u64,
+    what: Happening,
+}
+
+impl PartialEq for Queued {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+
+impl Eq for Queued {}
+
+impl PartialOrd for Queued {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Queued {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// A delivery report on its way to a worker's task.
+pub(crate) type Report = (Arc<dyn Reports>, u64, Result<(), PortError>);
+
+/// Everything but the workers.
+pub(crate) struct World {
+    now: Time,
+    queue: BinaryHeap<Reverse<Queued>>,
+    order: u64,
+    pub(crate) cluster: Cluster,
+    network: Network,
+    clients: BTreeMap<ClientId, Hosted>,
+    processes: Vec<Process>,
+    /// Who asked: answers find their way back.
+    callers: BTreeMap<CallId, (ClientId, Node)>,
+    tricks: Vec<(Kind, Trick, Option<usize>)>,
+    /// Tricks that were met since it was asked last.
+    played: u32,
+    reports: Vec<Report>,
+    cluster_turn: Option<Time>,
+    random: Random,
+    next_call: u64,
+    next_client: u32,
+    /// What happened, if anybody wants to know.
+    pub(crate) trace: Option<String>,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("now", &self.now).finish_non_exhaustive()
+    }
+}
+
+impl World {
+    pub(crate) fn new(cluster: Cluster, random: Random) -> Self {
+        Self {
+            now: Time::ZERO,
+            queue: BinaryHeap::new(),
+            order: 0,
+            cluster,
+            network: Network::default(),
+            clients: BTreeMap::new(),
+            processes: Vec::new(),
+            callers: BTreeMap::new(),
+            tricks: Vec::new(),
+            played: 0,
+            reports: Vec::new(),
+            cluster_turn: None,
+            random,
+            next_call: 1,
+            next_client: 1,
+            trace: None,
+        }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.now
+    }
+
+    /// When something is to happen next.
+    pub(crate) fn next(&self) -> Option<Time> {
+        self.queue.peek().map(|Reverse(queued)| queued.at)
+    }
+
+    fn push(&mut self, at: Time, what: Happening) {
+        let order = self.order;
+        self.order += 1;
+        self.queue.push(Reverse(Queued { at: at.max(self.now), order, what }));
+    }
+
+    /// Writes a line into the trace.
+    pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
+        let now = self.now;
+        if let Some(trace) = &mut self.trace {
+            let _never_fails = writeln!(trace, "{:>12.6} {}", seconds(now), line());
+        }
+    }
+
+    // --- processes and their clients
+
+    /// A new process; its number.
+    pub(crate) fn start_process(&mut self) -> usize {
+        self.processes.push(Process::default());
+        self.processes.len() - 1
+    }
+
+    pub(crate) fn add_client(
+        &mut self,
+        at: Time,
+        worker: usize,
+        make: impl FnOnce(ClientId, &mut Random) -> AnyClient,
+    ) -> ClientId {
+        let id = ClientId(self.next_client);
+        self.next_client += 1;
+        let mut random = self.random.fork();
+        let client = make(id, &mut random);
+        self.clients.insert(id, Hosted { worker, client, turn: None, calls: BTreeMap::new() });
+        self.push(at, Happening::Turn { client: id });
+        id
+    }
+
+    /// A client is gone without a word: its connections close, nothing it sent is undone.
+    pub(crate) fn drop_client(&mut self, client: ClientId) {
+        if let Some(hosted) = self.clients.remove(&client) {
+            for call in hosted.calls.keys() {
+                self.callers.remove(call);
+                self.cluster.forget(*call);
+            }
+        }
+        self.network.forget(client);
+    }
+
+    /// A process is gone, and its clients.
+    pub(crate) fn end_process(&mut self, worker: usize) {
+        let own: Vec<_> = self
+            .clients
+            .iter()
+            .filter(|(_, hosted)| hosted.worker == worker)
+            .map(|(id, _)| *id)
+            .collect();
+        for client in own {
+            self.drop_client(client);
+        }
+        self.processes[worker].frozen = None;
+    }
+
+    pub(crate) fn freeze(&mut self, worker: usize) {
+        self.processes[worker].frozen.get_or_insert_default();
+    }
+
+    /// What was held back is heard at once, in order.
+    pub(crate) fn thaw(&mut self, worker: usize) {
+        for what in self.processes[worker].frozen.take().into_iter().flatten() {
+            self.push(self.now, what);
+        }
+    }
+
+    /// Is its poll loop to look? Asked once.
+    pub(crate) fn take_woken(&mut self, worker: usize) -> bool {
+        std::mem::take(&mut self.processes[worker].woken)
+    }
+
+    pub(crate) fn is_woken(&self, worker: usize) -> bool {
+        self.processes[worker].woken
+    }
+
+    pub(crate) fn take_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Calls a client from its worker, at the worker's time.
+    pub(crate) fn call<T>(
+        &mut self,
+        now: Time,
+        client: ClientId,
+        act: impl FnOnce(&mut AnyClient, &mut Wire<'_>) -> T,
+    ) -> Option<T> {
+        let at = now.max(self.now);
+        let mut hosted = self.clients.remove(&client)?;
+        let mut out = Vec::new();
+        let mut wire = Wire {
+            now: at,
+            directory: self.cluster.directory(),
+            random: &mut self.random,
+            next_call: &mut self.next_call,
+            out: &mut out,
+            wakes: false,
+        };
+        let result = act(&mut hosted.client, &mut wire);
+        if wire.wakes {
+            self.processes[hosted.worker].woken = true;
+        }
+        if let AnyClient::Producer(producer) = &mut hosted.client {
+            self.reports.append(&mut producer.take_reports());
+        }
+        if let Some(wake) = hosted.client.client().wake() {
+            // A client that is not content yet is called again a little later.
+            let wake = if wake <= at { at + Duration::from_micros(20) } else { wake };
+            if hosted.turn.is_none_or(|turn| turn > wake) {
+                hosted.turn = Some(wake);
+                self.push(wake, Happening::Turn { client });
+            }
+        }
+        let worker = hosted.worker;
+        for sent in &out {
+            hosted.calls.insert(sent.call, sent.to);
+        }
+        self.clients.insert(client, hosted);
+        for sent in out {
+            self.send(at, worker, client, sent);
+        }
+        Some(result)
+    }
+
+    fn send(&mut self, now: Time, worker: usize, client: ClientId, sent: Outgoing) {
+        let Outgoing { call, to: node, request, deadline } = sent;
+        self.callers.insert(call, (client, node));
+        self.push(deadline, Happening::Deadline { client, call });
+        if !self.cluster.is_up(node) {
+            let refused =
+                now + self.random.duration(Duration::from_millis(1), Duration::from_millis(5));
+            return self.push(refused, Happening::Broken { client, call });
+        }
+        let kind = Kind::of(&request);
+        let trick = self.tricks.iter().position(|(of, _, process)| {
+            Some(*of) == kind && process.is_none_or(|process| process == worker)
+        });
+        let trick = trick.map(|at| self.tricks.remove(at).1);
+        if let Some(trick) = trick {
+            self.played += 1;
+            self.note(|| format!("trick {trick:?} on {kind:?} of process {worker}"));
+        }
+        self.network.asked(client, node, call);
+        let journey = self.network.send(now, (worker, client), node, Way::There, &mut self.random);
+        let connection = journey.connection;
+        let Some(arrives) = journey.arrives else {
+            return self.push(now + LIFETIME, Happening::Breaks { client, node, connection });
+        };
+        self.push(arrives, Happening::Arrives { client, connection, call, node, request, trick });
+    }
+
+    /// A frozen node hears and says nothing before it thaws.
+    fn frozen_until(&self, node: Node) -> Option<Time> {
+        self.cluster.frozen_until(node).filter(|until| *until > self.now)
+    }
+
+    // --- time
+
+    /// Carries out what is due up to `until`, in order.
+    pub(crate) fn run(&mut self, until: Time) {
+        while let Some(Reverse(queued)) = self.queue.peek()
+            && queued.at <= until
+        {
+            let Some(Reverse(Queued { at, what, .. })) = self.queue.pop() else { break };
+            self.now = self.now.max(at);
+            self.happen(what);
+        }
+        self.now = self.now.max(until);
+    }
+
+    fn happen(&mut self, what: Happening) {
+        let (now, mut answers) = (self.now, Vec::new());
+        match what {
+            Happening::Arrives { client, connection, call, node, request, trick } => {
+                if !self.network.is_whole(client, node, connection) || !self.cluster.is_up(node) {
+                    return;
+                }
+                if let Some(until) = self.frozen_until(node) {
+                    let what =
+                        Happening::Arrives { client, connection, call, node, request, trick };
+                    return self.push(until, what);
+                }
+                if trick == Some(Trick::LoseRequest) {
+                    return self.cut(client, node);
+                }
+                self.note(|| format!("{client:?} {call:?} -> node {node} {}", brief(&request)));
+                self.cluster.handle(now, node, call, request, &mut answers);
+                match trick {
+                    Some(Trick::LoseAnswer) => {
+                        answers.retain(|(answered, _)| *answered != call);
+                        self.cut(client, node);
+                    }
+                    Some(Trick::Late) => answers.retain(|(answered, _)| *answered != call),
+                    Some(Trick::LoseRequest) | None => {}
+                }
+            }
+            Happening::Answered { client, connection, call, node, answer } => {
+                if !self.network.is_whole(client, node, connection) {
+                    return;
+                }
+                if let Some(what) = self.hold_if_frozen(
+                    client,
+                    Happening::Answered { client, connection, call, node, answer },
+                ) {
+                    let Happening::Answered { answer, .. } = what else { return };
+                    if self.network.answered(client, node, call) {
+                        self.tell(client, call, Ok(answer));
+                    }
+                }
+            }
+            Happening::Broken { client, call } => {
+                if self.hold_if_frozen(client, Happening::Broken { client, call }).is_some() {
+                    self.tell(client, call, Err(CallError::Disconnected));
+                }
+            }
+            Happening::Breaks { client, node, connection } => {
+                if self.network.is_whole(client, node, connection) {
+                    self.cut(client, node);
+                }
+            }
+            Happening::Deadline { client, call } => {
+                if !self.callers.contains_key(&call) {
+                    return;
+                }
+                if self.hold_if_frozen(client, Happening::Deadline { client, call }).is_some() {
+                    if let Some((_, node)) = self.callers.get(&call).copied() {
+                        self.network.answered(client, node, call);
+                        self.cluster.forget(call);
+                        // One time-out, and librdkafka closes the connection
+                        // (`socket.max.fails` is 1): what is on its way is lost.
+                        self.cut(client, node);
+                    }
+                    self.tell(client, call, Err(CallError::TimedOut));
+                }
+            }
+            Happening::Turn { client } => {
+                let Some(hosted) = self.clients.get_mut(&client) else { return };
+                if hosted.turn.is_some_and(|turn| turn <= now) {
+                    hosted.turn = None;
+                }
+                if self.hold_if_frozen(client, Happening::Turn { client }).is_some() {
+                    self.call(now, client, |client, wire| {
+                        if client.client().wake().is_some_and(|wake| wake <= wire.now) {
+                            client.client().turn(wire);
+                        }
+                    });
+                }
+            }
+            Happening::Append { partition, record } => {
+                let _offset = self.cluster.append(now, &partition, record, &mut answers);
+            }
+            Happening::Cluster => {
+                self.cluster_turn = None;
+                self.cluster.turn(now, &mut answers);
+            }
+        }
+        self.answer(answers);
+    }
+
+    /// `None`: the client's process is frozen and hears it when it thaws.
+    fn hold_if_frozen(&mut self, client: ClientId, what: Happening) -> Option<Happening> {
+        let worker = self.clients.get(&client)?.worker;
+        match &mut self.processes[worker].frozen {
+            Some(held) => {
+                held.push_back(what);
+                None
+            }
+            None => Some(what),
+        }
+    }
+
+    fn tell(&mut self, client: ClientId, call: CallId, answer: Result<Answer, CallError>) {
+        if self.callers.remove(&call).is_none() {
+            return; // told before
+        }
+        let now = self.now;
+        self.note(|| format!("{client:?} {call:?} <- {}", brief_answer(&answer)));
+        if let Some(hosted) = self.clients.get_mut(&client) {
+            hosted.calls.remove(&call);
+        }
+        self.call(now, client, |client, wire| client.client().answered(call, answer, wire));
+    }
+
+    /// Sends answers back, and looks when the brokers want their next turn.
+    fn answer(&mut self, answers: Vec<(CallId, Answer)>) {
+        for (call, answer) in answers {
+            let Some((client, node)) = self.callers.get(&call).copied() else { continue };
+            let Some(worker) = self.clients.get(&client).map(|hosted| hosted.worker) else {
+                continue;
+            };
+            let sent = self.frozen_until(node).unwrap_or(self.now);
+            let journey =
+                self.network.send(sent, (worker, client), node, Way::Back, &mut self.random);
+            let connection = journey.connection;
+            let Some(at) = journey.arrives else {
+                self.push(sent + LIFETIME, Happening::Breaks { client, node, connection });
+                continue;
+            };
+            self.push(at, Happening::Answered { client, connection, call, node, answer });
+        }
+        if let Some(wake) = self.cluster.wake()
+            && self.cluster_turn.is_none_or(|turn| turn > wake)
+        {
+            self.cluster_turn = Some(wake);
+            self.push(wake.max(self.now + Duration::from_micros(20)), Happening::Cluster);
+        }
+    }
+
+    fn cut(&mut self, client: ClientId, node: Node) {
+        for call in self.network.cut(client, node) {
+            self.cluster.forget(call);
+            let heard = self.now + self.random.duration(Duration::ZERO, Duration::from_millis(2));
+            self.push(heard, Happening::Broken { client, call });
+        }
+    }
+
+    // --- what is done to it
+
+    /// A record is appended to an input at `at`.
+    pub(crate) fn append_at(&mut self, at: Time, partition: TopicPartition, record: LogRecord) {
+        self.push(at, Happening::Append { partition, record });
+    }
+
+    /// The next request of a kind meets this; of one process only, if one is named.
+    pub(crate) fn play(&mut self, kind: Kind, trick: Trick, process: Option<usize>) {
+        self.tricks.push((kind, trick, process));
+    }
+
+    /// How many tricks were met since the last question.
+    pub(crate) fn take_played(&mut self) -> u32 {
+        std::mem::take(&mut self.played)
+    }
+
+    /// Tricks that nobody has met yet are off.
+    pub(crate) fn no_more_tricks(&mut self) {
+        self.tricks.clear();
+    }
+
+    /// Breaks all connections between a process and a node.
+    pub(crate) fn cut_off(&mut self, worker: usize, node: Node) {
+        for client in self.clients_of(worker) {
+            self.cut(client, node);
+        }
+    }
+
+    fn clients_of(&self, worker: usize) -> Vec<ClientId> {
+        self.clients
+            .iter()
+            .filter(|(_, hosted)| hosted.worker == worker)
+            .map(|(id, _)| *id)
+            .collect()
+    }
+
+    pub(crate) fn hold(&mut self, worker: usize, node: Node, way: Way, until: Time) {
+        self.network.hold(worker, node, way, until);
+    }
+
+    pub(crate) fn slow(&mut self, worker: usize, node: Node, extra: Duration, until: Time) {
+        self.network.slow(worker, node, extra, until);
+    }
+
+    pub(crate) fn freeze_node(&mut self, node: Node, until: Time) {
+        self.cluster.freeze(node, until);
+    }
+
+    /// A broker dies: its connections break, others take over.
+    pub(crate) fn node_down(&mut self, node: Node) {
+        for client in self.network.clients_of(node) {
+            self.cut(client, node);
+        }
+        self.cluster.down(self.now, node);
+        self.answer(Vec::new());
+    }
+
+    pub(crate) fn node_up(&mut self, node: Node) {
+        self.cluster.up(node);
+    }
+
+    /// The partition's or the group's duties move to another node.
+    pub(crate) fn move_leader(&mut self, partition: &TopicPartition) {
+        self.cluster.move_leader(self.now, partition);
+        self.answer(Vec::new());
+    }
+
+    pub(crate) fn move_coordinator(&mut self, group: &str) {
+        let group: Arc<str> = group.into();
+        if let Some(node) = self.cluster.coordinator_of(&group) {
+            self.cluster.vacate(self.now, &group);
+            // Joins that wait on the old one are never answered by it.
+            for client in self.network.clients_of(node) {
+                self.cut(client, node);
+            }
+        }
+        self.answer(Vec::new());
+    }
+
+    /// Another tool writes the group's offsets as they are, with metadata of its own.
+    pub(crate) fn damage_metadata(&mut self, group: &str) {
+        self.cluster.damage_metadata(group);
+    }
+
+    /// So many tenths of the log are gone.
+    pub(crate) fn delete_records(&mut self, partition: &TopicPartition, tenths: u32) {
+        if let Some(log) = self.cluster.log_mut(partition) {
+            let (start, end) = (log.start(), log.end());
+            log.delete_below(start + (end - start) * i64::from(tenths.min(10)) / 10);
+        }
+    }
+
+    /// Does a process reach no node at all?
+    pub(crate) fn is_cut_off(&self, at: Time) -> bool {
+        let mut nodes = 0..self.cluster.directory().nodes;
+        let is_frozen = |node| self.cluster.frozen_until(node).is_some_and(|until| until > at);
+        nodes.all(|node| !self.cluster.is_up(node) || is_frozen(node))
+    }
+}
+
+pub(crate) fn seconds(at: Time) -> f64 {
+    at.since(Time::ZERO).as_secs_f64()
+}
+
+fn brief(request: &Request) -> String {
+    cut_short(format!("{request:?}"))
+}
+
+fn brief_answer(answer: &Result<Answer, CallError>) -> String {
+    cut_short(format!("{answer:?}"))
+}
+
+fn cut_short(mut text: String) -> String {
+    const LONGEST: usize = 200;
+    if text.len() > LONGEST {
+        let end = (0..=LONGEST).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}

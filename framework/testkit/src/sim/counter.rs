@@ -1,0 +1,186 @@
+//! What is simulated when nobody says otherwise? A worker that counts: a store with a changelog,
+//! an output, records that are slow, fail or panic as they say themselves.
+
+use std::time::Duration;
+
+use pelton::{
+    Context, Handler, HandlerError, Output, Record, RetryPolicy, Store, Worker, WorkerBuilder,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::fault::Fault;
+use super::plan::Plan;
+use super::subject::{Draw, Fed, Subject, Written};
+use crate::ledger::TotalsCheck;
+
+/// The topics.
+const INPUT: &str = "in";
+const OUTPUT: &str = "out";
+const CHANGELOG: &str = "counter-in-totals-changelog";
+
+/// What a record asks for, as its value.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Wish {
+    /// It takes so many milliseconds.
+    ms: u64,
+    /// So many attempts fail.
+    failures: u32,
+    /// They panic instead.
+    panics: bool,
+    /// It deletes the user's total.
+    deletes: bool,
+}
+
+fn record(plan: &Plan, draw: &mut Draw) -> Fed {
+    let key = format!("user-{}", draw.below(plan.keys));
+    let slow = draw.one_in(plan.slow_one_in);
+    let ms = if slow { draw.between(1, 1_500) } else { 0 };
+    let fails = draw.one_in(plan.failing_one_in);
+    let failures = if fails { u32::try_from(draw.between(1, 2)).unwrap_or(1) } else { 0 };
+    let panics = fails && draw.one_in(3);
+    let deletes = draw.one_in(plan.deleting_one_in);
+    let value = serde_json::to_vec(&Wish { ms, failures, panics, deletes });
+    (Some(key.into_bytes()), value.ok())
+}
+
+/// Counts since the user's last deletion.
+struct Count {
+    totals: Store<str, u64>,
+    out: Output,
+    /// Effects wait for a flush.
+    flushes: bool,
+    waiting: Vec<(String, bool)>,
+    flushed: u32,
+    /// Whose total the next tick tells again.
+    last: Option<String>,
+}
+
+impl Count {
+    fn count(&self, user: &str, deletes: bool, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+        let total = if deletes {
+            ctx.delete(self.totals, user)?;
+            0
+        } else {
+            ctx.update(self.totals, user, |total| total.unwrap_or(0) + 1)?
+        };
+        ctx.emit(self.out, user, &total)
+    }
+}
+
+impl Handler for Count {
+    async fn handle(
+        &mut self,
+        record: &Record<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), HandlerError> {
+        let Wish { ms, failures, panics, deletes } = record.json::<Wish>()?;
+        let user = record.key_str()?;
+        if !self.flushes {
+            self.count(user, deletes, ctx)?;
+        }
+        if ms > 0 {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
+        // Under `flush_every` a panic starts the partition again, and attempts count from 1.
+        let panics = panics && (!self.flushes || ctx.assignment_epoch() % 2 == 1);
+        if ctx.attempt() <= failures {
+            assert!(!panics, "as the record says");
+            return Err(HandlerError::retryable("as the record says"));
+        }
+        if self.flushes {
+            self.waiting.push((user.to_owned(), deletes));
+        }
+        self.last = Some(user.to_owned());
+        Ok(())
+    }
+
+    async fn flush(&mut self, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+        self.flushed += 1;
+        if self.flushed % 5 == 4 {
+            return Err(HandlerError::retryable("now and then a flush fails"));
+        }
+        for (user, deletes) in &self.waiting {
+            self.count(user, *deletes, ctx)?;
+        }
+        self.waiting.clear();
+        Ok(())
+    }
+
+    async fn tick(&mut self, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+        let Some(user) = &self.last else { return Ok(()) };
+        let total = ctx.get(self.totals, user)?.unwrap_or(0);
+        ctx.emit(self.out, user, &total)
+    }
+}
+
+fn app(plan: &Plan) -> WorkerBuilder {
+    let mut app = Worker::builder("counter");
+    let totals = app.store("totals");
+    let out = app.output(OUTPUT);
+    let retry = RetryPolicy { initial: Duration::from_millis(50), max: Duration::from_secs(1) };
+    let mut input = app.input(INPUT).retry(retry);
+    if plan.flushes {
+        input = input.flush_every(20, Duration::from_millis(400));
+    }
+    if plan.ticks {
+        input = input.tick_every(Duration::from_millis(700));
+    }
+    let flushes = plan.flushes;
+    input.handler(move |_slot| Count {
+        totals,
+        out,
+        flushes,
+        waiting: Vec::new(),
+        flushed: 0,
+        last: None,
+    });
+    app
+}
+
+/// The last total of each user is right, in the output and in the changelog.
+fn totals(written: &Written<'_>) -> Result<(), String> {
+    let plan = written.plan;
+    if plan.has(|fault| matches!(fault, Fault::DeleteRecords { .. })) {
+        return Ok(()); // what was counted is not there any more
+    }
+    let mut truth = std::collections::BTreeMap::new();
+    for record in written.records(INPUT) {
+        let wish: Option<Wish> =
+            record.value.as_deref().and_then(|value| serde_json::from_slice(value).ok());
+        let total = truth.entry(record.key.unwrap_or_default()).or_insert(0);
+        *total = if wish.is_some_and(|wish| wish.deletes) { 0 } else { *total + 1 };
+    }
+    let check = TotalsCheck::new(truth).allowing(written.verdict.repeats_by_key());
+    let nothing_twice = written.verdict.repeats.is_empty()
+        && plan.deleting_one_in == 0
+        && !plan.has(Fault::may_fail_a_delivery);
+    for topic in [OUTPUT, CHANGELOG] {
+        let mut check = check.clone();
+        if topic == OUTPUT && nothing_twice {
+            check = check.never_back();
+            if !plan.ticks {
+                check = check.each_once();
+            }
+        }
+        let last = written.records(topic).into_iter().map(|record| {
+            let total =
+                record.value.as_deref().and_then(|value| serde_json::from_slice(value).ok());
+            (record.key.unwrap_or_default(), total.unwrap_or(0))
+        });
+        let held = check.hold(last);
+        if !held.is_clean() {
+            return Err(format!("totals: {topic}: {held}"));
+        }
+    }
+    Ok(())
+}
+
+/// The counter and what it is fed.
+pub(super) fn subject() -> Subject {
+    Subject {
+        app: std::sync::Arc::new(app),
+        inputs: vec![(INPUT.to_owned(), std::sync::Arc::new(record))],
+        judges: vec![std::sync::Arc::new(totals)],
+    }
+}

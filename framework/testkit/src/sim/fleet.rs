@@ -1,0 +1,204 @@
+//! How do several workers run in one thread, each on a clock of its own? They are driven up to
+//! the next moment of the world, one after the other; a frozen one is left out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pelton::ports::{Host, Waker};
+use pelton::{SteppedWorker, WorkerBuilder};
+use pelton_engine::Time;
+use tokio::sync::Notify;
+
+use crate::model::{ClientPlan, Process, SharedWorld, SimHost};
+
+/// A worker's process.
+pub(super) struct Hosted {
+    // Its tasks go before what they use.
+    runtime: tokio::runtime::Runtime,
+    worker: SteppedWorker,
+    host: Arc<SimHost>,
+    pub(super) process: Process,
+    pub(super) name: String,
+    number: usize,
+    attention: Arc<Attention>,
+    due: Time,
+    over: bool,
+    /// It was ended because it did not stand still any more.
+    spins: bool,
+    pub(super) frozen: bool,
+    /// It has been asked to end.
+    pub(super) ending: bool,
+}
+
+/// A worker that looks around so often within a moment spins.
+const MOST_ROUNDS: u32 = 20_000;
+
+/// What wakes a worker.
+#[derive(Default)]
+struct Attention {
+    /// The poll loop is to look.
+    wanted: AtomicBool,
+    /// Something has changed: look again at what comes next.
+    bell: Notify,
+}
+
+/// What a process is started with.
+pub(super) struct Birth {
+    pub(super) name: String,
+    pub(super) at: Time,
+    pub(super) seed: u64,
+    pub(super) clients: ClientPlan,
+}
+
+impl Hosted {
+    /// Starts a process at `birth.at`. `app` gets its clock, for its ledger.
+    ///
+    /// # Errors
+    ///
+    /// Why the worker can't be built.
+    pub(super) fn start(
+        world: &SharedWorld,
+        birth: Birth,
+        app: impl FnOnce(Arc<dyn Host>) -> WorkerBuilder,
+    ) -> Result<Self, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .map_err(|error| format!("no runtime: {error}"))?;
+        let start = {
+            let _inside = runtime.enter();
+            tokio::time::Instant::now()
+        };
+        runtime.block_on(tokio::time::advance(birth.at.since(Time::ZERO)));
+        let host = Arc::new(SimHost { start, seed: birth.seed });
+        let attention = Arc::<Attention>::default();
+        let _inside = runtime.enter();
+        let (worker, _handle) = app(Arc::clone(&host) as Arc<dyn Host>)
+            .build()
+            .map_err(|error| format!("the worker can't be built: {error}"))?;
+        let number = world.lock().start_process();
+        let bell = Arc::clone(&attention);
+        let moved: Waker = Arc::new(move || bell.bell.notify_one());
+        let process = Process::new(world, number, birth.clients, Arc::clone(&host), moved);
+        let awake = Arc::clone(&attention);
+        let waker: Waker = Arc::new(move || {
+            awake.wanted.store(true, Ordering::Relaxed);
+            awake.bell.notify_one();
+        });
+        let worker = worker.on_ports(process.ports(waker));
+        drop(_inside);
+        Ok(Self {
+            runtime,
+            worker,
+            host,
+            process,
+            name: birth.name,
+            number,
+            attention,
+            due: birth.at,
+            over: false,
+            spins: false,
+            frozen: false,
+            ending: false,
+        })
+    }
+
+    /// Lets it run until `until`, or until it has done something that the world must see first.
+    pub(super) fn drive(&mut self, world: &SharedWorld, until: Time) {
+        let Self { runtime, worker, host, attention, due, over, spins, number, .. } = self;
+        if *over {
+            return;
+        }
+        let start = host.start;
+        let mut rounds = 0u32;
+        runtime.block_on(async {
+            loop {
+                rounds += 1;
+                if rounds > MOST_ROUNDS {
+                    *spins = true;
+                    *over = true;
+                    return;
+                }
+                let now = host.now();
+                let (woken, next) = {
+                    let mut world = world.lock();
+                    (world.take_woken(*number), world.next())
+                };
+                if attention.wanted.swap(false, Ordering::Relaxed) || woken || *due <= now {
+                    match worker.step() {
+                        Some(at) => *due = at,
+                        None => {
+                            *over = true;
+                            return;
+                        }
+                    }
+                    deliver(world);
+                    tokio::task::yield_now().await; // its tasks run
+                    continue;
+                }
+                let target = next.map_or(until, |next| next.min(until)).min(*due);
+                if target <= now {
+                    return;
+                }
+                let moment = start + target.since(Time::ZERO);
+                tokio::select! {
+                    biased;
+                    () = attention.bell.notified() => deliver(world),
+                    () = tokio::time::sleep_until(moment) => {}
+                }
+            }
+        });
+    }
+
+    /// A frozen process wakes up: its clock has gone on without it.
+    pub(super) fn thaw(&mut self, now: Time) {
+        let behind = now.since(self.host_now());
+        self.runtime.block_on(tokio::time::advance(behind));
+        self.frozen = false;
+    }
+
+    fn host_now(&self) -> Time {
+        let _inside = self.runtime.enter();
+        self.host.now()
+    }
+
+    /// Something is done to it from outside, in its own time.
+    pub(super) fn inside<T>(&mut self, act: impl FnOnce(&mut SteppedWorker, &Process) -> T) -> T {
+        let _inside = self.runtime.enter();
+        act(&mut self.worker, &self.process)
+    }
+
+    pub(super) fn number(&self) -> usize {
+        self.number
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// How it ended by itself, if it did, and not well.
+    pub(super) fn failure(&self) -> Option<String> {
+        if self.spins {
+            return Some("it spins: its poll loop never rests".to_owned());
+        }
+        let ended = self.worker.ended()?;
+        ended.as_ref().err().map(ToString::to_string)
+    }
+
+    /// The process is gone, with all its tasks.
+    pub(super) fn kill(self, world: &SharedWorld) {
+        let Self { runtime, worker, number, .. } = self;
+        drop(runtime);
+        world.lock().end_process(number);
+        drop(worker);
+    }
+}
+
+/// Delivery reports reach the tasks that wait for them; outside of the world's lock.
+pub(super) fn deliver(world: &SharedWorld) {
+    let reports = world.lock().take_reports();
+    for (reports, ticket, result) in reports {
+        reports.report(ticket, result);
+    }
+}

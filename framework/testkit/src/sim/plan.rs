@@ -1,0 +1,169 @@
+//! What does a seed stand for? A topology, a load and a schedule of faults, drawn from it.
+//!
+//! Each part is drawn from a source of its own, so that leaving a fault out changes nothing else:
+//! that is how a failing schedule is shrunk.
+
+use std::fmt;
+use std::time::Duration;
+
+use pelton::config::{AssignmentStrategy, GroupProtocol};
+
+use super::fault::{Fault, TimedFault};
+use crate::model::Random;
+
+/// What a seed stands for.
+///
+/// ```
+/// use pelton_testkit::sim::Plan;
+///
+/// let plan = Plan::of(7);
+/// assert_eq!(plan.to_string(), Plan::of(7).to_string());
+/// assert!((2..=6).contains(&plan.workers) && (1..=16).contains(&plan.partitions));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Plan {
+    /// What it was drawn from.
+    pub seed: u64,
+    /// Workers at a time: 2 to 6.
+    pub workers: usize,
+    /// Partitions of each topic: 1 to 16.
+    pub partitions: i32,
+    /// Brokers.
+    pub nodes: usize,
+    /// Records of the load.
+    pub records: u64,
+    /// Different keys.
+    pub keys: u64,
+    /// The load lasts so long.
+    pub load: Duration,
+    /// `group_protocol`.
+    pub protocol: GroupProtocol,
+    /// `assignment_strategy`, for the classic protocol.
+    pub strategy: AssignmentStrategy,
+    /// Has each worker a `group_instance_id`?
+    pub is_static: bool,
+    /// `session_timeout_ms`.
+    pub session_timeout: Duration,
+    /// `commit_interval`.
+    pub commit_interval: Duration,
+    /// `drain_timeout`.
+    pub drain_timeout: Duration,
+    /// `memory_budget_records`.
+    pub budget_records: u64,
+    /// One record in so many takes long; 0 for none.
+    pub slow_one_in: u64,
+    /// One record in so many fails at first; 0 for none.
+    pub failing_one_in: u64,
+    /// One record in so many deletes what its key has; 0 for none.
+    pub deleting_one_in: u64,
+    /// Effects wait for a flush (`flush_every`).
+    pub flushes: bool,
+    /// The handler ticks (`tick_every`).
+    pub ticks: bool,
+    /// Clients do now and then what librdkafka does: records come twice, events and answers late.
+    pub odd_clients: bool,
+    /// Retention overtakes readers.
+    pub retention: bool,
+    /// What is done to it all, in order.
+    pub faults: Vec<TimedFault>,
+}
+
+impl Plan {
+    /// The plan that `seed` stands for.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut random = Random::new(seed ^ 0x5045_4c54_4f4e);
+        let mut faults_from = random.fork();
+        let workers = size(random.between(2, 6).min(random.between(2, 6)));
+        let partitions = i32::try_from(random.between(1, 16)).unwrap_or(1);
+        let load = random.duration(Duration::from_secs(6), Duration::from_secs(20));
+        let (protocol, strategy) = match random.below(6) {
+            0 => (GroupProtocol::Classic, AssignmentStrategy::Range),
+            1 => (GroupProtocol::Classic, AssignmentStrategy::RoundRobin),
+            2 | 3 => (GroupProtocol::Classic, AssignmentStrategy::CooperativeSticky),
+            _ => (GroupProtocol::Consumer, AssignmentStrategy::CooperativeSticky),
+        };
+        let nodes = 3;
+        let mut plan = Self {
+            seed,
+            workers,
+            partitions,
+            nodes,
+            records: random.between(500, 2_500),
+            keys: random.between(1, 60),
+            load,
+            protocol,
+            strategy,
+            is_static: random.one_in(4),
+            session_timeout: random.duration(Duration::from_secs(6), Duration::from_secs(10)),
+            commit_interval: random.duration(Duration::from_millis(100), Duration::from_secs(2)),
+            drain_timeout: random.duration(Duration::from_millis(500), Duration::from_secs(4)),
+            budget_records: [100_000, 200, 64][size(random.below(3))],
+            slow_one_in: [0, 20, 100, 300][size(random.below(4))],
+            failing_one_in: [0, 50, 200][size(random.below(3))],
+            deleting_one_in: [0, 0, 40][size(random.below(3))],
+            flushes: random.one_in(4),
+            ticks: random.one_in(4),
+            odd_clients: random.one_in(4),
+            retention: random.one_in(12),
+            faults: Vec::new(),
+        };
+        let count = faults_from.between(0, 9);
+        let mut faults: Vec<_> =
+            (0..count).map(|_| TimedFault::draw(&plan, &mut faults_from)).collect();
+        faults.sort_by_key(|fault| fault.at);
+        plan.faults = faults;
+        plan
+    }
+
+    /// Has it a fault like this?
+    pub(crate) fn has(&self, is: impl Fn(&Fault) -> bool) -> bool {
+        self.faults.iter().any(|timed| is(&timed.fault))
+    }
+
+    /// The same without any fault.
+    #[must_use]
+    pub fn calm(mut self) -> Self {
+        self.faults.clear();
+        self
+    }
+}
+
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(0)
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let group = match self.protocol {
+            GroupProtocol::Classic => format!("{:?}", self.strategy).to_lowercase(),
+            _ => "KIP-848".to_owned(),
+        };
+        writeln!(
+            f,
+            "seed {}: {} workers, {} partitions, {} records of {} keys within {:.1} s; {group}{}, \
+             session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}{}{}{}",
+            self.seed,
+            self.workers,
+            self.partitions,
+            self.records,
+            self.keys,
+            self.load.as_secs_f64(),
+            if self.is_static { ", static members" } else { "" },
+            self.session_timeout.as_secs_f64(),
+            self.commit_interval.as_secs_f64(),
+            self.drain_timeout.as_secs_f64(),
+            self.slow_one_in,
+            self.failing_one_in,
+            self.deleting_one_in,
+            if self.flushes { ", flushes" } else { "" },
+            if self.ticks { ", ticks" } else { "" },
+            if self.odd_clients { ", odd clients" } else { "" },
+        )?;
+        for fault in &self.faults {
+            writeln!(f, "  {fault}")?;
+        }
+        Ok(())
+    }
+}
