@@ -167,7 +167,7 @@ pub fn run(kafka: &KafkaCluster, story: Story, time: Duration) -> Result<Shown, 
 /// # Errors
 ///
 /// If the run can't be carried out, or [`ClusterError::Late`] where the bug does not show within
-/// [`OVERFLOWN`].
+/// `OVERFLOWN`.
 pub fn overflow(kafka: &KafkaCluster, bug: Bug) -> Result<MemoryUse, ClusterError> {
     let story = Story::LargeRecords;
     let plan = RigPlan { plant: Some(bug), ..story.plan() };
