@@ -221,3 +221,42 @@ fn what_has_drained_is_released_when_its_commit_is_accepted_and_cancels_nothing(
     worker.answer(1, PARTITION, CommitStatus::Accepted);
     assert!(worker.tick().contains(&closed(Closing::Released)));
 }
+
+/// Once a loss is acknowledged the member joins anew, and a commit that its client has yet to send
+/// would go out as that of the new member.
+#[test]
+fn inv_5_a_loss_is_acknowledged_when_no_commit_of_it_is_under_way() {
+    let lost = |worker: &mut Worker| {
+        worker.tell(Event::Lost { partitions: vec![PARTITION] });
+        worker.tick()
+    };
+    let mut idle = Worker::running(EngineLimits::default());
+    assert!(lost(&mut idle).contains(&Action::Acknowledge), "nothing is under way");
+
+    let mut worker = Worker::running(EngineLimits::default());
+    worker.sealed(5);
+    assert_eq!(commit(&worker.tick()), Some(1));
+    assert!(!lost(&mut worker).contains(&Action::Acknowledge), "the commit is not answered");
+    worker.answer(1, PARTITION, CommitStatus::Unknown);
+    assert!(worker.tick().contains(&Action::Acknowledge));
+}
+
+/// What is read as committed while a commit is under way may be older than what that one stores:
+/// the partition would begin again below it.
+#[test]
+fn inv_6_a_reset_waits_until_no_commit_of_its_partition_is_under_way() {
+    let restores =
+        |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Restore { .. }));
+    let reset = Event::ResetWanted { partition: PARTITION, epoch: EPOCH };
+    let mut idle = Worker::running(EngineLimits::default());
+    idle.tell(reset.clone());
+    assert!(idle.tick().contains(&closed(Closing::Reset)), "nothing is under way");
+
+    let mut worker = Worker::running(EngineLimits::default());
+    worker.sealed(5);
+    assert_eq!(commit(&worker.tick()), Some(1));
+    worker.tell(reset);
+    assert!(!worker.tick().contains(&closed(Closing::Reset)), "the commit is not answered");
+    worker.answer(1, PARTITION, CommitStatus::Accepted);
+    assert!(worker.tick().contains(&closed(Closing::Reset)));
+}
