@@ -24,6 +24,7 @@ mod member_tests;
 mod network;
 mod ports;
 mod producer;
+mod queue;
 mod random;
 mod transactional;
 #[cfg(test)]
@@ -31,6 +32,7 @@ mod transactional_tests;
 mod transactions;
 #[cfg(test)]
 mod trial;
+mod tricks;
 mod wire;
 mod world;
 
@@ -41,6 +43,9 @@ pub(crate) use member::{MemberConfig, MemberFaults};
 pub(crate) use network::Way;
 pub(crate) use ports::{ClientPlan, Process, SharedWorld, SimHost, records_of};
 pub(crate) use producer::ProducerConfig;
+pub(crate) use queue::Queue;
 pub(crate) use random::Random;
+pub use tricks::RequestKind;
+pub(crate) use tricks::Trick;
 pub(crate) use wire::{Assignor, LogRecord};
-pub(crate) use world::{Kind, Trick, World};
+pub(crate) use world::World;

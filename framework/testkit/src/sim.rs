@@ -21,16 +21,20 @@
 mod counter;
 mod fault;
 mod fleet;
+mod inflict;
+mod judge;
 mod plan;
 mod report;
 mod run;
+mod setup;
 mod subject;
 
 use std::sync::Arc;
 
 use pelton::{Bug, WorkerBuilder};
 
-pub use fault::{Fault, Lost, TimedFault};
+pub use crate::model::RequestKind;
+pub use fault::{Fault, TimedFault};
 pub use plan::Plan;
 pub use report::{Figures, Outcome};
 pub use subject::{Draw, Written};

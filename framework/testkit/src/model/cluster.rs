@@ -183,30 +183,12 @@ impl Cluster {
                     self.feed(now, &partition, out);
                 }
             }
-            Request::Fetch { partitions, read_committed, max_wait } => {
-                let parked =
-                    Parked { node, positions: partitions, read_committed, until: now + max_wait };
-                match self.fetch(&parked, false) {
-                    Some(answer) => out.push((call, answer)),
-                    None => {
-                        for position in &parked.positions {
-                            if let Some(hosted) = self.partitions.get_mut(&position.partition) {
-                                hosted.waiting.push(call);
-                            }
-                        }
-                        self.parked.insert(call, parked);
-                    }
-                }
+            Request::Fetch { partitions: positions, read_committed, max_wait } => {
+                let until = now + max_wait;
+                self.fetch_or_park(call, Parked { node, positions, read_committed, until }, out);
             }
             Request::Offsets { partition, read_committed } => {
-                let answer = match self.partitions.get(&partition) {
-                    None => Err(Code::UnknownTopicOrPartition),
-                    Some(hosted) if hosted.leader != Some(node) => Err(Code::NotLeaderOrFollower),
-                    Some(Partition { log, .. }) => Ok((
-                        log.start(),
-                        if read_committed { log.last_stable() } else { log.end() },
-                    )),
-                };
+                let answer = self.offsets(node, &partition, read_committed);
                 out.push((call, Answer::Offsets(answer)));
             }
             Request::InitProducer { transactional_id, timeout, known } => {
@@ -239,6 +221,32 @@ impl Cluster {
         }
     }
 
+    fn fetch_or_park(&mut self, call: CallId, parked: Parked, out: &mut Vec<(CallId, Answer)>) {
+        if let Some(answer) = self.fetch(&parked, false) {
+            return out.push((call, answer));
+        }
+        for position in &parked.positions {
+            if let Some(hosted) = self.partitions.get_mut(&position.partition) {
+                hosted.waiting.push(call);
+            }
+        }
+        self.parked.insert(call, parked);
+    }
+
+    fn offsets(
+        &self,
+        node: Node,
+        partition: &TopicPartition,
+        read_committed: bool,
+    ) -> Result<(i64, i64), Code> {
+        let hosted = self.partitions.get(partition).ok_or(Code::UnknownTopicOrPartition)?;
+        if hosted.leader != Some(node) {
+            return Err(Code::NotLeaderOrFollower);
+        }
+        let log = &hosted.log;
+        Ok((log.start(), if read_committed { log.last_stable() } else { log.end() }))
+    }
+
     fn group_request(
         &mut self,
         now: Time,
@@ -249,6 +257,13 @@ impl Cluster {
     ) {
         if let Err(code) = self.office(now, node, &name) {
             return out.push((call, Answer::Refused(code)));
+        }
+        // KIP-890: offsets of a transaction that is not open would stay pending for ever.
+        if let GroupRequest::TransactionalCommit { producer, offsets, .. } = &request
+            && let Err(code) = self.transactions.verify_group(*producer, &name)
+        {
+            let refused = offsets.iter().map(|(partition, _)| (partition.clone(), Err(code)));
+            return out.push((call, Answer::Group(GroupAnswer::Committed(refused.collect()))));
         }
         let config = &self.group_config;
         let group =
@@ -426,6 +441,7 @@ impl Cluster {
             let leader = self.next_node(from);
             if let Some(hosted) = self.partitions.get_mut(&partition) {
                 hosted.leader = leader;
+                hosted.log.next_leader();
                 hosted.election = leader.is_none().then(|| now + ELECTION.0);
             }
             self.directory.leaders.insert(partition.clone(), leader);

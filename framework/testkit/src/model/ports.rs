@@ -10,9 +10,9 @@ use futures::channel::oneshot;
 use futures::future::BoxFuture;
 use pelton::TopicPartition;
 use pelton::ports::{
-    Admin, Clients, CommitEntry, Committed, CommittedOffsets, Created, Done, Fetch, FetchEvent,
-    Host, Member, MemberEvent, OutRecord, PortError, Ports, Producer, Reports, RestoreFetches,
-    SendError, TopicIdentity, TopicSpec, Waker,
+    Admin, ClientKind, Clients, CommitEntry, Committed, CommittedOffsets, Created, Done, Fetch,
+    FetchEvent, Host, Member, MemberEvent, OutRecord, PortError, Ports, Producer, Reports,
+    RestoreFetches, SendError, TopicIdentity, TopicSpec, Waker,
 };
 use pelton_engine::Time;
 
@@ -175,7 +175,15 @@ impl Process {
     }
 
     /// Breaks the client at work, as a fatal error of librdkafka would.
-    pub(crate) fn break_member(&self) {
+    pub(crate) fn break_client(&self, client: ClientKind) {
+        match client {
+            ClientKind::Member => self.break_member(),
+            ClientKind::Fetcher => self.break_fetcher(),
+            ClientKind::Producer => self.break_producer(),
+        }
+    }
+
+    fn break_member(&self) {
         let client = self.current().member;
         if let Some(client) = client {
             let _gone = self.with_member(client, |member, wire| {
@@ -185,7 +193,7 @@ impl Process {
         }
     }
 
-    pub(crate) fn break_fetcher(&self) {
+    fn break_fetcher(&self) {
         let client = self.current().fetch;
         if let Some(client) = client {
             let _gone = self.with_fetch(client, |fetch, wire| {
@@ -212,7 +220,7 @@ impl Process {
         }
     }
 
-    pub(crate) fn break_producer(&self) {
+    fn break_producer(&self) {
         let client = self.current().producer;
         if let Some(client) = client {
             let _gone = self.with_producer(client, |producer, _| {

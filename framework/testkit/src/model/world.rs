@@ -3,8 +3,7 @@
 //! The world hosts the clients inside the workers' processes, the network and the brokers. The
 //! workers themselves run outside of it, on clocks of their own, and reach it through the ports.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +17,9 @@ use super::fetcher::FetchClient;
 use super::member::MemberClient;
 use super::network::{LIFETIME, Network, Way};
 use super::producer::ProducerClient;
+use super::queue::Queue;
 use super::random::Random;
+use super::tricks::{RequestKind, Trick, Tricks};
 use super::wire::{
     Answer, CallError, CallId, Client, ClientId, LogRecord, Node, Outgoing, Request, Wire,
 };
@@ -58,51 +59,7 @@ struct Process {
     woken: bool,
 }
 
-/// A request or an answer that is to be lost, or an error in its place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trick {
-    /// The request never arrives: the connection breaks before.
-    LoseRequest,
-    /// It is carried out, and nobody hears of it: the connection breaks after.
-    LoseAnswer,
-    /// The answer takes so long that the client has given up.
-    Late,
-}
-
-/// Which requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Commit,
-    Committed,
-    Produce,
-    Fetch,
-    Join,
-    Heartbeat,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Commit, Self::Committed, Self::Produce, Self::Fetch, Self::Join, Self::Heartbeat];
-
-    fn of(request: &Request) -> Option<Self> {
-        use super::wire::GroupRequest as G;
-        match request {
-            Request::Produce { .. } => Some(Self::Produce),
-            Request::Fetch { .. } => Some(Self::Fetch),
-            Request::Group { request, .. } => match request {
-                G::Commit { .. } => Some(Self::Commit),
-                G::Committed { .. } => Some(Self::Committed),
-                G::Join { .. } | G::Sync { .. } => Some(Self::Join),
-                G::Heartbeat { .. } | G::ConsumerHeartbeat { .. } => Some(Self::Heartbeat),
-                G::Leave { .. } | G::TransactionalCommit { .. } => None,
-            },
-            Request::Offsets { .. }
-            | Request::InitProducer { .. }
-            | Request::Transaction { .. } => None,
-        }
-    }
-}
-
+/// What can happen.
 enum Happening {
     Arrives {
         client: ClientId,
@@ -143,29 +100,18 @@ enum Happening {
     Cluster,
 }
 
-struct Queued {
-    at: Time,
-    order: u64,
-    what: Happening,
-}
-
-impl PartialEq for Queued {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.order) == (other.at, other.order)
-    }
-}
-
-impl Eq for Queued {}
-
-impl PartialOrd for Queued {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Queued {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
+impl Happening {
+    /// Whose process hears it, if one does.
+    fn client(&self) -> Option<ClientId> {
+        match self {
+            Self::Answered { client, .. }
+            | Self::Broken { client, .. }
+            | Self::Deadline { client, .. }
+            | Self::Turn { client } => Some(*client),
+            Self::Arrives { .. } | Self::Breaks { .. } | Self::Append { .. } | Self::Cluster => {
+                None
+            }
+        }
     }
 }
 
@@ -175,17 +121,14 @@ pub(crate) type Report = (Arc<dyn Reports>, u64, Result<(), PortError>);
 /// Everything but the workers.
 pub(crate) struct World {
     now: Time,
-    queue: BinaryHeap<Reverse<Queued>>,
-    order: u64,
+    queue: Queue<Happening>,
     pub(crate) cluster: Cluster,
     network: Network,
     clients: BTreeMap<ClientId, Hosted>,
     processes: Vec<Process>,
     /// Who asked: answers find their way back.
     callers: BTreeMap<CallId, (ClientId, Node)>,
-    tricks: Vec<(Kind, Trick, Option<usize>)>,
-    /// Tricks that were met since it was asked last.
-    played: u32,
+    tricks: Tricks,
     reports: Vec<Report>,
     cluster_turn: Option<Time>,
     random: Random,
@@ -205,15 +148,13 @@ impl World {
     pub(crate) fn new(cluster: Cluster, random: Random) -> Self {
         Self {
             now: Time::ZERO,
-            queue: BinaryHeap::new(),
-            order: 0,
+            queue: Queue::default(),
             cluster,
             network: Network::default(),
             clients: BTreeMap::new(),
             processes: Vec::new(),
             callers: BTreeMap::new(),
-            tricks: Vec::new(),
-            played: 0,
+            tricks: Tricks::default(),
             reports: Vec::new(),
             cluster_turn: None,
             random,
@@ -229,13 +170,11 @@ impl World {
 
     /// When something is to happen next.
     pub(crate) fn next(&self) -> Option<Time> {
-        self.queue.peek().map(|Reverse(queued)| queued.at)
+        self.queue.next()
     }
 
     fn push(&mut self, at: Time, what: Happening) {
-        let order = self.order;
-        self.order += 1;
-        self.queue.push(Reverse(Queued { at: at.max(self.now), order, what }));
+        self.queue.push(at.max(self.now), what);
     }
 
     /// Writes a line into the trace.
@@ -371,14 +310,9 @@ impl World {
                 now + self.random.duration(Duration::from_millis(1), Duration::from_millis(5));
             return self.push(refused, Happening::Broken { client, call });
         }
-        let kind = Kind::of(&request);
-        let trick = self.tricks.iter().position(|(of, _, process)| {
-            Some(*of) == kind && process.is_none_or(|process| process == worker)
-        });
-        let trick = trick.map(|at| self.tricks.remove(at).1);
+        let trick = self.tricks.meet(&request);
         if let Some(trick) = trick {
-            self.played += 1;
-            self.note(|| format!("trick {trick:?} on {kind:?} of process {worker}"));
+            self.note(|| format!("{trick:?} of process {worker}: {}", brief(&request)));
         }
         self.network.asked(client, node, call);
         let journey = self.network.send(now, (worker, client), node, Way::There, &mut self.random);
@@ -398,10 +332,7 @@ impl World {
 
     /// Carries out what is due up to `until`, in order.
     pub(crate) fn run(&mut self, until: Time) {
-        while let Some(Reverse(queued)) = self.queue.peek()
-            && queued.at <= until
-        {
-            let Some(Reverse(Queued { at, what, .. })) = self.queue.pop() else { break };
+        while let Some((at, what)) = self.queue.pop(until) {
             self.now = self.now.max(at);
             self.happen(what);
         }
@@ -409,6 +340,7 @@ impl World {
     }
 
     fn happen(&mut self, what: Happening) {
+        let Some(what) = self.hold_if_frozen(what) else { return };
         let (now, mut answers) = (self.now, Vec::new());
         match what {
             Happening::Arrives { client, connection, call, node, request, trick } => {
@@ -425,67 +357,27 @@ impl World {
                 }
                 self.note(|| format!("{client:?} {call:?} -> node {node} {}", brief(&request)));
                 self.cluster.handle(now, node, call, request, &mut answers);
-                match trick {
-                    Some(Trick::LoseAnswer) => {
-                        answers.retain(|(answered, _)| *answered != call);
-                        self.cut(client, node);
-                    }
-                    Some(Trick::Late) => answers.retain(|(answered, _)| *answered != call),
-                    Some(Trick::LoseRequest) | None => {}
+                if trick == Some(Trick::LoseAnswer) {
+                    answers.retain(|(answered, _)| *answered != call);
+                    self.cut(client, node);
                 }
             }
             Happening::Answered { client, connection, call, node, answer } => {
-                if !self.network.is_whole(client, node, connection) {
-                    return;
-                }
-                if let Some(what) = self.hold_if_frozen(
-                    client,
-                    Happening::Answered { client, connection, call, node, answer },
-                ) {
-                    let Happening::Answered { answer, .. } = what else { return };
-                    if self.network.answered(client, node, call) {
-                        self.tell(client, call, Ok(answer));
-                    }
+                let whole = self.network.is_whole(client, node, connection);
+                if whole && self.network.answered(client, node, call) {
+                    self.tell(client, call, Ok(answer));
                 }
             }
             Happening::Broken { client, call } => {
-                if self.hold_if_frozen(client, Happening::Broken { client, call }).is_some() {
-                    self.tell(client, call, Err(CallError::Disconnected));
-                }
+                self.tell(client, call, Err(CallError::Disconnected));
             }
             Happening::Breaks { client, node, connection } => {
                 if self.network.is_whole(client, node, connection) {
                     self.cut(client, node);
                 }
             }
-            Happening::Deadline { client, call } => {
-                if !self.callers.contains_key(&call) {
-                    return;
-                }
-                if self.hold_if_frozen(client, Happening::Deadline { client, call }).is_some() {
-                    if let Some((_, node)) = self.callers.get(&call).copied() {
-                        self.network.answered(client, node, call);
-                        self.cluster.forget(call);
-                        // One time-out, and librdkafka closes the connection
-                        // (`socket.max.fails` is 1): what is on its way is lost.
-                        self.cut(client, node);
-                    }
-                    self.tell(client, call, Err(CallError::TimedOut));
-                }
-            }
-            Happening::Turn { client } => {
-                let Some(hosted) = self.clients.get_mut(&client) else { return };
-                if hosted.turn.is_some_and(|turn| turn <= now) {
-                    hosted.turn = None;
-                }
-                if self.hold_if_frozen(client, Happening::Turn { client }).is_some() {
-                    self.call(now, client, |client, wire| {
-                        if client.client().wake().is_some_and(|wake| wake <= wire.now) {
-                            client.client().turn(wire);
-                        }
-                    });
-                }
-            }
+            Happening::Deadline { client, call } => self.give_up(client, call),
+            Happening::Turn { client } => self.turn(client),
             Happening::Append { partition, record } => {
                 let _offset = self.cluster.append(now, &partition, record, &mut answers);
             }
@@ -497,8 +389,9 @@ impl World {
         self.answer(answers);
     }
 
-    /// `None`: the client's process is frozen and hears it when it thaws.
-    fn hold_if_frozen(&mut self, client: ClientId, what: Happening) -> Option<Happening> {
+    /// `None`: a frozen process is to hear it, and does when it thaws; or nobody is there to.
+    fn hold_if_frozen(&mut self, what: Happening) -> Option<Happening> {
+        let Some(client) = what.client() else { return Some(what) };
         let worker = self.clients.get(&client)?.worker;
         match &mut self.processes[worker].frozen {
             Some(held) => {
@@ -507,6 +400,28 @@ impl World {
             }
             None => Some(what),
         }
+    }
+
+    /// No answer has come in time. One time-out, and librdkafka closes the connection
+    /// (`socket.max.fails` is 1): what is on its way is lost.
+    fn give_up(&mut self, client: ClientId, call: CallId) {
+        let Some((_, node)) = self.callers.get(&call).copied() else { return };
+        self.network.answered(client, node, call);
+        self.cluster.forget(call);
+        self.cut(client, node);
+        self.tell(client, call, Err(CallError::TimedOut));
+    }
+
+    fn turn(&mut self, client: ClientId) {
+        let now = self.now;
+        if let Some(hosted) = self.clients.get_mut(&client) {
+            hosted.turn = hosted.turn.filter(|turn| *turn > now);
+        }
+        self.call(now, client, |client, wire| {
+            if client.client().wake().is_some_and(|wake| wake <= wire.now) {
+                client.client().turn(wire);
+            }
+        });
     }
 
     fn tell(&mut self, client: ClientId, call: CallId, answer: Result<Answer, CallError>) {
@@ -561,14 +476,14 @@ impl World {
         self.push(at, Happening::Append { partition, record });
     }
 
-    /// The next request of a kind meets this; of one process only, if one is named.
-    pub(crate) fn play(&mut self, kind: Kind, trick: Trick, process: Option<usize>) {
-        self.tricks.push((kind, trick, process));
+    /// The next request of a kind meets this.
+    pub(crate) fn play(&mut self, kind: RequestKind, trick: Trick) {
+        self.tricks.add(kind, trick);
     }
 
     /// How many tricks were met since the last question.
     pub(crate) fn take_played(&mut self) -> u32 {
-        std::mem::take(&mut self.played)
+        self.tricks.take_met()
     }
 
     /// Tricks that nobody has met yet are off.

@@ -7,7 +7,7 @@ use pelton::config::GroupProtocol;
 use pelton::ports::ClientKind;
 
 use super::plan::Plan;
-use crate::model::{Kind, Random, Trick, Way};
+use crate::model::{Random, RequestKind, Trick, Way};
 
 /// A fault and its moment.
 ///
@@ -73,48 +73,7 @@ pub enum Fault {
     /// Messages between a worker and all nodes take longer.
     Slow { worker: usize, extra: Duration, lasts: Duration },
     /// The next requests of a kind are lost before they are carried out, or their answers after.
-    Lose { what: Lost, answer: bool, times: u32 },
-}
-
-/// Which requests are lost.
-///
-/// ```
-/// use pelton_testkit::sim::{Fault, Lost};
-/// let fault = Fault::Lose { what: Lost::Commits, answer: true, times: 2 };
-/// assert_eq!(fault.to_string(), "lose 2 answers of Commits"); // carried out, and not known
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-#[expect(missing_docs, reason = "the names of Kafka's requests")]
-pub enum Lost {
-    Commits,
-    CommittedReads,
-    Produces,
-    Fetches,
-    Joins,
-    Heartbeats,
-}
-
-impl Lost {
-    const ALL: [Self; 6] = [
-        Self::Commits,
-        Self::CommittedReads,
-        Self::Produces,
-        Self::Fetches,
-        Self::Joins,
-        Self::Heartbeats,
-    ];
-
-    pub(crate) fn kind(self) -> Kind {
-        match self {
-            Self::Commits => Kind::Commit,
-            Self::CommittedReads => Kind::Committed,
-            Self::Produces => Kind::Produce,
-            Self::Fetches => Kind::Fetch,
-            Self::Joins => Kind::Join,
-            Self::Heartbeats => Kind::Heartbeat,
-        }
-    }
+    Lose { what: RequestKind, answer: bool, times: u32 },
 }
 
 impl Fault {
@@ -178,7 +137,7 @@ impl Fault {
                 | Self::Freeze { .. }
                 | Self::Kill { .. }
                 | Self::BreakClient { .. }
-                | Self::Lose { what: Lost::Produces, .. }
+                | Self::Lose { what: RequestKind::Produce, .. }
         )
     }
 
@@ -248,7 +207,7 @@ impl TimedFault {
             17 => Fault::BreakOffFetches { worker },
             18 => Fault::DamageMetadata,
             _ => Fault::Lose {
-                what: random.pick(&Lost::ALL).copied().unwrap_or(Lost::Commits),
+                what: random.pick(&RequestKind::ALL).copied().unwrap_or(RequestKind::Fetch),
                 answer: random.one_in(2),
                 times: u32::try_from(random.between(1, 4)).unwrap_or(1),
             },
@@ -332,8 +291,8 @@ impl fmt::Display for Fault {
                 )
             }
             Self::Lose { what, answer, times } => {
-                let part = if *answer { "answers" } else { "requests" };
-                write!(f, "lose {times} {part} of {what:?}")
+                let part = if *answer { "answers to" } else { "requests of" };
+                write!(f, "lose {times} {part} {what:?}")
             }
         }
     }
