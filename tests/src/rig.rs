@@ -88,6 +88,19 @@ pub struct RigPlan {
 }
 
 impl RigPlan {
+    /// With the default session of 15 s: longer than leaders and coordinators take to be elected
+    /// and found (a coordinator about 8 s here, 11 s with Kafka's defaults), so that workers stay
+    /// members.
+    ///
+    /// ```
+    /// use pelton_tests::{Protocol, RigPlan};
+    /// assert!(RigPlan::with_default_session(Protocol::Range).settings.iter().any(|s| s.1 == "15000"));
+    /// ```
+    #[must_use]
+    pub fn with_default_session(protocol: Protocol) -> Self {
+        Self { protocol, ..Self::default() }.with("SESSION_TIMEOUT_MS", "15000")
+    }
+
     /// Each record of `user` takes so long; where `thread`, it holds its thread meanwhile.
     ///
     /// ```
@@ -235,6 +248,21 @@ impl Drop for RunFolder {
 #[expect(clippy::print_stderr, reason = "a failed test says where its logs are")]
 fn eprintln_kept(path: &Path) {
     eprintln!("the run's ledger and logs are kept in {}", path.display());
+}
+
+impl Rig<'_, KafkaCluster> {
+    /// Starts a node that has ended, until every replica of the run's topics is in sync again and
+    /// the group has caught up.
+    ///
+    /// # Errors
+    ///
+    /// If one of these does not happen in time.
+    pub fn bring_back(&self, node: i32, within: Duration) -> Result<(), ClusterError> {
+        self.cluster.start_node(node)?;
+        self.cluster.wait_until_ready()?;
+        self.topics().iter().try_for_each(|topic| self.cluster.wait_until_in_sync(topic))?;
+        self.wait_until_caught_up(within)
+    }
 }
 
 impl<'a, C: Cluster + ?Sized> Rig<'a, C> {

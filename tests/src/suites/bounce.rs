@@ -26,11 +26,10 @@ pub struct Shown {
     pub killed: u64,
 }
 
-/// The workers of these runs, with the default session of 15 s: longer than leaders and
-/// coordinators take to be found.
+/// The workers of these runs.
 #[must_use]
 pub fn plan(protocol: Protocol) -> RigPlan {
-    RigPlan { protocol, ..RigPlan::default() }.with("SESSION_TIMEOUT_MS", "15000")
+    RigPlan::with_default_session(protocol)
 }
 
 /// Runs 3 processes over 6 partitions at 2,000 records/s on a cluster of three nodes, and
@@ -61,10 +60,7 @@ pub fn run(kafka: &KafkaCluster, plan: RigPlan, bounces: u32) -> Result<Shown, C
         }
         std::thread::sleep(Duration::from_millis(fleet.random() % AWAY_MS));
         fleet.check_alive()?;
-        kafka.start_node(node)?;
-        kafka.wait_until_ready()?;
-        rig.topics().iter().try_for_each(|topic| kafka.wait_until_in_sync(topic))?;
-        rig.wait_until_caught_up(RECOVERED)?;
+        rig.bring_back(node, RECOVERED)?;
         fleet.check_alive()?;
     }
     load.stop()?;

@@ -27,12 +27,10 @@ pub struct Shown {
     pub commits: Vec<Duration>,
 }
 
-/// The workers of these runs. Their session is the default of 15 s: longer than a new
-/// coordinator takes to be elected and found (about 8 s here, 11 s with Kafka's defaults), so
-/// they stay members.
+/// The workers of these runs.
 #[must_use]
 pub fn plan(protocol: Protocol) -> RigPlan {
-    RigPlan { protocol, ..RigPlan::default() }.with("SESSION_TIMEOUT_MS", "15000")
+    RigPlan::with_default_session(protocol)
 }
 
 /// Runs 3 processes over 6 partitions at 2,000 records/s on a cluster of three nodes and kills
@@ -61,10 +59,7 @@ pub fn run(kafka: &KafkaCluster, plan: RigPlan, kills: u32) -> Result<Shown, Clu
         rig.kill_broker(coordinator, || kafka.kill(coordinator))?;
         rig.wait_until_caught_up(RECOVERED)?;
         fleet.check_alive()?;
-        kafka.start_node(coordinator)?;
-        kafka.wait_until_ready()?;
-        rig.topics().iter().try_for_each(|topic| kafka.wait_until_in_sync(topic))?;
-        rig.wait_until_caught_up(RECOVERED)?;
+        rig.bring_back(coordinator, RECOVERED)?;
         fleet.check_alive()?;
     }
     let group = kafka.group_log(group)?.since(&before);

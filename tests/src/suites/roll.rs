@@ -32,10 +32,10 @@ pub struct Shown {
     pub silences: Vec<Duration>,
 }
 
-/// The workers of these runs, with the default session of 15 s.
+/// The workers of these runs.
 #[must_use]
 pub fn plan(protocol: Protocol) -> RigPlan {
-    RigPlan { protocol, ..RigPlan::default() }.with("SESSION_TIMEOUT_MS", "15000")
+    RigPlan::with_default_session(protocol)
 }
 
 /// Runs 3 processes over 6 partitions at 2,000 records/s on a cluster of three nodes and restarts
@@ -62,8 +62,8 @@ pub fn run(kafka: &KafkaCluster, plan: RigPlan, rolls: u32) -> Result<Shown, Clu
     for _ in 0..rolls {
         for node in 1..=i32::try_from(kafka.node_count()).unwrap_or(0) {
             let begun = Moment::now();
-            restart(kafka, &rig, node)?;
-            rig.wait_until_caught_up(RECOVERED)?;
+            kafka.stop(node)?;
+            rig.bring_back(node, RECOVERED)?;
             windows.push((begun, Moment::now()));
             std::thread::sleep(PACE);
             watch.look(kafka, group)?;
@@ -95,18 +95,6 @@ pub(crate) fn wait_until_settled(fleet: &Fleet) -> Result<(), ClusterError> {
         }
         (last.1.elapsed() >= SETTLED).then_some(()).ok_or_else(|| format!("{events} events"))
     })
-}
-
-/// Restarts a node in good order: its end, its start, every replica in sync again.
-pub(crate) fn restart(
-    kafka: &KafkaCluster,
-    rig: &Rig<'_, KafkaCluster>,
-    node: i32,
-) -> Result<(), ClusterError> {
-    kafka.stop(node)?;
-    kafka.start_node(node)?;
-    kafka.wait_until_ready()?;
-    rig.topics().iter().try_for_each(|topic| kafka.wait_until_in_sync(topic))
 }
 
 fn finish(rig: &Rig<'_, KafkaCluster>, mut fleet: Fleet) -> Result<Outcome, ClusterError> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::rig::{Footprint, LoadPlan, Outcome, Protocol, Rig, RigPlan};
-use crate::suites::{Round, roll};
+use crate::suites::Round;
 use crate::waiting::Stopwatch;
 use crate::{ClusterError, KafkaCluster};
 
@@ -60,7 +60,7 @@ const RATE: u64 = 500;
 /// The workers of these runs, with the default session of 15 s.
 #[must_use]
 pub fn plan(protocol: Protocol) -> RigPlan {
-    RigPlan { protocol, ..RigPlan::default() }.with("SESSION_TIMEOUT_MS", "15000")
+    RigPlan::with_default_session(protocol)
 }
 
 /// Runs 3 processes over 6 partitions at 500 records/s, and then for at least `length`, and at
@@ -90,8 +90,8 @@ pub fn run(kafka: &KafkaCluster, plan: RigPlan, length: Duration) -> Result<Show
         rig.wait_until_caught_up(RECOVERED)?;
         let nodes = kafka.node_count().max(1);
         let node = i32::try_from(cycles % nodes + 1).unwrap_or(1);
-        roll::restart(kafka, &rig, node)?;
-        rig.wait_until_caught_up(RECOVERED)?;
+        kafka.stop(node)?;
+        rig.bring_back(node, RECOVERED)?;
         std::thread::sleep(QUIET);
         watch.quiet()?;
         fleet.check_alive()?;
