@@ -6,5 +6,5 @@ mod outbox;
 
 pub(crate) use emit::OutputSpec;
 pub use emit::{Emit, Output};
-pub(crate) use gate::SendGate;
+pub(crate) use gate::{GateLimits, SendGate};
 pub(crate) use outbox::{Outbox, kept_bytes};

@@ -74,7 +74,8 @@ pub struct Settings {
 
     /// Milliseconds without a heartbeat after which the broker takes a member for dead. Default
     /// 15,000: a crash is noticed soon, a long pause is survived. In a KIP-848 group the broker
-    /// owns this time; the value then only tells Pelton what the broker's is.
+    /// owns this time; the value then only tells Pelton what the broker's is, and must not be
+    /// above it: Pelton stops writing in time by it.
     pub session_timeout_ms: u32,
 
     /// Milliseconds between heartbeats. Default 1,000: members hear of a rebalance with their

@@ -17,7 +17,7 @@ use crate::config::RESTORES;
 use crate::error::{Exit, WorkerError};
 use crate::host::Machine;
 use crate::kafka::{ClientSettings, KafkaAdmin, KafkaClients, KafkaProducer, KafkaRestores};
-use crate::output::SendGate;
+use crate::output::{GateLimits, SendGate};
 use crate::ports::{Clients, Host, PortError, Ports, Waker};
 use crate::runtime::committed::CurrentCommitted;
 use crate::runtime::live::{Control, Fault, Live, Pacer};
@@ -35,8 +35,7 @@ pub(crate) struct WorkerParts {
     pub(crate) clients: ClientSettings,
     pub(crate) limits: EngineLimits,
     pub(crate) live: Live,
-    /// A silence of the poll loop above it is taken for a frozen process.
-    pub(crate) thaw_limit: Duration,
+    pub(crate) gate: GateLimits,
     /// A poll loop that hangs for so long has lost its partitions.
     pub(crate) max_poll_interval: Duration,
     pub(crate) observer: Option<Arc<dyn Observer>>,
@@ -98,7 +97,7 @@ impl SteppedWorker {
         let (queue, inbox) = mpsc::channel();
         let metrics = WorkerMetrics::new(&parts.clients.group_id);
         let shared = Arc::new(Shared {
-            gate: SendGate::new(ports.host.now(), parts.thaw_limit),
+            gate: SendGate::new(ports.host.now(), parts.gate),
             plan: parts.plan,
             host: Arc::clone(&ports.host),
             committed: CurrentCommitted::new(ports.member.committed()),
@@ -224,7 +223,7 @@ pub(crate) async fn start(
         let result = made.and_then(|(member, fetch)| {
             let (queue, inbox) = mpsc::channel();
             let shared = Arc::new(Shared {
-                gate: SendGate::new(host.now(), parts.thaw_limit),
+                gate: SendGate::new(host.now(), parts.gate),
                 plan: parts.plan,
                 host: Arc::clone(&host),
                 committed: CurrentCommitted::new(member.committed()),

@@ -321,7 +321,7 @@ impl WorkerBuilder {
         let parts = WorkerParts {
             limits: plan::limits(&settings, &plan),
             live: plan::live(&settings, &plan.inputs)?,
-            thaw_limit: plan::thaw_limit(&settings),
+            gate: plan::gate_limits(&settings, plan.bug),
             max_poll_interval: settings.max_poll_interval(),
             clients,
             plan,

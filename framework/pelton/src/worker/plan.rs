@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton_engine::{EngineLimits, OutOfRangePolicy};
+use pelton_engine::{Bug, EngineLimits, OutOfRangePolicy};
 
 use crate::config::{
     AutoOffsetReset, ConfigError, GroupProtocol, MemoryShares, OnOutOfRange, Settings, nearest,
 };
 use crate::kafka::{ClientSettings, Protocol};
+use crate::output::GateLimits;
 use crate::runtime::{Input, Live, Plan};
 
 pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
@@ -109,7 +110,14 @@ pub(super) fn client_settings(settings: &Settings, group: &str, name: &str) -> C
     }
 }
 
-/// A silence of the poll loop above it is taken for a frozen process.
-pub(super) fn thaw_limit(settings: &Settings) -> Duration {
-    (settings.session_timeout() / 2).min(Duration::from_secs(3))
+/// Consent and `message.timeout.ms` are a third and half a session: what is sent does not outlive it,
+/// and the last heartbeat may have been a sixth before the commit.
+pub(super) fn gate_limits(settings: &Settings, bug: Option<Bug>) -> GateLimits {
+    let session = settings.session_timeout();
+    let broker_owns_the_session =
+        settings.group_protocol == GroupProtocol::Consumer && !Bug::SendUnheard.is(bug);
+    GateLimits {
+        silence: (session / 2).min(Duration::from_secs(3)),
+        consent: broker_owns_the_session.then_some(session / 3),
+    }
 }

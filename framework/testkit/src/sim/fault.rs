@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use pelton::config::GroupProtocol;
 use pelton::ports::ClientKind;
 
 use super::plan::Plan;
@@ -224,11 +223,6 @@ impl TimedFault {
             }
             Fault::MoveLeader { .. } | Fault::DamageMetadata | Fault::BreakOffFetches { .. } => {
                 fault
-            }
-            // A known hole (docs/guarantees.md): a KIP-848 member that hears nothing of its
-            // coordinator does not know that its session is over, and writes on.
-            Fault::Blackhole { worker, .. } if plan.protocol != GroupProtocol::Classic => {
-                Fault::Cut { worker }
             }
             _ if plan.odd_clients => Fault::Terminate { worker, back_after: again },
             fault => fault,

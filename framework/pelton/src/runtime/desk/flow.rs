@@ -109,7 +109,8 @@ impl Desk {
         self.tell_effects(self.now());
     }
 
-    /// After a thaw, and before a resend, the group must confirm that the partition is ours.
+    /// After a thaw, before a resend, and to send after a long silence of the group, it must confirm
+    /// that the partition is ours.
     pub(super) fn ask_for_proof(&mut self, now: Time) {
         let thaws = self.shared.gate.thaws();
         if self.proof.asked.is_some_and(|asked| asked != thaws) {
@@ -117,7 +118,8 @@ impl Desk {
         }
         let thawed = thaws != self.proof.proved;
         let resend = self.outbox.is_blocked() && now >= self.proof.not_before;
-        if self.proof.asked.is_none() && (thawed || resend) {
+        let unheard = !self.shared.gate.has_consent(now) && self.outbox.next_to_send().is_some();
+        if self.proof.asked.is_none() && (thawed || resend || unheard) {
             self.proof.asked = Some(thaws);
             self.tell(Event::ProofWanted { partition: self.id, epoch: self.epoch });
         }

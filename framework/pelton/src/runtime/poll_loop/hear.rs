@@ -200,6 +200,9 @@ impl PollLoop {
             statuses.iter().map(|(name, status)| (self.names.id(name), *status)).collect();
         if let Some(sent) = self.commit.take_if(|sent| sent.id == id) {
             self.metrics.commit_seconds.record(now.since(sent.at));
+            if statuses.iter().any(|(_, status)| *status == CommitStatus::Accepted) {
+                self.shared.gate.consented(sent.at);
+            }
             self.observe_answers(&sent, &statuses);
             if self.has_moved(&sent, &statuses) {
                 self.repairs.worked();
