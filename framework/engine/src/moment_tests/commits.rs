@@ -123,3 +123,17 @@ fn inv_6_a_reset_waits_until_no_commit_of_its_partition_is_under_way() {
     worker.answer(1, PARTITION, CommitStatus::Accepted);
     assert!(worker.tick().contains(&closed(Closing::Reset)));
 }
+
+/// The connection broke, or the answer names others only: stored or not, nobody knows.
+#[test]
+fn inv_1_no_answer_is_not_taken_for_a_yes() {
+    for statuses in [vec![(PARTITION, CommitStatus::Unknown)], vec![]] {
+        let mut worker = Worker::running(limits());
+        worker.sealed(4);
+        let id = commit(&worker.tick()).expect("a commit");
+        assert_eq!(worker.tell(Event::CommitAnswered { id, statuses }), []);
+        let view = worker.engine.partitions().next().expect("a partition");
+        assert_eq!(view.committed, Some(Offset(3)));
+        assert_eq!(commit(&worker.tick_at(Time::ZERO + limits().commit_retry)), Some(id + 1));
+    }
+}

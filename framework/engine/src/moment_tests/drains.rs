@@ -1,6 +1,7 @@
 //! When is a partition given up, and when the group?
 
 use super::*;
+use crate::CommitItem;
 
 #[test]
 fn a_drain_cancels_once_at_its_limit_and_releases_at_its_own_whatever_is_committed() {
@@ -35,6 +36,21 @@ fn what_has_drained_is_released_when_its_commit_is_accepted_and_cancels_nothing(
     assert!(worker.tick().contains(&closed(Closing::Released)));
 }
 
+/// What is acknowledged is everybody's to take.
+#[test]
+fn inv_5_a_revocation_is_acknowledged_with_the_last_of_its_partitions() {
+    let mut worker = Worker::running_many(limits(), 2);
+    let partitions = [PARTITION, PartitionId(1)];
+    worker.tell(Event::Revoked { partitions: partitions.into() });
+    for (partition, last) in partitions.into_iter().zip([false, true]) {
+        worker.tell(Event::Drained { partition, epoch: EPOCH });
+        let actions = worker.tick();
+        let closed = Action::Close { partition, epoch: EPOCH, closing: Closing::Released };
+        assert!(actions.contains(&closed));
+        assert_eq!(actions.contains(&Action::Acknowledge), last);
+    }
+}
+
 /// Once a loss is acknowledged the member joins anew, and a commit that its client has yet to send
 /// would go out as that of the new member.
 #[test]
@@ -65,10 +81,15 @@ fn a_shutdown_commits_once_more_and_leaves_the_group_when_nothing_is_left() {
     worker.tell(end(1)); // said twice, it is the first that counts
     let sent = worker.tick_at(seconds(1));
     assert_eq!(commit(&sent), Some(1));
+    worker.answer(1, PARTITION, CommitStatus::Accepted);
+    worker.sealed(4);
+    let offset = Offset(4);
+    let item = CommitItem { partition: PARTITION, epoch: EPOCH, offset };
+    assert!(worker.tick().contains(&Action::Commit { id: 2, items: vec![item] }), "what was done");
     assert!(!sent.contains(&Action::Cancel { partition: PARTITION }) && !leaves(&sent), "{sent:?}");
     worker.tell(Event::Drained { partition: PARTITION, epoch: EPOCH });
     assert!(!leaves(&worker.tick()), "the commit is not answered");
-    worker.answer(1, PARTITION, CommitStatus::Accepted);
+    worker.answer(2, PARTITION, CommitStatus::Accepted);
     let last = worker.tick();
     assert!(last.contains(&closed(Closing::Released)) && leaves(&last), "{last:?}");
     let late = worker.tell(Event::Assigned { partitions: vec![PartitionId(1)] });

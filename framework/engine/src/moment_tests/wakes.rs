@@ -11,11 +11,12 @@ fn without_partitions_there_is_nothing_to_wake_for() {
 
 #[test]
 fn a_running_partition_wakes_for_the_next_commit() {
-    let mut worker = Worker::running(limits());
-    let interval = worker.engine.limits().commit_interval;
-    assert_eq!((worker.wake, interval), (Some(Time::ZERO + interval), limits().commit_interval));
-    worker.tick_at(Time::ZERO + interval);
-    assert_eq!(worker.wake, Some(Time::ZERO + interval * 2));
+    let commit_interval = Duration::from_secs(3);
+    let mut worker = Worker::running(EngineLimits { commit_interval, ..limits() });
+    assert_eq!(worker.engine.limits().commit_interval, commit_interval);
+    assert_eq!(worker.wake, Some(seconds(3)));
+    worker.tick_at(seconds(3));
+    assert_eq!(worker.wake, Some(seconds(6)));
 }
 
 #[test]

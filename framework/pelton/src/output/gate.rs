@@ -71,4 +71,29 @@ mod tests {
         assert!(gate.is_open(thaw, gate.thaws()));
         assert!(!gate.beat(thaw + LIMIT));
     }
+
+    /// What the two atomics owe to each other: a sender that sees the new beat sees the thaw, too.
+    #[test]
+    fn inv_13_a_sender_that_wakes_with_the_poll_loop_finds_the_gate_shut() {
+        let rounds = if cfg!(miri) { 4 } else { 300 };
+        let thaw = Time::ZERO + LIMIT * 3;
+        for _ in 0..rounds {
+            let gate = SendGate::new(Time::ZERO, LIMIT);
+            std::thread::scope(|threads| {
+                threads.spawn(|| assert!(gate.beat(thaw)));
+                for _ in 0..3 {
+                    assert!(!gate.is_open(thaw, 0));
+                }
+            });
+            assert!(gate.is_open(thaw, 1));
+        }
+    }
+
+    #[test]
+    fn a_doubt_shuts_the_gate_until_there_is_proof_of_later() {
+        let gate = SendGate::new(Time::ZERO, LIMIT);
+        gate.doubt();
+        assert!(!gate.is_open(Time::ZERO, 0));
+        assert!(gate.is_open(Time::ZERO, 1));
+    }
 }
