@@ -103,12 +103,13 @@ impl Sizes {
 
     /// One record's effects.
     pub(crate) fn effects(self, has_effects: bool) -> u64 {
-        let guess = if has_effects && self.done < LEARNED { 2 * self.run() } else { 0 };
+        let learns = has_effects && self.done < LEARNED;
+        let guess = if learns { self.run().saturating_mul(2) } else { 0 };
         self.effects.bytes().max(guess)
     }
 }
 
-/// What each partition may hold at this moment.
+/// What each partition may hold at this moment. It has room for one run and its effects at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Room {
     /// What all partitions together may hold.
@@ -130,7 +131,7 @@ impl Room {
         let least = run.saturating_add(effects);
         Self {
             budget: budget.bytes,
-            bytes: (budget.bytes / parts).max(least + least / 8).max(1),
+            bytes: (budget.bytes / parts).max(least.saturating_add(least / 8)).max(1),
             records: (budget.records / parts).max(1),
             run,
             effects,
@@ -140,9 +141,8 @@ impl Room {
     /// Is there no room for one run more?
     pub(crate) fn is_full(self, buffered: Volume, effects: u64) -> bool {
         let held = buffered.bytes.saturating_add(effects);
-        buffered.records >= self.records
-            || (held > 0 && held + self.run + self.effects > self.bytes)
-            || held >= self.bytes
+        let with_one_more = held.saturating_add(self.run).saturating_add(self.effects);
+        buffered.records >= self.records || with_one_more > self.bytes || held >= self.bytes
     }
 
     /// Is there room for one run more, and half of all room free?
@@ -181,6 +181,35 @@ mod tests {
         assert!(room.is_free(Volume::default(), 0));
         assert!(room.is_full(bytes(1_000), 0));
         assert!(1_000 + 500 <= room.bytes);
+    }
+
+    #[test]
+    fn what_arrives_is_held_until_it_is_freed_and_never_less_than_nothing() {
+        let mut held = Volume::default();
+        assert!(held.is_empty());
+        held.add(Volume { records: 3, bytes: 300 });
+        held.add(Volume { records: 1, bytes: 0 });
+        assert_eq!((held, held.is_empty()), (Volume { records: 4, bytes: 300 }, false));
+        held.remove(Volume { records: 3, bytes: 100 });
+        assert_eq!(held, Volume { records: 1, bytes: 200 });
+        held.remove(Volume { records: 9, bytes: 900 });
+        assert!(held.is_empty() && held.bytes == 0, "{held:?}");
+    }
+
+    /// A budget as large as its setting can say, and sizes that nothing has: no sum goes round.
+    #[test]
+    fn sums_end_at_the_largest_number() {
+        const MOST: u64 = u64::MAX;
+        let mut sizes = Sizes::default();
+        sizes.saw_run(MOST, Time::ZERO);
+        assert_eq!(sizes.effects(true), MOST);
+        let room = Room::new(Volume { records: MOST, bytes: MOST }, 1, MOST, MOST);
+        assert_eq!((room.bytes, room.records), (MOST, MOST));
+        assert!(room.is_full(bytes(MOST), MOST));
+        assert!(room.is_free(Volume::default(), 0), "somebody must go on");
+        let plenty = Room::new(Volume { records: MOST, bytes: MOST }, 1, 100, 50);
+        assert!(plenty.is_free(bytes(MOST / 2), 0));
+        assert!(plenty.is_full(bytes(MOST), 0) && plenty.is_full(bytes(MOST - 1), MOST));
     }
 
     #[test]

@@ -187,6 +187,22 @@ mod tests {
         assert!(envelope.encode().len() <= METADATA_LIMIT_BYTES);
     }
 
+    /// Other versions read it: it is as it always was.
+    #[test]
+    fn inv_8_the_text_is_the_same_in_every_version() {
+        let incarnation = Some(("a7".to_owned(), 3));
+        let envelope = Envelope { partitions: 12, incarnation, ..Envelope::default() };
+        assert_eq!(envelope.encode(), "pelton1 4aa195de p=12 i=a7:3");
+    }
+
+    #[test]
+    fn a_done_set_is_kept_up_to_the_last_byte_that_fits() {
+        let of = |bytes| Envelope { done_set: "x".repeat(bytes), ..Envelope::default() }.encode();
+        let room = METADATA_LIMIT_BYTES - of(0).len() - " d=".len();
+        assert_eq!(of(room).len(), METADATA_LIMIT_BYTES);
+        assert_eq!(of(room + 1), of(0), "a subset is always true");
+    }
+
     proptest! {
         #[test]
         fn any_text_decodes_without_a_panic(text in ".{0,200}") {

@@ -76,3 +76,14 @@ impl Default for EngineLimits {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_as_documented() {
+        let limits = EngineLimits::default();
+        assert_eq!((limits.budget_records, limits.budget_bytes), (100_000, 268_435_456));
+    }
+}

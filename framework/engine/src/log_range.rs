@@ -183,6 +183,22 @@ mod tests {
         found.go_on(policy).map(|jump| (jump.to.0, jump.skipped)).expect("not by people")
     }
 
+    /// Its ends belong to a log: who stands there, and can't read on, stands in another one.
+    #[test]
+    fn a_position_at_an_end_of_the_log_is_within_it() {
+        let log = LogRange { low: Offset(3), end: Offset(9) };
+        for (position, cause) in [
+            (2, RangeCause::Deleted),
+            (3, RangeCause::Rewritten),
+            (9, RangeCause::Rewritten),
+            (10, RangeCause::Truncated),
+        ] {
+            let found = OutOfRange::find(Offset(position), log, false);
+            assert_eq!(found.cause, cause, "at {position}");
+            assert_eq!(log.allows(Offset(position)), cause == RangeCause::Rewritten);
+        }
+    }
+
     #[test]
     fn deleted_records_are_skipped_and_counted() {
         let found = find(100, 120, 150, false);

@@ -64,6 +64,30 @@ mod tests {
         }
     }
 
+    /// The generator is the published one: its first outputs for the seed 0.
+    #[test]
+    fn jitter_is_spread_by_splitmix64() {
+        let gamma = 0x9e37_79b9_7f4a_7c15_u64;
+        let outputs = [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f];
+        for (step, output) in (0..).zip(outputs) {
+            assert_eq!(splitmix(gamma.wrapping_mul(step)), output);
+        }
+    }
+
+    /// Partitions that failed together must not come back together, the first time or later.
+    #[test]
+    fn each_attempt_has_a_jitter_of_its_own_from_the_half_to_the_whole() {
+        let policy = RetryPolicy::default();
+        assert_ne!(policy.backoff(7, 0), policy.backoff(8, 0), "both are 30 s less their jitter");
+        let two = Duration::from_nanos(2);
+        let tiny = RetryPolicy { initial: two, max: two };
+        let waits: std::collections::BTreeSet<_> =
+            (0..50).map(|seed| tiny.backoff(1, seed).as_nanos()).collect();
+        assert_eq!(waits, [1, 2].into());
+        let none = RetryPolicy { initial: Duration::ZERO, max: Duration::ZERO };
+        assert_eq!(none.backoff(1, 7), Duration::ZERO);
+    }
+
     #[test]
     fn the_same_seed_gives_the_same_wait_and_another_seed_another() {
         let policy = RetryPolicy::default();

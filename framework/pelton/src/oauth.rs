@@ -131,6 +131,7 @@ fn claims(token: &str) -> Result<OauthToken, &'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn jwt(claims: &str) -> String {
         format!("{}.{}.sig", URL_SAFE_NO_PAD.encode("{}"), URL_SAFE_NO_PAD.encode(claims))
@@ -151,6 +152,31 @@ mod tests {
         {
             let problem = claims(canary).unwrap_err();
             assert!(!problem.contains("canary"), "{problem}");
+        }
+    }
+
+    /// A file that anybody may have written.
+    fn any_token() -> impl Strategy<Value = String> {
+        let number = prop_oneof![
+            any::<f64>().prop_map(|n| n.to_string()),
+            any::<u64>().prop_map(|n| n.to_string())
+        ];
+        let claims = prop_oneof![
+            number.prop_map(|exp| jwt(&format!("{{\"exp\":{exp},\"sub\":\"canary\"}}"))),
+            "\\PC{0,60}".prop_map(|claims| jwt(&claims)),
+        ];
+        prop_oneof![claims, ".{0,80}", "[A-Za-z0-9_=-]{0,30}\\.[A-Za-z0-9_=-]{0,60}\\.?"]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn any_text_is_a_token_with_a_time_or_is_refused_without_being_quoted(token in any_token()) {
+            match claims(&token) {
+                Ok(read) => prop_assert!(read.expires_at_ms() >= 0 && !read.principal.is_empty()),
+                Err(problem) => prop_assert!(!problem.contains("canary")),
+            }
         }
     }
 }

@@ -69,4 +69,36 @@ mod tests {
         assert!(lock.is_nothing());
         assert!(!SparedLock::new(Some(3)).is_nothing());
     }
+
+    /// Some put in what others take out: whoever was last, the flag speaks of what is there.
+    #[test]
+    fn the_flag_says_what_the_last_one_left() {
+        let rounds = if cfg!(miri) { 4 } else { 300 };
+        for _ in 0..rounds {
+            let lock = SparedLock::<Option<u8>>::default();
+            std::thread::scope(|threads| {
+                for number in 0..2 {
+                    let lock = &lock;
+                    threads.spawn(move || lock.with(|value| *value = Some(number)));
+                    threads.spawn(|| lock.if_there(|value| value.take()));
+                }
+            });
+            let says_nothing = lock.is_nothing();
+            assert_eq!(says_nothing, lock.with(|value| value.is_none()));
+        }
+    }
+
+    #[test]
+    fn whoever_hears_that_something_was_put_in_finds_it() {
+        let lock = SparedLock::<Option<u8>>::default();
+        let put = std::sync::Barrier::new(2);
+        std::thread::scope(|threads| {
+            threads.spawn(|| {
+                lock.with(|value| *value = Some(3));
+                put.wait();
+            });
+            put.wait();
+            assert_eq!(lock.if_there(|value| *value), Some(Some(3)));
+        });
+    }
 }

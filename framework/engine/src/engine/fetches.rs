@@ -50,12 +50,14 @@ impl Engine {
         }
         // It came out of the client together with the run that stopped its fetch. From the first
         // refused on, all are refused: the next fetch begins with it.
-        let fits = active.held() + run.bytes + room.effects <= room.bytes;
+        let with_it = active.held().saturating_add(run.bytes).saturating_add(room.effects);
+        let fits = with_it <= room.bytes;
         if active.fetch.is_none() && (active.refusing || !fits) {
             active.refusing = true;
             return;
         }
-        if active.watches() && reserved > 0 && reserved + room.bytes > room.budget && !boundless {
+        let no_place = reserved > 0 && reserved.saturating_add(room.bytes) > room.budget;
+        if active.watches() && no_place && !boundless {
             active.refusing = true;
             active.end = active.end.max(Some(run.last.next()));
             active.fetch = None; // it keeps its place in the order
@@ -121,7 +123,7 @@ impl Engine {
             if alone {
                 break;
             }
-            reserved -= self.stop(partition, stopped, room, out);
+            reserved = reserved.saturating_sub(self.stop(partition, stopped, room, out));
         }
         waiting.sort_unstable();
         self.waits = false;
@@ -139,10 +141,10 @@ impl Engine {
             }
             if let Some(active) = self.running(partition) {
                 let too_far = i64::from(Bug::ResumeOneTooFar.is(bug));
-                let from = Offset(active.expected.0 + too_far);
-                reserved -= active.reserved(room);
+                let from = Offset(active.expected.0.saturating_add(too_far));
+                reserved = reserved.saturating_sub(active.reserved(room));
                 active.start_fetch(from, now);
-                reserved += active.reserved(room);
+                reserved = reserved.saturating_add(active.reserved(room));
                 out.push(Action::StartFetch { partition, from });
             }
         }
@@ -159,7 +161,7 @@ impl Engine {
     ) -> bool {
         let own = self.running(partition).map_or(0, |active| active.reserved(room));
         let wanted = room.bytes.saturating_sub(own);
-        while wanted > 0 && *reserved > 0 && *reserved + wanted > room.budget {
+        while wanted > 0 && *reserved > 0 && reserved.saturating_add(wanted) > room.budget {
             let idle = self.assignments.iter().find(|(_, assignment)| match &assignment.phase {
                 Phase::Running(active) => active.is_idle_since(now, TURN),
                 _ => false,
@@ -168,7 +170,7 @@ impl Engine {
                 return false;
             };
             self.stops += 1;
-            *reserved -= self.stop(idle, self.stops, room, out);
+            *reserved = reserved.saturating_sub(self.stop(idle, self.stops, room, out));
         }
         true
     }
@@ -188,7 +190,7 @@ impl Engine {
         active.stop_fetch(stopped);
         let after = active.reserved(room);
         out.push(Action::StopFetch { partition });
-        before - after
+        before.saturating_sub(after)
     }
 
     fn running(&mut self, partition: PartitionId) -> Option<&mut Active> {
@@ -251,15 +253,13 @@ impl Engine {
     /// What is held, and what may come to be held before anything can be stopped.
     fn reserved(&self, room: Room) -> u64 {
         let active = self.assignments.values().filter_map(Assignment::active);
-        active.map(|active| active.reserved(room)).sum()
+        active.map(|active| active.reserved(room)).fold(0, u64::saturating_add)
     }
 
     /// When somebody's place falls to another, if one waits for it.
     pub(super) fn next_turn(&self) -> Option<Time> {
         let running = |assignment: &Assignment| match &assignment.phase {
-            Phase::Running(active) if active.fetch.is_some() && !active.watches() => {
-                Some(active.heard + TURN)
-            }
+            Phase::Running(active) if active.is_empty_handed() => Some(active.heard + TURN),
             _ => None,
         };
         self.assignments.values().filter_map(running).min().filter(|_| self.waits)
@@ -299,9 +299,13 @@ impl Active {
         if grows { self.held().max(room.bytes) } else { self.held() }
     }
 
+    /// Does it fetch what is there, and has nothing yet?
+    fn is_empty_handed(&self) -> bool {
+        self.fetch.is_some() && self.held() == 0 && !self.watches()
+    }
+
     fn is_idle_since(&self, now: Time, turn: Duration) -> bool {
-        let idle = self.fetch.is_some() && self.held() == 0 && !self.watches();
-        idle && now.since(self.heard) >= turn
+        self.is_empty_handed() && now.since(self.heard) >= turn
     }
 
     fn stop_fetch(&mut self, stopped: u64) {

@@ -106,7 +106,7 @@ impl Engine {
     fn renew_fetcher(&mut self, now: Time, out: &mut Vec<Action>) {
         let factor = 2u32.saturating_pow(self.renewal.renewals).min(PATIENCE);
         self.renewal.renewals = self.renewal.renewals.saturating_add(1);
-        self.renewal.not_before = now + self.limits.silent_after * 2 * factor;
+        self.renewal.not_before = now + self.limits.silent_after.saturating_mul(2 * factor);
         out.push(Action::RenewFetcher);
     }
 
@@ -117,7 +117,8 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         for (partition, epoch, before) in stuck {
-            let patience = (before.patience * 2).min(self.limits.restart_after * PATIENCE);
+            let most = self.limits.restart_after.saturating_mul(PATIENCE);
+            let patience = before.patience.saturating_mul(2).min(most);
             out.push(Action::Silent { partition, what: SilentAction::RestoredAnew });
             let Preparing { out_of_range, .. } = before;
             let preparing = Preparing { out_of_range, ..Preparing::since(now, patience) };
@@ -293,7 +294,7 @@ mod tests {
                 renewed.push(second);
             }
         }
-        assert!(renewed.len() <= 11, "{renewed:?}");
+        assert!((8..=11).contains(&renewed.len()), "{renewed:?}");
         assert!(renewed.windows(2).all(|two| two[1] - two[0] >= 60), "{renewed:?}");
     }
 

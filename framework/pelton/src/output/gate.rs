@@ -90,10 +90,11 @@ mod tests {
     use super::*;
 
     const LIMIT: Duration = Duration::from_secs(3);
+    const STANDING: GateLimits = GateLimits { silence: LIMIT, consent: None };
 
     #[test]
     fn inv_13_after_a_silence_nothing_passes_until_there_is_proof() {
-        let gate = SendGate::new(Time::ZERO, GateLimits { silence: LIMIT, consent: None });
+        let gate = SendGate::new(Time::ZERO, STANDING);
         assert!(gate.is_open(Time::ZERO + LIMIT, 0));
         let thaw = Time::ZERO + LIMIT * 3;
         // The sender wakes before the poll loop does.
@@ -121,5 +122,30 @@ mod tests {
         gate.consented(last);
         gate.doubt();
         assert!(!gate.is_open(last, gate.thaws()), "another member's consent is none");
+    }
+
+    /// What the two atomics owe to each other: a sender that sees the new beat sees the thaw, too.
+    #[test]
+    fn inv_13_a_sender_that_wakes_with_the_poll_loop_finds_the_gate_shut() {
+        let rounds = if cfg!(miri) { 4 } else { 300 };
+        let thaw = Time::ZERO + LIMIT * 3;
+        for _ in 0..rounds {
+            let gate = SendGate::new(Time::ZERO, STANDING);
+            std::thread::scope(|threads| {
+                threads.spawn(|| assert!(gate.beat(thaw)));
+                for _ in 0..3 {
+                    assert!(!gate.is_open(thaw, 0));
+                }
+            });
+            assert!(gate.is_open(thaw, 1));
+        }
+    }
+
+    #[test]
+    fn a_doubt_shuts_the_gate_until_there_is_proof_of_later() {
+        let gate = SendGate::new(Time::ZERO, STANDING);
+        gate.doubt();
+        assert!(!gate.is_open(Time::ZERO, 0));
+        assert!(gate.is_open(Time::ZERO, 1));
     }
 }

@@ -79,16 +79,27 @@ impl LedgerWriter {
 
     fn write(&self, entry: &Entry) -> io::Result<()> {
         let mut line = String::with_capacity(96);
-        let missed = self.missed.load(Ordering::Relaxed);
-        if missed > 0 {
-            // Not an entry: a ledger with a hole must not be taken for a whole one.
-            (&self.file).write_all(format!("\n{missed} lines are missing here\n").as_bytes())?;
-            self.missed.store(0, Ordering::Relaxed);
-        }
+        self.confess()?;
         if writeln!(line, "{} {entry}", monotonic()).is_err() {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         (&self.file).write_all(line.as_bytes())
+    }
+
+    /// Says how many lines are missing. Whoever takes the number says it, and nobody else.
+    fn confess(&self) -> io::Result<()> {
+        if self.missed.load(Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        let missed = self.missed.swap(0, Ordering::Relaxed);
+        if missed == 0 {
+            return Ok(());
+        }
+        // Not an entry: a ledger with a hole must not be taken for a whole one.
+        let confession = format!("\n{missed} lines are missing here\n");
+        (&self.file).write_all(confession.as_bytes()).inspect_err(|_| {
+            self.missed.fetch_add(missed, Ordering::Relaxed);
+        })
     }
 }
 
@@ -237,5 +248,44 @@ mod tests {
         let first = LedgerWriter::create(folder.path(), "w").expect("a file");
         let second = LedgerWriter::create(folder.path(), "w").expect("another");
         assert_ne!(first.path(), second.path());
+    }
+
+    fn missing(path: &Path) -> Vec<u64> {
+        let text = std::fs::read_to_string(path).expect("a ledger");
+        let number = |line: &str| line.strip_suffix(" lines are missing here")?.parse().ok();
+        text.lines().filter_map(number).collect()
+    }
+
+    /// Several partitions write to one ledger.
+    #[test]
+    fn each_missing_line_is_confessed_once_whoever_writes_first() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let partition = TopicPartition::new("t", 0);
+        for round in 0..50 {
+            let faults = FaultLog::create(folder.path()).expect("a file");
+            faults.0.missed.store(5, Ordering::Relaxed);
+            std::thread::scope(|threads| {
+                for _ in 0..4 {
+                    threads.spawn(|| faults.offset_reset(&partition, 3).expect("it is written"));
+                }
+            });
+            assert_eq!(missing(faults.0.path()), [5], "in round {round}");
+            assert_eq!(faults.0.missed.load(Ordering::Relaxed), 0);
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_confessed_is_confessed_later() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let writer = LedgerWriter::create(folder.path(), "w").expect("a file");
+        let path = writer.path().to_owned();
+        let read_only = File::open(&path).expect("it is there");
+        let full = LedgerWriter { file: read_only, path: path.clone(), missed: AtomicU64::new(2) };
+        let fault = Entry::Fault(Fault::NetworkHealed);
+        assert!(full.write(&fault).is_err());
+        let LedgerWriter { missed, .. } = full;
+        let healed = LedgerWriter { missed, ..writer };
+        healed.write(&fault).expect("it is written");
+        assert_eq!(missing(&path), [2]);
     }
 }
