@@ -17,6 +17,9 @@ use super::wire::{
 use crate::memory::WALL_CLOCK_BEGIN_MS;
 use crate::murmur2::partition_for_key;
 
+/// A larger record is refused at once (`message.max.bytes`, librdkafka's default).
+const LARGEST: usize = 1_000_000;
+
 /// How a producer behaves. The defaults are Pelton's, or else librdkafka's.
 #[derive(Clone, Debug)]
 pub(crate) struct ProducerConfig {
@@ -141,6 +144,9 @@ impl ProducerClient {
             State::Broken(reason) => {
                 return Err(SendError::Broken { client: self.number, reason: reason.clone() });
             }
+        }
+        if record.bytes() > LARGEST {
+            return Err(SendError::Refused(PortError::passing("the record is too large")));
         }
         if self.undelivered >= self.config.queue_records {
             return Err(SendError::Full);

@@ -9,7 +9,7 @@ use futures::channel::oneshot;
 use futures::future::LocalBoxFuture;
 use pelton::TopicPartition;
 use pelton::ports::{
-    Admin, Clients, Fetch, Member, MemberEvent, OutRecord, PortError, Producer, RestoreFetches,
+    Admin, Fetch, Member, MemberEvent, OutRecord, PortError, Producer, RestoreFetches,
 };
 use pelton::ports::{Reports, Waker};
 use tokio::sync::Notify;

@@ -9,7 +9,7 @@ use super::reader::Reader;
 use super::writer::Writer;
 
 /// What happens at all happens within so long, in every place.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// So often is looked.
 pub(super) const LOOK: Duration = Duration::from_millis(20);
