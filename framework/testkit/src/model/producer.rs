@@ -171,7 +171,8 @@ impl ProducerClient {
         if let (Some(partition), Some(count)) = (record.partition, count)
             && !(0..count).contains(&partition)
         {
-            return Err(refused("unknown partition"));
+            let unknown = PortError::passing("sending: unknown partition");
+            return Err(SendError::Refused(unknown));
         }
         self.undelivered += 1;
         if count.is_some() {

@@ -14,6 +14,9 @@ use super::stage::{LOOK, PATIENCE};
 /// A group's members are at rest when nothing has come for so long: two heartbeats, and more.
 const REST: std::time::Duration = std::time::Duration::from_millis(2_500);
 
+/// What may not happen at all happens within so long, or not: two sessions.
+const SOON: std::time::Duration = std::time::Duration::from_secs(12);
+
 /// A group, and its members that the scenario plays.
 pub(super) struct Party<'a> {
     place: &'a dyn Place,
@@ -88,8 +91,8 @@ impl<'a> Party<'a> {
     }
 
     /// A member comes whose process will be killed.
-    pub(super) fn join_to_die(&mut self, name: &str, instance: Option<&str>) -> Played {
-        self.strangers.push(self.place.stranger(&self.role(name, instance))?);
+    pub(super) fn join_to_die(&mut self, name: &str) -> Played {
+        self.strangers.push(self.place.stranger(&self.role(name, None))?);
         Ok(())
     }
 
@@ -163,6 +166,8 @@ impl<'a> Party<'a> {
         {
             member.close(true);
         }
+        // Elsewhere closing waits for the group's answer; the model's farewell is on its way now.
+        tokio::time::sleep(LOOK * 5).await;
         Ok(())
     }
 
@@ -260,6 +265,16 @@ impl<'a> Party<'a> {
             }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Everybody goes on until a member is told such a thing, for some seconds.
+    pub(super) async fn is_told_soon(&mut self, name: &str, kind: &str) -> Played<bool> {
+        let end = tokio::time::Instant::now() + SOON;
+        while !self.told(name, kind) && tokio::time::Instant::now() < end {
+            self.look()?;
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(self.told(name, kind))
     }
 
     /// Everybody goes on until each member has so many partitions, and nothing comes any more.

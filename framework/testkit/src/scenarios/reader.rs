@@ -11,6 +11,9 @@ use super::stage::{LOOK, wait_for};
 /// Where nothing should come, nothing comes for so long.
 const QUIET: Duration = Duration::from_millis(700);
 
+/// What may not come at all comes within so long, or not.
+const AT_MOST: Duration = Duration::from_secs(12);
+
 pub(super) struct Reader {
     fetch: Option<Box<dyn Fetch>>,
     last_timestamp: Option<i64>,
@@ -67,6 +70,20 @@ impl Reader {
             other @ super::Failure::CantBePlayed(_) => other,
         })?;
         Ok(seen)
+    }
+
+    /// What comes until a line begins with `last`, or for some seconds; only the last end.
+    pub(super) async fn until_at_most(&mut self, last: &str) -> Vec<String> {
+        let end = tokio::time::Instant::now() + AT_MOST;
+        let mut seen: Vec<String> = Vec::new();
+        while tokio::time::Instant::now() < end && !seen.iter().any(|line| line.starts_with(last)) {
+            seen.extend(self.poll());
+            tokio::time::sleep(LOOK).await;
+        }
+        let last_end = seen.iter().rposition(|line| line.starts_with("end"));
+        let is_kept = |at: usize, line: &str| !line.starts_with("end") || Some(at) == last_end;
+        let numbered = seen.into_iter().enumerate();
+        numbered.filter(|(at, line)| is_kept(*at, line)).map(|(_, line)| line).collect()
     }
 
     /// What comes within a while.

@@ -5,7 +5,7 @@ use pelton::TopicPartition;
 use pelton::ports::{TopicIdentity, TopicSpec};
 
 use super::Scenario;
-use super::place::Played;
+use super::place::{Failure, Played};
 use super::stage::Stage;
 use super::writer::record;
 
@@ -70,7 +70,7 @@ async fn create(stage: &Stage<'_>) -> Played {
         stage.fact(format!("{:?}", admin.create(&spec).await?));
     }
     let mut count = admin.partitions(&name).await?;
-    for _ in 0..100 {
+    for _ in 0..50 {
         if count.is_some() {
             break;
         }
@@ -104,7 +104,7 @@ async fn times(stage: &Stage<'_>) -> Played {
         let mut record = record(&topic, Some(0), None, Some("x"));
         record.timestamp_ms = Some(BEGIN + second * 1000);
         let sent = writer.queue(&record);
-        sent.map_err(|error| super::Failure::Broke(format!("{error:?}")))?;
+        sent.map_err(|error| Failure::Broke(format!("{error:?}")))?;
     }
     writer.all_stored().await?;
     let process = stage.process()?;
@@ -113,7 +113,10 @@ async fn times(stage: &Stage<'_>) -> Played {
     for (when, second) in
         [("before all", 0), ("between", 15), ("at the second", 20), ("after all", 40)]
     {
-        let offset = admin.offset_at(&partition, BEGIN + second * 1000).await?;
+        let offset = admin.offset_at(&partition, BEGIN + second * 1000).await;
+        let offset = offset.map_err(|error| {
+            if error.retryable { error.into() } else { Failure::CantBePlayed(error.reason) }
+        })?;
         stage.fact(format!("{when}: {offset}"));
     }
     Ok(())

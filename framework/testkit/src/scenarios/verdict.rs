@@ -72,6 +72,10 @@ fn judge_known(scenario: &Scenario, difference: &Difference, ended: &Ended) -> O
             Some("the listed difference is no more".to_owned())
         }
         (Differs::Answers(facts), _) => judge(facts, ended),
+        (Differs::AnswersOneOf(all), end) => {
+            let is_listed = end.is_ok() && all.iter().any(|facts| ended.facts == *facts);
+            if is_listed { None } else { judge(scenario.facts, ended) }
+        }
     }
 }
 
@@ -105,5 +109,50 @@ impl fmt::Display for Verdict {
             writeln!(f, "- {problem}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTED: Difference = Difference {
+        scenario: "a",
+        place: Kind::Model,
+        differs: Differs::Answers(&["other"]),
+        why: "for this test",
+    };
+
+    fn ended(facts: &[&str]) -> Ended {
+        Ended { facts: facts.iter().map(|fact| (*fact).to_owned()).collect(), end: Ok(()) }
+    }
+
+    fn scenario() -> Scenario {
+        use futures::FutureExt;
+        Scenario { name: "a", facts: &["kafka's"], run: |_| async { Ok(()) }.boxed_local() }
+    }
+
+    #[test]
+    fn an_answer_is_as_expected_or_as_listed_and_nothing_else() {
+        assert_eq!(judge(&["kafka's"], &ended(&["kafka's"])), None);
+        assert!(judge(&["kafka's"], &ended(&["other"])).is_some());
+        assert_eq!(judge_known(&scenario(), &LISTED, &ended(&["other"])), None);
+        assert!(judge_known(&scenario(), &LISTED, &ended(&["a third"])).is_some());
+    }
+
+    #[test]
+    fn a_listed_difference_that_is_no_more_fails() {
+        let problem = judge_known(&scenario(), &LISTED, &ended(&["kafka's"]));
+        assert!(problem.is_some_and(|problem| problem.contains("no more")));
+        let cant = Difference { differs: Differs::CantBePlayed, ..LISTED };
+        assert!(judge_known(&scenario(), &cant, &ended(&["kafka's"])).is_some());
+        let end = Err(Failure::CantBePlayed("for this test".to_owned()));
+        assert_eq!(judge_known(&scenario(), &cant, &Ended { facts: Vec::new(), end }), None);
+    }
+
+    #[test]
+    fn what_can_t_be_played_and_is_not_listed_fails() {
+        let end = Err(Failure::CantBePlayed("for this test".to_owned()));
+        assert!(judge(&["kafka's"], &Ended { facts: Vec::new(), end }).is_some());
     }
 }
