@@ -10,6 +10,7 @@
 //! - [`Rig`]: a whole run: topics, a load, worker processes, and a verdict; [`suites`] are the
 //!   runs that prove the promises, in short and long forms.
 //! - [`demo`]: what `cargo demo` shows.
+//! - [`scenarios`]: what the model, the embedded cluster and Kafka must answer alike.
 //! - [`trials`]: tests that need Kafka and are reported as ignored, with the reason, without it.
 
 mod cluster;
@@ -18,6 +19,7 @@ pub mod hand;
 mod kafka;
 mod proxy;
 mod rig;
+pub mod scenarios;
 pub mod suites;
 pub mod trials;
 mod waiting;

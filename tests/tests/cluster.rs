@@ -3,13 +3,31 @@
 use std::time::Duration;
 
 use libtest_mimic::Failed;
+use pelton_testkit::scenarios::{SESSION, Verdict, play_on_model};
 use pelton_testkit::{EmbeddedCluster, partition_for_key};
-use pelton_tests::{Cluster, KafkaCluster, NewRecord, Trial, Way, Weather, trials, wait_for};
+use pelton_tests::{
+    Cluster, KafkaCluster, NewRecord, Trial, Way, Weather, scenarios, trials, wait_for,
+};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 fn main() -> std::process::ExitCode {
+    scenarios::run_if_asked();
     let trials = vec![
+        Trial::new("the_model_answers_the_scenarios_as_kafka_does", || {
+            held(&play_on_model(&scenarios::chosen()))
+        }),
+        Trial::new("the_embedded_cluster_answers_the_scenarios_as_kafka_does", || {
+            let cluster = EmbeddedCluster::start(1)?;
+            cluster.group_heartbeat(Duration::from_millis(300));
+            cluster.group_session_timeout(SESSION);
+            held(&scenarios::play_on_embedded(cluster)?)
+        })
+        .heavy(),
+        trials::on_kafka("kafka_answers_the_scenarios", || {
+            held(&scenarios::play_on_kafka(KafkaCluster::shared(1)?)?)
+        })
+        .heavy(),
         Trial::new("embedded_records_come_back_as_they_were_sent", || {
             let cluster = EmbeddedCluster::start(1)?;
             cluster.create_topic("logins", 3)?;
@@ -35,6 +53,11 @@ fn main() -> std::process::ExitCode {
         trials::on_our_own_nodes("a_frozen_node_loses_its_partitions_and_comes_back", freeze),
     ];
     trials::run(trials, 2)
+}
+
+/// Is everything as Kafka answers, or as listed?
+fn held(verdict: &Verdict) -> Result<(), Failed> {
+    if verdict.is_clean() { Ok(()) } else { Err(verdict.to_string().into()) }
 }
 
 fn topic_on_one_node() -> Result<(&'static KafkaCluster, String), Failed> {

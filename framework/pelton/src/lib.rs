@@ -85,6 +85,8 @@ mod worker;
 pub use context::{Cancellation, Context};
 pub use error::{Exit, HandlerError, WorkerError};
 pub use handler::{Handler, SlotId};
+#[doc(hidden)]
+pub use kafka::KafkaPorts;
 pub use oauth::OauthToken;
 pub use output::{Emit, Output};
 #[doc(hidden)]

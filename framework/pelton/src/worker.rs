@@ -16,6 +16,7 @@ pub use input::InputBuilder;
 use crate::admin::{AdminError, AdminServer};
 use crate::config::{Settings, is_open_to_all};
 use crate::error::WorkerError;
+use crate::kafka::KafkaPorts;
 use crate::ports::Ports;
 use crate::runtime::{self, StatusBoard, SteppedWorker, Subscription, WorkerParts};
 use crate::state;
@@ -138,6 +139,15 @@ impl Worker {
     #[must_use]
     pub fn on_ports(self, ports: Ports) -> SteppedWorker {
         SteppedWorker::new(self.parts, self.status, Arc::clone(self.handle.control()), ports)
+    }
+
+    /// What opens clients on Kafka as this worker would. For test kits.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn kafka_ports(&self) -> KafkaPorts {
+        let inputs = self.parts.plan.inputs.iter();
+        let subscription = inputs.map(|input| input.subscription.name().to_owned());
+        KafkaPorts::new(self.parts.clients.clone(), subscription.collect())
     }
 
     async fn work(self, stop: impl Future<Output = ()>) -> Result<(), WorkerError> {

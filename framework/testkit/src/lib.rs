@@ -20,6 +20,8 @@ mod memory;
 )]
 mod model;
 mod murmur2;
+#[doc(hidden)]
+pub mod scenarios;
 pub mod sim;
 
 pub use driver::{Emitted, TestDriver};

@@ -41,11 +41,14 @@ pub(crate) use fetcher::FetchConfig;
 pub(crate) use group::GroupConfig;
 pub(crate) use member::{MemberConfig, MemberFaults};
 pub(crate) use network::Way;
-pub(crate) use ports::{ClientPlan, Process, SharedWorld, SimHost, records_of};
+pub(crate) use ports::{ClientPlan, Process, SharedWorld, SimHost, SimTransactional, records_of};
 pub(crate) use producer::ProducerConfig;
 pub(crate) use queue::Queue;
 pub(crate) use random::Random;
+pub(crate) use transactional::{
+    Callback, Outcome, TransactionOffsets, TransactionalClient, TransactionalConfig,
+};
 pub use tricks::RequestKind;
 pub(crate) use tricks::Trick;
-pub(crate) use wire::{Assignor, LogRecord};
+pub(crate) use wire::{Assignor, LogRecord, StoredOffset, Wire};
 pub(crate) use world::World;

@@ -19,6 +19,7 @@ use pelton_engine::Time;
 use super::fetcher::{FetchClient, FetchConfig};
 use super::member::{MemberClient, MemberConfig};
 use super::producer::{ProducerClient, ProducerConfig};
+use super::transactional::{TransactionalClient, TransactionalConfig};
 use super::wire::{ClientId, Wire};
 use super::world::{AnyClient, World};
 use crate::memory::WALL_CLOCK_BEGIN_MS;
@@ -79,17 +80,14 @@ impl Process {
     }
 
     pub(crate) fn ports(&self, waker: Waker) -> Ports {
-        let producer = self.add(|id, this| {
-            AnyClient::Producer(ProducerClient::new(id, this.plan.producer.clone()))
-        });
-        self.current().producer = Some(producer);
+        let producer = self.new_producer();
         let fetch = self.new_fetch();
         let member = self.new_member(false);
         Ports {
             member,
             fetch,
             clients: Arc::new(self.clone()),
-            producer: Arc::new(SimProducer { process: self.clone(), client: producer }),
+            producer,
             admin: Arc::new(self.clone()),
             restores: Arc::new(self.clone()),
             host: Arc::clone(&self.host) as Arc<dyn Host>,
@@ -107,7 +105,21 @@ impl Process {
         id
     }
 
-    fn new_member(&self, again: bool) -> Box<dyn Member> {
+    pub(crate) fn new_producer(&self) -> Arc<dyn Producer> {
+        let client = self.add(|id, this| {
+            AnyClient::Producer(ProducerClient::new(id, this.plan.producer.clone()))
+        });
+        self.current().producer = Some(client);
+        Arc::new(SimProducer { process: self.clone(), client })
+    }
+
+    pub(crate) fn new_transactional(&self, config: TransactionalConfig) -> SimTransactional {
+        let client = self
+            .add(|id, _| AnyClient::Transactional(Box::new(TransactionalClient::new(id, config))));
+        SimTransactional { process: self.clone(), client }
+    }
+
+    pub(crate) fn new_member(&self, again: bool) -> Box<dyn Member> {
         let client = self.add(|id, this| {
             let config = MemberConfig { again, ..this.plan.member.clone() };
             AnyClient::Member(Box::new(MemberClient::new(id, config)))
@@ -145,7 +157,7 @@ impl Process {
     ) -> Option<T> {
         self.call(client, |client, wire| match client {
             AnyClient::Member(member) => Some(act(member, wire)),
-            AnyClient::Fetcher(_) | AnyClient::Producer(_) => None,
+            AnyClient::Fetcher(_) | AnyClient::Producer(_) | AnyClient::Transactional(_) => None,
         })
         .flatten()
     }
@@ -157,7 +169,7 @@ impl Process {
     ) -> Option<T> {
         self.call(client, |client, wire| match client {
             AnyClient::Fetcher(fetch) => Some(act(fetch, wire)),
-            AnyClient::Member(_) | AnyClient::Producer(_) => None,
+            AnyClient::Member(_) | AnyClient::Producer(_) | AnyClient::Transactional(_) => None,
         })
         .flatten()
     }
@@ -169,7 +181,19 @@ impl Process {
     ) -> Option<T> {
         self.call(client, |client, wire| match client {
             AnyClient::Producer(producer) => Some(act(producer, wire)),
-            AnyClient::Member(_) | AnyClient::Fetcher(_) => None,
+            AnyClient::Member(_) | AnyClient::Fetcher(_) | AnyClient::Transactional(_) => None,
+        })
+        .flatten()
+    }
+
+    fn with_transactional<T>(
+        &self,
+        client: ClientId,
+        act: impl FnOnce(&mut TransactionalClient, &mut Wire<'_>) -> T,
+    ) -> Option<T> {
+        self.call(client, |client, wire| match client {
+            AnyClient::Transactional(producer) => Some(act(producer, wire)),
+            AnyClient::Member(_) | AnyClient::Fetcher(_) | AnyClient::Producer(_) => None,
         })
         .flatten()
     }
@@ -375,6 +399,21 @@ impl Producer for SimProducer {
     }
 }
 
+/// A transactional producer: no port yet. Calls on one that is gone have no outcome.
+pub(crate) struct SimTransactional {
+    process: Process,
+    client: ClientId,
+}
+
+impl SimTransactional {
+    pub(crate) fn with<T>(
+        &self,
+        act: impl FnOnce(&mut TransactionalClient, &mut Wire<'_>) -> T,
+    ) -> Option<T> {
+        self.process.with_transactional(self.client, act)
+    }
+}
+
 impl Clients for Process {
     fn member(&self, _waker: Waker) -> Result<Box<dyn Member>, PortError> {
         let before = self.current().member.take();
@@ -427,7 +466,8 @@ impl Admin for Process {
         let world = self.world.lock();
         let log =
             world.cluster.log(partition).ok_or_else(|| PortError::passing("no such partition"))?;
-        Ok((log.start(), log.end()))
+        // The client that asks is a careful reader: an open transaction hides the rest from it.
+        Ok((log.start(), log.last_stable()))
     }
 
     async fn offset_at(&self, partition: &TopicPartition, time_ms: i64) -> Result<i64, PortError> {

@@ -17,6 +17,9 @@ use super::wire::{
 use crate::memory::WALL_CLOCK_BEGIN_MS;
 use crate::murmur2::partition_for_key;
 
+/// A larger record is refused at once (`message.max.bytes`, librdkafka's default).
+const LARGEST: usize = 1_000_000;
+
 /// How a producer behaves. The defaults are Pelton's, or else librdkafka's.
 #[derive(Clone, Debug)]
 pub(crate) struct ProducerConfig {
@@ -142,6 +145,9 @@ impl ProducerClient {
                 return Err(SendError::Broken { client: self.number, reason: reason.clone() });
             }
         }
+        if record.bytes() > LARGEST {
+            return Err(SendError::Refused(PortError::passing("the record is too large")));
+        }
         if self.undelivered >= self.config.queue_records {
             return Err(SendError::Full);
         }
@@ -165,7 +171,8 @@ impl ProducerClient {
         if let (Some(partition), Some(count)) = (record.partition, count)
             && !(0..count).contains(&partition)
         {
-            return Err(refused("unknown partition"));
+            let unknown = PortError::passing("sending: unknown partition");
+            return Err(SendError::Refused(unknown));
         }
         self.undelivered += 1;
         if count.is_some() {

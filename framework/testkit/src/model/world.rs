@@ -19,6 +19,7 @@ use super::network::{LIFETIME, Network, Way};
 use super::producer::ProducerClient;
 use super::queue::Queue;
 use super::random::Random;
+use super::transactional::{Callback, Outcome, TransactionalClient};
 use super::tricks::{RequestKind, Trick, Tricks};
 use super::wire::{
     Answer, CallError, CallId, Client, ClientId, LogRecord, Node, Outgoing, Request, Wire,
@@ -29,6 +30,7 @@ pub(crate) enum AnyClient {
     Member(Box<MemberClient>),
     Fetcher(FetchClient),
     Producer(ProducerClient),
+    Transactional(Box<TransactionalClient>),
 }
 
 impl AnyClient {
@@ -37,6 +39,7 @@ impl AnyClient {
             Self::Member(client) => &mut **client,
             Self::Fetcher(client) => client,
             Self::Producer(client) => client,
+            Self::Transactional(client) => &mut **client,
         }
     }
 }
@@ -130,6 +133,7 @@ pub(crate) struct World {
     callers: BTreeMap<CallId, (ClientId, Node)>,
     tricks: Tricks,
     reports: Vec<Report>,
+    outcomes: Vec<(Callback, Outcome)>,
     cluster_turn: Option<Time>,
     random: Random,
     next_call: u64,
@@ -156,6 +160,7 @@ impl World {
             callers: BTreeMap::new(),
             tricks: Tricks::default(),
             reports: Vec::new(),
+            outcomes: Vec::new(),
             cluster_turn: None,
             random,
             next_call: 1,
@@ -257,6 +262,10 @@ impl World {
         std::mem::take(&mut self.reports)
     }
 
+    pub(crate) fn take_outcomes(&mut self) -> Vec<(Callback, Outcome)> {
+        std::mem::take(&mut self.outcomes)
+    }
+
     /// Calls a client from its worker, at the worker's time.
     pub(crate) fn call<T>(
         &mut self,
@@ -279,8 +288,13 @@ impl World {
         if wire.wakes {
             self.processes[hosted.worker].woken = true;
         }
-        if let AnyClient::Producer(producer) = &mut hosted.client {
-            self.reports.append(&mut producer.take_reports());
+        match &mut hosted.client {
+            AnyClient::Producer(producer) => self.reports.append(&mut producer.take_reports()),
+            AnyClient::Transactional(producer) => {
+                self.reports.append(&mut producer.take_reports());
+                self.outcomes.append(&mut producer.take_outcomes());
+            }
+            AnyClient::Member(_) | AnyClient::Fetcher(_) => {}
         }
         if let Some(wake) = hosted.client.client().wake() {
             // A client that is not content yet is called again a little later.
