@@ -228,8 +228,6 @@ bugs! {
     FailedOutputsStay "failed-outputs-stay" INV 11: Totals;
     /// A process that was frozen sends on without proof of ownership.
     SendWhenThawed "send-when-thawed" INV 13: Totals;
-    /// A KIP-848 member that hears nothing of its coordinator sends on for ever.
-    SendUnheard "send-unheard" INV 13: Totals;
 
     // --- Stores ------------------------------------------------------------------------------
 

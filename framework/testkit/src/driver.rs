@@ -7,6 +7,8 @@
 mod attempts;
 #[cfg(test)]
 mod broken_clients;
+#[cfg(test)]
+mod consent;
 mod faults;
 #[cfg(test)]
 mod watchdogs;

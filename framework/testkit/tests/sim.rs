@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use pelton::Bug;
 use pelton::config::{AssignmentStrategy, GroupProtocol};
 use pelton_testkit::ledger::Cause;
 use pelton_testkit::sim::{Fault, Plan, Simulator, TimedFault};
@@ -97,34 +96,4 @@ fn a_reset_waits_for_the_commit_that_is_under_way() {
         plan.faults =
             (2..8).map(|at| TimedFault::new(SECOND * at, Fault::MoveCoordinator)).collect();
     });
-}
-
-/// One worker of a KIP-848 group reaches its partitions' leaders and not its coordinator: its session
-/// ends, nobody tells it, and its client says nothing. It wrote on, over the totals of the next
-/// owner. It stops when the group's consent to its last commit has run out.
-#[test]
-fn inv_13_a_member_that_does_not_hear_of_its_group_stops_writing() {
-    quietly();
-    let cut_off = |seed, bug| {
-        let mut plan = Plan::of(seed).calm();
-        (plan.retention, plan.odd_clients) = (false, false);
-        (plan.protocol, plan.is_static) = (GroupProtocol::Consumer, false);
-        plan.strategy = AssignmentStrategy::CooperativeSticky; // not used
-        (plan.workers, plan.partitions, plan.nodes) = (2, 4, 3);
-        plan.session_timeout = SECOND * 6;
-        plan.commit_interval = SECOND;
-        let hole = |node| {
-            let to_the_broker = true;
-            Fault::Blackhole { worker: 0, node: Some(node), to_the_broker, lasts: SECOND * 14 }
-        };
-        // Whichever of them is the coordinator, the third leads partitions.
-        plan.faults =
-            vec![TimedFault::new(SECOND * 4, hole(0)), TimedFault::new(SECOND * 4, hole(1))];
-        Simulator::counter().plant(bug).run_plan(&plan)
-    };
-    for seed in 1..=6 {
-        let outcome = cut_off(seed, None);
-        assert!(outcome.is_clean(), "{outcome}");
-    }
-    assert!((1..=12).any(|seed| !cut_off(seed, Some(Bug::SendUnheard)).is_clean()));
 }

@@ -7,7 +7,7 @@
 //!
 //! A KIP-848 member that can't reach its coordinator is one, too, and its client does not say so:
 //! the broker alone knows the session. So there the group's consent lasts only so long: a third of
-//! the session, from when the last accepted commit was *sent*. What is sent within it is dead
+//! the session, from when the last accepted commit was *sent*, or an assignment heard. What is sent within it is dead
 //! within the session (`message.timeout.ms` is at most half of it). The client of a classic group
 //! ends the session by its own clock, and needs no consent.
 //!
@@ -23,7 +23,7 @@ use pelton_engine::Time;
 pub(crate) struct GateLimits {
     /// A silence of the poll loop above it is taken for a frozen process.
     pub(crate) silence: Duration,
-    /// So long an accepted commit is the group's consent; `None`: for ever.
+    /// So long a commit or an assignment is the group's consent; `None`: for ever.
     pub(crate) consent: Option<Duration>,
 }
 
@@ -65,14 +65,15 @@ impl SendGate {
         self.thaws.load(Ordering::Acquire)
     }
 
-    /// The group has accepted a commit that was sent at `sent`.
-    pub(crate) fn consented(&self, sent: Time) {
+    /// The group took us for a member at `then` or later: it has accepted a commit that was sent
+    /// then, or given us partitions.
+    pub(crate) fn consented(&self, then: Time) {
         if let Some(lasts) = self.limits.consent {
-            self.consent_ends.fetch_max((sent + lasts).0, Ordering::AcqRel);
+            self.consent_ends.fetch_max((then + lasts).0, Ordering::AcqRel);
         }
     }
 
-    /// Is the last accepted commit recent enough?
+    /// Is the group's last consent recent enough?
     pub(crate) fn has_consent(&self, now: Time) -> bool {
         self.limits.consent.is_none() || now.0 < self.consent_ends.load(Ordering::Acquire)
     }

@@ -73,6 +73,8 @@ pub(crate) struct PollLoop {
     metrics: WorkerMetrics,
     next_status: Time,
     next_topics: Time,
+    /// This round is the first after a standstill: what is heard in it may be old.
+    thawed_now: bool,
     /// Assignments heard of.
     assignments: u64,
     /// Input topics that are not there.
@@ -190,6 +192,7 @@ impl PollLoop {
             metrics: parts.metrics,
             next_status: Time::ZERO,
             next_topics: Time::ZERO,
+            thawed_now: false,
             assignments: 0,
             missing: BTreeSet::new(),
             jumps: BTreeMap::new(),
@@ -201,7 +204,8 @@ impl PollLoop {
     /// One round: hear everything, decide, act.
     pub(crate) fn step(&mut self, now: Time) -> Turn {
         self.look.turn();
-        if self.shared.gate.beat(now) {
+        self.thawed_now = self.shared.gate.beat(now);
+        if self.thawed_now {
             self.thawed(now);
         }
         self.rebuild_due(now);

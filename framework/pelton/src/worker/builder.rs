@@ -321,7 +321,7 @@ impl WorkerBuilder {
         let parts = WorkerParts {
             limits: plan::limits(&settings, &plan),
             live: plan::live(&settings, &plan.inputs)?,
-            gate: plan::gate_limits(&settings, plan.bug),
+            gate: plan::gate_limits(&settings),
             max_poll_interval: settings.max_poll_interval(),
             clients,
             plan,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton_engine::{Bug, EngineLimits, OutOfRangePolicy};
+use pelton_engine::{EngineLimits, OutOfRangePolicy};
 
 use crate::config::{
     AutoOffsetReset, ConfigError, GroupProtocol, MemoryShares, OnOutOfRange, Settings, nearest,
@@ -112,10 +112,9 @@ pub(super) fn client_settings(settings: &Settings, group: &str, name: &str) -> C
 
 /// Consent and `message.timeout.ms` are a third and half a session: what is sent does not outlive it,
 /// and the last heartbeat may have been a sixth before the commit.
-pub(super) fn gate_limits(settings: &Settings, bug: Option<Bug>) -> GateLimits {
+pub(super) fn gate_limits(settings: &Settings) -> GateLimits {
     let session = settings.session_timeout();
-    let broker_owns_the_session =
-        settings.group_protocol == GroupProtocol::Consumer && !Bug::SendUnheard.is(bug);
+    let broker_owns_the_session = settings.group_protocol == GroupProtocol::Consumer;
     GateLimits {
         silence: (session / 2).min(Duration::from_secs(3)),
         consent: broker_owns_the_session.then_some(session / 3),

@@ -20,12 +20,11 @@ const FLUSHING: Setup = Setup { flush_every: Some((100, Duration::from_secs(3600
 const TICKING: Setup =
     Setup { tick_every: Some(Duration::from_millis(300)), undisturbed: true, ..FLUSHING };
 
-/// For each bug: the run that shows it; `None` where other tests tell: the engine's own, or the simulator.
+/// For each bug: the run that shows it; `None` where only the engine's own tests can tell.
 #[expect(clippy::panic, reason = "a bug without a scenario is not tested")]
 pub(crate) fn of(bug: Bug) -> Option<(Setup, Play)> {
     let (setup, play): (Setup, Play) = match bug {
         Bug::AnyEpoch | Bug::PauseForgotten | Bug::IgnoreBudget => return None,
-        Bug::SendUnheard => return None, // needs a network: `tests/sim.rs`
         Bug::SendWhenThawed => (ALONE, frozen_in_mid_air),
         Bug::CommitPastInFlight | Bug::CommitOffByOne => (ALONE, commits_while_a_record_is_slow),
         Bug::DropFailedRecord | Bug::RetryOutOfOrder => (ALONE, a_record_fails_once),

@@ -148,7 +148,8 @@ impl PollLoop {
             lease: Arc::clone(&lease),
             metrics: metrics.clone(),
             cancelled,
-            thaws: self.shared.gate.thaws(),
+            // An assignment that is heard after a standstill may have been made before it.
+            thaws: self.shared.gate.thaws().wrapping_sub(u64::from(self.thawed_now)),
             last_begun: predecessor.as_ref().map(|ending| ending.last_begun),
             predecessor: predecessor.map(|ending| ending.body),
             lost_position,

@@ -22,6 +22,9 @@ impl PollLoop {
                 tracing::info!(partitions = %list(&partitions), "assigned");
                 self.metrics.assigned.increment(1);
                 self.assignments += 1;
+                if !self.thawed_now {
+                    self.shared.gate.consented(now);
+                }
                 self.pause_assigned(now, &partitions);
                 let ids = self.names.ids(&partitions);
                 self.tell(now, Event::Assigned { partitions: ids });
