@@ -151,6 +151,12 @@ bugs! {
     IgnoreLost "ignore-lost" INV 5: A4;
     /// That the group does not know the member is taken for a refusal that passes.
     IgnoreMemberLost "ignore-member-lost" INV 5: A4 A5;
+    /// A loss is acknowledged while a commit of it is under way: the client joins anew, and sends
+    /// it as the new member.
+    AcknowledgeUnderCommit "acknowledge-under-commit" INV 5: Engine;
+    /// A partition is reset while a commit of it is under way: what it reads as committed may be
+    /// older than what that commit stores.
+    ResetUnderCommit "reset-under-commit" INV 6: Engine;
     /// The task of a partition that was taken away is left to itself, neither cut off nor waited
     /// for: two slots on one counter.
     TwoSlots "two-slots" INV 2: A4;

@@ -27,6 +27,7 @@ mod plan;
 mod report;
 mod run;
 mod setup;
+mod story;
 mod subject;
 
 use std::sync::Arc;

@@ -657,6 +657,24 @@ fn a5_a_zombie_gets_no_commit_accepted_once_there_is_a_new_owner() {
     broken(Invariant::CommitsAdvance, &zombie("accepted"), &truth(2));
 }
 
+/// The group does not know the member: what that one had is lost at once, not only when its client
+/// says so. One that was assigned something meanwhile may be another member by then.
+#[test]
+fn a5_a_member_that_the_group_does_not_know_commits_nothing_more() {
+    let stranger = |meanwhile: &str| {
+        format!(
+            "{TWO_DONE}a try t-0 1 2 2
+             {meanwhile}
+             a known t-0 1 2 2 member-lost
+             a try t-0 1 2 3
+             a known t-0 1 2 3 refused
+             a lost t-0 1"
+        )
+    };
+    broken(Invariant::CommitsAdvance, &stranger(""), &truth(2));
+    clean(&stranger("a assigned t-1 1"), &truth(2));
+}
+
 /// Two commits under way at once may be stored in any order, and their answers heard in another.
 #[test]
 fn a5_a_commit_waits_for_the_answer_to_the_one_before() {

@@ -2,13 +2,13 @@
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use clap::Parser;
 use pelton::{Alarm, Bug};
-use pelton_testkit::sim::{Figures, Outcome, Plan, Simulator};
+use pelton_testkit::sim::{Figures, Plan, Simulator};
 use pelton_tests::Deadline;
 
 /// Runs whole workers on a model of Kafka in virtual time, with faults, and judges them.
@@ -32,6 +32,9 @@ struct CommandLine {
     /// One seed; says what it stands for and what it showed.
     #[arg(long)]
     seed: Option<u64>,
+    /// With `--seed`: leaves out every fault that its failure does not need.
+    #[arg(long, requires = "seed")]
+    shrink: bool,
     /// With `--seed`: prints everything that happened.
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -81,7 +84,11 @@ fn one(line: &CommandLine, seed: u64) -> bool {
     if line.trace {
         simulator = simulator.trace();
     }
-    let outcome = simulator.run(seed);
+    let mut plan = Plan::of(seed);
+    if line.shrink {
+        plan = simulator.shrink(&plan);
+    }
+    let outcome = simulator.run_plan(&plan);
     if line.trace {
         say(&outcome.trace());
     }
@@ -129,13 +136,13 @@ fn each(
 
 fn many(line: &CommandLine) -> bool {
     const ERA: Duration = Duration::from_secs(86_400);
-    let simulator = Simulator::counter().plant(line.bug);
+    let mut simulator = Simulator::counter().plant(line.bug);
+    if line.twice {
+        simulator = simulator.trace();
+    }
     let run = |seed| {
         let outcome = simulator.run(seed);
-        let same = !line.twice || {
-            let traced = simulator.clone().trace();
-            traced.run(seed).trace() == traced.run(seed).trace()
-        };
+        let same = !line.twice || outcome.trace() == simulator.run(seed).trace();
         Seen { seed, figures: outcome.figures, clean: outcome.is_clean(), same }
     };
     let begun = Deadline::after(ERA);
@@ -171,7 +178,7 @@ fn many(line: &CommandLine) -> bool {
     }
     failing.sort_unstable();
     for seed in failing.iter().take(line.failures) {
-        explain(&simulator, *seed);
+        explain(line, *seed);
     }
     let clean = failing.is_empty() && unequal.is_empty();
     if clean {
@@ -206,71 +213,92 @@ fn distribution(all: &[Figures]) {
 }
 
 /// A failing seed: what it is without all that it does not need, and what went wrong.
-fn explain(simulator: &Simulator, seed: u64) {
+fn explain(line: &CommandLine, seed: u64) {
+    let simulator = Simulator::counter().plant(line.bug);
     let plan = Plan::of(seed);
     let smallest = simulator.shrink(&plan);
-    let outcome = simulator.run_plan(&smallest);
-    say(&format!(
-        "\nseed {seed} fails; of its {} faults {} are enough:",
-        plan.faults.len(),
-        smallest.faults.len()
-    ));
-    say(&outcome.to_string());
-    say(&format!("see all of it: cargo sim --seed {seed} --trace"));
+    let (all, enough) = (plan.faults.len(), smallest.faults.len());
+    say(&format!("\nseed {seed} fails; of its {all} faults {enough} are enough:"));
+    say(&simulator.run_plan(&smallest).to_string());
+    let bug = line.bug.map_or_else(String::new, |bug| format!(" --bug {}", bug.name()));
+    say(&format!("\nevery step of it: cargo sim --seed {seed}{bug} --shrink --trace"));
 }
 
-/// A row of the table of planted bugs.
+/// What became of a planted bug.
 struct Caught {
     bug: Bug,
-    seeds: Option<u64>,
-    cry: String,
+    /// So many seeds it took, and who cried.
+    by: Option<(u64, String)>,
+    /// The same seed cries without the bug: that proves nothing.
+    clean_cries: bool,
 }
 
+/// Plants every bug that whole workers can show, and prints the table.
 fn planted(line: &CommandLine) -> bool {
-    // Some break what only the engine's own tests can see.
-    let whole = Bug::ALL.iter().copied().filter(|bug| *bug.cries() != [Alarm::Engine]);
-    let bugs: Vec<Bug> = line.bug.map_or_else(|| whole.collect(), |bug| vec![bug]);
-    let (next, rows) = (AtomicU64::new(0), Mutex::new(Vec::new()));
+    let (inside, whole): (Vec<Bug>, Vec<Bug>) =
+        Bug::ALL.iter().partition(|bug| *bug.cries() == [Alarm::Engine]);
+    let bugs = line.bug.map_or(whole, |bug| vec![bug]);
+    let (next, rows) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..line.jobs.max(1) {
             scope.spawn(|| {
-                loop {
-                    let at =
-                        usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(usize::MAX);
-                    let Some(bug) = bugs.get(at) else { return };
+                while let Some(bug) = bugs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let caught = catch(*bug, line.from..line.from + line.seeds);
-                    let seeds =
-                        caught.seeds.map_or_else(|| "-".to_owned(), |seeds| seeds.to_string());
-                    say(&format!("{:32} {seeds:>5}  {}", bug.name(), caught.cry));
-                    rows.lock().unwrap_or_else(PoisonError::into_inner).push(caught);
+                    let mut rows = rows.lock().unwrap_or_else(PoisonError::into_inner);
+                    rows.push(caught);
+                    say_on_the_side(&format!(
+                        "\r{} of {} bugs {:34}",
+                        rows.len(),
+                        bugs.len(),
+                        bug.name()
+                    ));
                 }
             });
         }
     });
-    let rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let missed: Vec<_> = rows.iter().filter(|row| row.seeds.is_none()).collect();
-    say(&format!(
-        "{} of {} bugs caught within {} seeds each",
-        rows.len() - missed.len(),
-        rows.len(),
-        line.seeds
-    ));
-    for row in &missed {
-        say(&format!("not caught: {}", row.bug.name()));
+    say_on_the_side("\n");
+    let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    rows.sort_by_key(|row| row.bug);
+    table(&rows);
+    let caught = rows.iter().filter(|row| row.is_caught()).count();
+    say(&format!("{caught} of {} bugs caught within {} seeds each", rows.len(), line.seeds));
+    if line.bug.is_none() {
+        let names: Vec<_> = inside.iter().map(|bug| bug.name()).collect();
+        say(&format!("only the engine's own tests can show: {}", names.join(", ")));
     }
-    missed.is_empty()
+    caught == rows.len()
+}
+
+/// Bug, the invariant that it breaks, the seeds that it took, and who cried.
+fn table(rows: &[Caught]) {
+    say(&format!("{:34} {:>6} {:>6}  cried", "bug", "breaks", "seeds"));
+    for row in rows {
+        let (seeds, cry) = match &row.by {
+            Some((seeds, cry)) => (seeds.to_string(), cry.as_str()),
+            None => ("-".to_owned(), "NOT CAUGHT: nobody"),
+        };
+        let also = if row.clean_cries { ", and without the bug too: proves nothing" } else { "" };
+        let breaks = format!("INV-{}", row.bug.breaks());
+        say(&format!("{:34} {breaks:>6} {seeds:>6}  {cry}{also}", row.bug.name()));
+    }
+}
+
+impl Caught {
+    fn is_caught(&self) -> bool {
+        self.by.is_some() && !self.clean_cries
+    }
 }
 
 fn catch(bug: Bug, seeds: std::ops::Range<u64>) -> Caught {
     let simulator = Simulator::counter().plant(Some(bug));
     let first = seeds.start;
     for seed in seeds {
-        let outcome: Outcome = simulator.run(seed);
-        if let Some(cry) = outcome.cry() {
-            return Caught { bug, seeds: Some(seed - first + 1), cry };
+        if let Some(cry) = simulator.run(seed).cry() {
+            let clean_cries = !Simulator::counter().run(seed).is_clean();
+            return Caught { bug, by: Some((seed - first + 1, cry)), clean_cries };
         }
     }
-    Caught { bug, seeds: None, cry: "nobody cried".to_owned() }
+    Caught { bug, by: None, clean_cries: false }
 }
 
 fn progress(done: usize, of: u64, time: f64, failing: usize) {

@@ -62,7 +62,9 @@ impl Engine {
         // loss is acknowledged the member joins anew, and a client that has yet to send the
         // commit, or sends it again, sends it as that member: it would be accepted.
         let gone = |partition: &&PartitionId| match self.assignments.get(*partition) {
-            Some(Assignment { phase: Phase::Lost { .. }, .. }) => !self.is_under_way(**partition),
+            Some(Assignment { phase: Phase::Lost { .. }, .. }) => {
+                !self.is_under_way(**partition) || Bug::AcknowledgeUnderCommit.is(bug)
+            }
             Some(assignment) => assignment.active().is_none(),
             None => true,
         };

@@ -167,7 +167,9 @@ impl Engine {
     /// Resets what is to be reset. Not while a commit of it is under way: what is read as
     /// committed meanwhile may be older than what that commit stores.
     pub(super) fn reset_wanted(&mut self, now: Time, out: &mut Vec<Action>) {
-        let ready = |(partition, _): &(&PartitionId, &Epoch)| !self.is_under_way(**partition);
+        let hasty = Bug::ResetUnderCommit.is(self.limits.bug);
+        let ready =
+            |(partition, _): &(&PartitionId, &Epoch)| hasty || !self.is_under_way(**partition);
         let ready: Vec<_> = self.resets.iter().filter(ready).map(|(p, e)| (*p, *e)).collect();
         for (partition, epoch) in ready {
             self.resets.remove(&partition);

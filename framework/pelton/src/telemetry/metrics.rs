@@ -98,7 +98,7 @@ impl WorkerMetrics {
     pub const fn commit(&self, outcome: CommitOutcome) -> &Counter {
         match outcome {
             CommitOutcome::Accepted => &self.accepted,
-            CommitOutcome::Refused => &self.refused,
+            CommitOutcome::Refused | CommitOutcome::MemberLost => &self.refused,
             CommitOutcome::Unknown => &self.unknown,
         }
     }

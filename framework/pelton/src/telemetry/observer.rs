@@ -118,7 +118,7 @@ pub enum RecordOutcome {
 /// fn starts(before: i64, tried: i64, outcome: CommitOutcome) -> Vec<i64> {
 ///     match outcome {
 ///         CommitOutcome::Accepted => vec![tried],
-///         CommitOutcome::Refused => vec![before],
+///         CommitOutcome::Refused | CommitOutcome::MemberLost => vec![before],
 ///         _ => vec![before, tried],
 ///     }
 /// }
@@ -131,6 +131,8 @@ pub enum CommitOutcome {
     Accepted,
     /// Kafka has certainly not stored it.
     Refused,
+    /// Nor this one: the worker is not in the group. What it owned when it sent it is lost.
+    MemberLost,
     /// No answer: it may or may not be stored.
     Unknown,
 }

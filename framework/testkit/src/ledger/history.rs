@@ -216,6 +216,12 @@ impl History {
             bad.from < place && bad.until > span.assigned && !span.was_confirmed(bad.until, place)
         })
     }
+
+    /// Was anything assigned to the process between these places?
+    pub(crate) fn is_assigned_to(&self, process: usize, from: Place, to: Place) -> bool {
+        let mut spans = self.partitions.values().flat_map(|partition| &partition.spans);
+        spans.any(|span| span.process == process && (from..to).contains(&span.assigned))
+    }
 }
 
 impl PartitionHistory {
@@ -410,6 +416,6 @@ impl Commit {
 
     /// Kafka has stored it, or may have.
     pub(crate) fn may_be_stored(&self) -> bool {
-        !matches!(self.known, Some((_, CommitOutcome::Refused)))
+        !matches!(self.known, Some((_, CommitOutcome::Refused | CommitOutcome::MemberLost)))
     }
 }

@@ -307,6 +307,7 @@ fn commit_word(outcome: CommitOutcome) -> &'static str {
     match outcome {
         CommitOutcome::Accepted => "accepted",
         CommitOutcome::Refused => "refused",
+        CommitOutcome::MemberLost => "member-lost",
         CommitOutcome::Unknown => "unknown",
         _ => "unheard-of",
     }
@@ -452,6 +453,7 @@ fn commit_outcome(word: &str) -> Result<CommitOutcome, String> {
     Ok(match word {
         "accepted" => CommitOutcome::Accepted,
         "refused" => CommitOutcome::Refused,
+        "member-lost" => CommitOutcome::MemberLost,
         "unknown" => CommitOutcome::Unknown,
         _ => return Err(format!("a commit is not {word:?}")),
     })
@@ -485,6 +487,7 @@ mod tests {
             "try t-0 1 18 18446744073709551615",
             "known t-0 1 18 5 accepted",
             "known t-0 1 18 5 refused",
+            "known t-0 1 18 5 member-lost",
             "known t-0 1 18 5 unknown",
             "stopping",
             "stopped",

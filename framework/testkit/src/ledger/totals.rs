@@ -160,6 +160,13 @@ impl TotalsVerdict {
         let Self { keys: _, too_low, too_high, too_many, back } = self;
         too_low.is_empty() && too_high.is_empty() && too_many.is_empty() && back.is_empty()
     }
+
+    /// The first key with something wrong.
+    pub(crate) fn first_key(&self) -> Option<&[u8]> {
+        let wrong = self.too_low.iter().chain(&self.too_high).map(|wrong| wrong.key.as_slice());
+        let many = self.too_many.iter().map(|(key, _)| key.as_slice());
+        wrong.chain(many).chain(self.back.iter().map(|(key, _)| key.as_slice())).next()
+    }
 }
 
 impl fmt::Display for TotalsVerdict {

@@ -30,17 +30,22 @@ struct Wish {
     panics: bool,
     /// It deletes the user's total.
     deletes: bool,
+    /// Under `flush_every`: it counts when it is flushed, not when it is handled.
+    waits: bool,
 }
 
 fn record(plan: &Plan, draw: &mut Draw) -> Fed {
-    let key = format!("user-{}", draw.below(plan.keys));
+    let user = draw.below(plan.keys);
+    let key = format!("user-{user}");
+    // All of a user's, or one would overtake another.
+    let waits = plan.flushes && user.is_multiple_of(2);
     let slow = draw.one_in(plan.slow_one_in);
     let ms = if slow { draw.between(1, 1_500) } else { 0 };
     let fails = draw.one_in(plan.failing_one_in);
     let failures = if fails { u32::try_from(draw.between(1, 2)).unwrap_or(1) } else { 0 };
     let panics = fails && draw.one_in(3);
     let deletes = draw.one_in(plan.deleting_one_in);
-    let value = serde_json::to_vec(&Wish { ms, failures, panics, deletes });
+    let value = serde_json::to_vec(&Wish { ms, failures, panics, deletes, waits });
     (Some(key.into_bytes()), value.ok())
 }
 
@@ -74,9 +79,9 @@ impl Handler for Count {
         record: &Record<'_>,
         ctx: &mut Context<'_>,
     ) -> Result<(), HandlerError> {
-        let Wish { ms, failures, panics, deletes } = record.json::<Wish>()?;
+        let Wish { ms, failures, panics, deletes, waits } = record.json::<Wish>()?;
         let user = record.key_str()?;
-        if !self.flushes {
+        if !waits {
             self.count(user, deletes, ctx)?;
         }
         if ms > 0 {
@@ -88,7 +93,7 @@ impl Handler for Count {
             assert!(!panics, "as the record says");
             return Err(HandlerError::retryable("as the record says"));
         }
-        if self.flushes {
+        if waits {
             self.waiting.push((user.to_owned(), deletes));
         }
         self.last = Some(user.to_owned());
@@ -170,7 +175,8 @@ fn totals(written: &Written<'_>) -> Result<(), String> {
         });
         let held = check.hold(last);
         if !held.is_clean() {
-            return Err(format!("totals: {topic}: {held}"));
+            let story = held.first_key().map_or_else(String::new, |key| written.story(INPUT, key));
+            return Err(format!("totals: {topic}: {held}{story}"));
         }
     }
     Ok(())

@@ -46,7 +46,8 @@ impl Run<'_> {
         let deadline = (self.plan.drain_timeout + SECOND * 10) * 8 / 10;
         let check = Check::new().stuck_after(STUCK).drain_timeout(deadline);
         let verdict = check.hold(&ledger, &truth);
-        let written = Written { logs: &*world, plan: &self.plan, verdict: &verdict };
+        let written =
+            Written { logs: &*world, plan: &self.plan, verdict: &verdict, ledger: &ledger };
         let judges = self.subject.judges.iter().filter(|_| at_rest);
         let wrong: Vec<_> = judges.filter_map(|judge| judge(&written).err()).collect();
         let figures = Figures {

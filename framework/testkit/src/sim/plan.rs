@@ -85,6 +85,7 @@ impl Plan {
             _ => (GroupProtocol::Consumer, AssignmentStrategy::CooperativeSticky),
         };
         let nodes = 3;
+        let flushes = random.one_in(4);
         let mut plan = Self {
             seed,
             workers,
@@ -103,15 +104,25 @@ impl Plan {
             slow_one_in: [0, 20, 100, 300][size(random.below(4))],
             failing_one_in: [0, 50, 200][size(random.below(3))],
             deleting_one_in: [0, 0, 40][size(random.below(3))],
-            flushes: random.one_in(4),
-            ticks: random.one_in(4),
+            flushes,
+            ticks: random.one_in(if flushes { 2 } else { 4 }),
             odd_clients: random.one_in(4),
             retention: random.one_in(12),
             faults: Vec::new(),
         };
         let count = faults_from.between(0, 9);
-        let mut faults: Vec<_> =
-            (0..count).map(|_| TimedFault::draw(&plan, &mut faults_from)).collect();
+        let mut faults: Vec<TimedFault> = Vec::new();
+        for _ in 0..count {
+            let mut fault = TimedFault::draw(&plan, &mut faults_from);
+            // Troubles come together: one strikes while the one before it is being dealt with.
+            let soon = faults_from.duration(Duration::ZERO, Duration::from_secs(2));
+            if faults_from.one_in(3)
+                && let Some(before) = faults.last()
+            {
+                fault.at = before.at + soon;
+            }
+            faults.push(fault);
+        }
         faults.sort_by_key(|fault| fault.at);
         plan.faults = faults;
         plan

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use pelton::{TopicPartition, WorkerBuilder};
 
 use super::plan::Plan;
+use super::story::story;
 use crate::driver::Emitted;
-use crate::ledger::Verdict;
+use crate::ledger::{Ledger, Verdict};
 use crate::model::Random;
 
 /// Chance for a load's records: from the seed, the same in every run of it.
@@ -90,6 +91,7 @@ pub struct Written<'a> {
     pub plan: &'a Plan,
     /// What the ledger says.
     pub verdict: &'a Verdict,
+    pub(super) ledger: &'a Ledger,
 }
 
 /// Reads a topic.
@@ -102,5 +104,21 @@ impl Written<'_> {
     #[must_use]
     pub fn records(&self, topic: &str) -> Vec<Emitted> {
         self.logs.records(topic).into_iter().map(|(_, record)| record).collect()
+    }
+
+    /// What happened around the last record with that key, for an error that a reader is to
+    /// understand: its attempts, the commits that cover it, what became of its partition, faults;
+    /// indented, a line each. Where retention took records away it may tell of another record.
+    #[must_use]
+    pub fn story(&self, topic: &str, key: &[u8]) -> String {
+        let (mut offset, mut last, mut before) = (0, None, None);
+        for (partition, record) in self.logs.records(topic) {
+            offset = if before.as_ref() == Some(&partition) { offset + 1 } else { 0 };
+            if record.key.as_deref() == Some(key) {
+                last = Some((partition.clone(), offset));
+            }
+            before = Some(partition);
+        }
+        last.map_or_else(String::new, |(partition, offset)| story(self.ledger, &partition, offset))
     }
 }

@@ -24,7 +24,11 @@ const TICKING: Setup =
 #[expect(clippy::panic, reason = "a bug without a scenario is not tested")]
 pub(crate) fn of(bug: Bug) -> Option<(Setup, Play)> {
     let (setup, play): (Setup, Play) = match bug {
-        Bug::AnyEpoch | Bug::PauseForgotten | Bug::IgnoreBudget => return None,
+        Bug::AnyEpoch
+        | Bug::PauseForgotten
+        | Bug::IgnoreBudget
+        | Bug::AcknowledgeUnderCommit
+        | Bug::ResetUnderCommit => return None,
         Bug::SendWhenThawed => (ALONE, frozen_in_mid_air),
         Bug::CommitPastInFlight | Bug::CommitOffByOne => (ALONE, commits_while_a_record_is_slow),
         Bug::DropFailedRecord | Bug::RetryOutOfOrder => (ALONE, a_record_fails_once),

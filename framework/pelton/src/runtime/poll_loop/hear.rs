@@ -235,9 +235,8 @@ impl PollLoop {
             let outcome = match status.map(|(_, status)| *status) {
                 Some(CommitStatus::Accepted) => CommitOutcome::Accepted,
                 Some(CommitStatus::Unknown) | None => CommitOutcome::Unknown,
-                Some(CommitStatus::Retry | CommitStatus::MemberLost | CommitStatus::TopicGone) => {
-                    CommitOutcome::Refused
-                }
+                Some(CommitStatus::Retry | CommitStatus::TopicGone) => CommitOutcome::Refused,
+                Some(CommitStatus::MemberLost) => CommitOutcome::MemberLost,
             };
             self.metrics.commit(outcome).increment(1);
             if let Some(partition) = self.names.name(item.partition) {

@@ -16,6 +16,7 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     at_rest(case, verdict, &accepted);
     one_at_a_time(case, verdict);
     only_the_owner(case, verdict);
+    not_as_a_stranger(case, verdict);
     not_for_another(case, verdict);
 }
 
@@ -94,6 +95,25 @@ fn only_the_owner(case: &Case<'_>, verdict: &mut Verdict) {
             );
             let places = [span.assigned, span.end, commit.tried, known_at(commit)];
             case.cry(verdict, Invariant::CommitsAdvance, Some(commit.offset), what, places);
+        }
+    }
+}
+
+/// A commit after the group has said that it does not know the member: what that one had is lost.
+fn not_as_a_stranger(case: &Case<'_>, verdict: &mut Verdict) {
+    for span in &case.partition.spans {
+        for pair in span.commits.windows(2) {
+            let [refused, next] = pair else { continue };
+            let Some((heard, CommitOutcome::MemberLost)) = refused.known else { continue };
+            // Assigned something meanwhile, it may be another member than the one that asked.
+            let is_another = case.history.is_assigned_to(span.process, refused.tried, heard);
+            if next.tried > heard && !is_another {
+                let name = case.ledger.name(span.process);
+                let what = format!("{name} commits it although the group does not know the member");
+                let places = [span.assigned, refused.tried, heard, next.tried];
+                case.cry(verdict, Invariant::CommitsAdvance, Some(next.offset), what, places);
+                break;
+            }
         }
     }
 }

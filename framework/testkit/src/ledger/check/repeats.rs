@@ -164,7 +164,7 @@ fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> 
 /// Its last commit was refused before its end: of a topic that is gone, say.
 fn refused(span: &Span) -> bool {
     let last = span.commits.last().and_then(|commit| commit.known);
-    matches!(last, Some((at, CommitOutcome::Refused)) if at < span.end)
+    matches!(last, Some((at, CommitOutcome::Refused | CommitOutcome::MemberLost)) if at < span.end)
 }
 
 /// Its last commit was not accepted before its end; or, one being in flight at a time, another
