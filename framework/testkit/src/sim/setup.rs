@@ -11,7 +11,8 @@ use crate::model::{Assignor, ClientPlan, FetchConfig, MemberConfig, MemberFaults
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What librdkafka's members do now and then.
+/// What librdkafka's members do now and then. An answer is not lost without a request, a connection
+/// or a broker that is: those are faults, which the ledger knows.
 const ODD: MemberFaults = MemberFaults {
     late_event: 4,
     event_delay: Duration::from_secs(2),
@@ -19,7 +20,7 @@ const ODD: MemberFaults = MemberFaults {
     stall: Duration::from_secs(3),
     late_answer: 0,
     answer_delay: Duration::ZERO,
-    lost_answer: 20,
+    lost_answer: 0,
     tells_only_confirmed: false,
     keeps_what_is_void: false,
 };
@@ -83,7 +84,7 @@ pub(super) fn clients(plan: &Plan, settings: &Settings, declared: &Declared) -> 
         session_timeout: plan.session_timeout,
         heartbeat_interval: SECOND,
         rebalance_timeout: Duration::from_millis(u64::from(settings.max_poll_interval_ms)),
-        faults: odd(plan),
+        faults: if plan.odd_clients { ODD } else { MemberFaults::default() },
         ..MemberConfig::new(&declared.group, assignor, &topics)
     };
     let fetch = FetchConfig {
@@ -96,16 +97,6 @@ pub(super) fn clients(plan: &Plan, settings: &Settings, declared: &Declared) -> 
     let producer =
         ProducerConfig { delivery_timeout: message_timeout, ..ProducerConfig::default() };
     ClientPlan { member, fetch, restore, producer }
-}
-
-/// Who never hears of an accepted commit does not know that it is a member: a KIP-848 worker sends
-/// nothing then, and a hand-over repeats it. That is seen with lost connections, not without.
-fn odd(plan: &Plan) -> MemberFaults {
-    match (plan.odd_clients, plan.protocol) {
-        (true, GroupProtocol::Classic) => ODD,
-        (true, _) => MemberFaults { lost_answer: 0, ..ODD },
-        (false, _) => MemberFaults::default(),
-    }
 }
 
 fn millis(duration: Duration) -> u32 {
