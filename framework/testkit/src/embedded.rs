@@ -75,6 +75,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 ///   less one second, and commits are refused meanwhile, which an eager group's last commit
 ///   needs (`rd_kafka_mock_cgrp_classic_rebalance`). KIP-848 groups (`group.protocol=consumer`)
 ///   rebalance within a heartbeat: [`group_heartbeat`](EmbeddedCluster::group_heartbeat).
+/// - **Instance ids fence nobody**, commit metadata may be of any length, and topics have no ids.
 pub struct EmbeddedCluster {
     /// The client that owns the cluster: librdkafka destroys both together.
     owner: BaseProducer<Silent>,

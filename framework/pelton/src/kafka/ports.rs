@@ -8,6 +8,18 @@ use crate::kafka::{ClientSettings, KafkaAdmin, KafkaClients, KafkaProducer, Kafk
 use crate::ports::{Admin, Clients, PortError, Producer, RestoreFetches};
 
 /// The ports of a worker that is not started: [`Worker::kafka_ports`](crate::Worker::kafka_ports).
+///
+/// ```
+/// use pelton::ports::PortError;
+/// use pelton::{KafkaPorts, Worker};
+///
+/// /// Would this worker's clients be made?
+/// fn can_be_made(worker: &Worker) -> Result<(), PortError> {
+///     let ports: KafkaPorts = worker.kafka_ports();
+///     ports.producer()?.close(true);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct KafkaPorts {
     settings: ClientSettings,

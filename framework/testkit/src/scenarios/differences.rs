@@ -2,7 +2,9 @@
 //!
 //! Kafka is 4.3.1 and librdkafka 2.12.1, whose files and functions are named as the source.
 
+use self::Differs::{Answers, AnswersOneOf, CantBePlayed};
 use super::place::Kind;
+use super::place::Kind::{Embedded, Model};
 
 /// A scenario that goes otherwise in a place.
 #[derive(Clone, Copy, Debug)]
@@ -27,9 +29,6 @@ pub enum Differs {
     /// One of these, by chance.
     AnswersOneOf(&'static [&'static [&'static str]]),
 }
-
-use Differs::{Answers, AnswersOneOf, CantBePlayed};
-use Kind::{Embedded, Model};
 
 const fn differs(
     place: Kind,
@@ -155,6 +154,13 @@ pub const DIFFERENCES: &[Difference] = &[
         Answers(&["Retry", "nothing"]),
         "Commits are refused while a group rebalances (`rd_kafka_mock_handle_OffsetCommit`, \
          `rd_kafka_mock_cgrp_classic_check_state`).",
+    ),
+    differs(
+        Embedded,
+        "a_commit_before_a_revocation_is_acknowledged_is_stored",
+        AnswersOneOf(&[&["Accepted", "8"], &["Retry", "nothing"]]),
+        "Commits are refused while a group joins and syncs, which takes the session timeout less a \
+         second (`rd_kafka_mock_cgrp_classic_check_state`); whether it still does is chance.",
     ),
     differs(
         Embedded,

@@ -319,10 +319,13 @@ impl Transaction for SimTransactional {
 
     fn begin(&self) -> LocalBoxFuture<'_, String> {
         let begun = self.with(|client, _| client.begin());
-        let said = begun.map_or("unknown".to_owned(), |begun| match begun {
-            Ok(()) => "done".to_owned(),
-            Err(error) => refused(&error),
-        });
+        let said = begun.map_or_else(
+            || "unknown".to_owned(),
+            |begun| match begun {
+                Ok(()) => "done".to_owned(),
+                Err(error) => refused(&error),
+            },
+        );
         async move { said }.boxed_local()
     }
 

@@ -2,13 +2,12 @@
 //! are told to hold, and one record of what they were told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::mem::ManuallyDrop;
 
 use pelton::TopicPartition;
 use pelton::ports::{CommitEntry, Committed, Member, MemberEvent};
 use pelton_engine::CommitStatus;
 
-use super::place::{Failure, Place, Played, Protocol, Role, Stranger};
+use super::place::{Failure, Kind, Place, Played, Protocol, Role, Stranger};
 use super::stage::{LOOK, PATIENCE};
 
 /// A group's members are at rest when nothing has come for so long: two heartbeats, and more.
@@ -348,12 +347,15 @@ impl<'a> Party<'a> {
 }
 
 impl Drop for Party<'_> {
-    /// Left alone rather than waited for: nobody asks for this group again.
+    /// Nobody asks for this group again. Closing takes seconds, and nobody waits for it; a model
+    /// goes with its members.
     fn drop(&mut self) {
         self.kill_strangers();
         for guest in std::mem::take(&mut self.members).into_values() {
-            if let Some(member) = guest.member {
-                let _left_alone = ManuallyDrop::new(std::thread::spawn(move || member.close(true)));
+            if let Some(member) = guest.member
+                && self.place.kind() != Kind::Model
+            {
+                drop(std::thread::spawn(move || member.close(true)));
             }
         }
     }

@@ -151,10 +151,10 @@ async fn keys(stage: &Stage<'_>) -> Played {
         let mut reader = stage.reader()?;
         reader.start(&tp(&topic, partition), 0)?;
         for line in reader.until("end").await? {
-            if let Some(key) = line.split(' ').nth(2) {
-                if !line.starts_with("end") {
-                    found.push(format!("{key}: {partition}"));
-                }
+            if !line.starts_with("end")
+                && let Some(key) = line.split(' ').nth(2)
+            {
+                found.push(format!("{key}: {partition}"));
             }
         }
     }
