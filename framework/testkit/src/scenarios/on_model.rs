@@ -48,7 +48,7 @@ pub fn play_on_model(scenarios: &[Scenario]) -> Verdict {
                 never = passing => never,
             }
         });
-        verdict.take(scenario, ended);
+        verdict.take(scenario, &ended);
     }
     verdict
 }
@@ -263,7 +263,7 @@ impl Stranger for Victim {
     }
 }
 
-fn word(outcome: Option<Outcome>) -> String {
+fn word(outcome: Option<&Outcome>) -> String {
     let word = match outcome {
         Some(Outcome::Done) => "done",
         Some(Outcome::Abortable(_)) => "abortable",
@@ -303,7 +303,7 @@ impl SimTransactional {
         let begun = self.with(|client, wire| begin(client, done, wire));
         async move {
             match begun {
-                Some(Ok(())) => word(told.await.ok()),
+                Some(Ok(())) => word(told.await.ok().as_ref()),
                 Some(Err(error)) => refused(&error),
                 None => "unknown".to_owned(),
             }

@@ -49,11 +49,11 @@ impl Reader {
     fn poll(&mut self) -> Vec<String> {
         let mut events = Vec::new();
         self.fetch().poll(1000, &mut events);
-        let times = events.iter().filter_map(|event| match event {
+        let mut times = events.iter().filter_map(|event| match event {
             FetchEvent::Run(run) => run.record(run.len().checked_sub(1)?)?.timestamp_ms(),
             _ => None,
         });
-        self.last_timestamp = times.last().or(self.last_timestamp);
+        self.last_timestamp = times.next_back().or(self.last_timestamp);
         events.iter().flat_map(lines).collect()
     }
 

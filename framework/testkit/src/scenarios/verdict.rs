@@ -29,17 +29,17 @@ impl Verdict {
     }
 
     /// A scenario has been played.
-    pub(super) fn take(&mut self, scenario: &Scenario, ended: Ended) {
+    pub(super) fn take(&mut self, scenario: &Scenario, ended: &Ended) {
         self.played += 1;
         let place = self.place;
         let known = DIFFERENCES
             .iter()
             .find(|difference| difference.scenario == scenario.name && difference.place == place);
         let problem = match known {
-            None => judge(scenario.facts, &ended),
+            None => judge(scenario.facts, ended),
             Some(difference) => {
                 self.known.push(difference);
-                judge_known(scenario, difference, &ended)
+                judge_known(scenario, difference, ended)
             }
         };
         if let Some(problem) = problem {
@@ -95,7 +95,7 @@ pub async fn play(place: &dyn Place, scenarios: &[Scenario], at_once: usize) -> 
         scenarios.iter().map(|scenario| async move { (scenario, play_one(place, scenario).await) });
     let mut games = futures::stream::iter(games).buffer_unordered(at_once);
     while let Some((scenario, ended)) = games.next().await {
-        verdict.take(scenario, ended);
+        verdict.take(scenario, &ended);
     }
     verdict
 }
