@@ -116,7 +116,7 @@ mod tests {
         gate.consented(sent);
         assert!(gate.is_open(answered, 0));
         gate.consented(Time::ZERO); // an older one takes nothing back
-        let last = Time(sent.0 + (LIMIT * 2).as_nanos() as u64 - 1);
+        let last = Time((sent + LIMIT * 2).0 - 1);
         gate.beat(last);
         assert!(gate.is_open(last, 0));
         assert!(!gate.is_open(sent + LIMIT * 2, 0));
