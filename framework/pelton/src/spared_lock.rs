@@ -70,22 +70,26 @@ mod tests {
         assert!(!SparedLock::new(Some(3)).is_nothing());
     }
 
-    /// Some put in what others take out: whoever was last, the flag speaks of what is there.
+    /// Some put in what others take out: whoever holds the lock finds the flag as the last one left
+    /// the value.
     #[test]
-    fn the_flag_says_what_the_last_one_left() {
-        let rounds = if cfg!(miri) { 4 } else { 300 };
-        for _ in 0..rounds {
-            let lock = SparedLock::<Option<u8>>::default();
-            std::thread::scope(|threads| {
-                for number in 0..2 {
-                    let lock = &lock;
-                    threads.spawn(move || lock.with(|value| *value = Some(number)));
-                    threads.spawn(|| lock.if_there(|value| value.take()));
-                }
-            });
-            let says_nothing = lock.is_nothing();
-            assert_eq!(says_nothing, lock.with(|value| value.is_none()));
-        }
+    fn the_flag_changes_under_the_lock_with_the_value() {
+        let times = if cfg!(miri) { 30 } else { 30_000 };
+        let begin = std::sync::Barrier::new(2);
+        let lock = SparedLock::<Option<u32>>::default();
+        let set = |to: fn(u32) -> Option<u32>| {
+            begin.wait();
+            for time in 0..times {
+                lock.with(|value| {
+                    assert_eq!(lock.is_nothing(), value.is_none());
+                    *value = to(time);
+                });
+            }
+        };
+        std::thread::scope(|threads| {
+            threads.spawn(|| set(Some));
+            threads.spawn(|| set(|_| None));
+        });
     }
 
     #[test]

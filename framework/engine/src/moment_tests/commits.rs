@@ -108,8 +108,6 @@ fn a_drained_partition_whose_topic_is_gone_is_released_at_once() {
 /// the partition would begin again below it.
 #[test]
 fn inv_6_a_reset_waits_until_no_commit_of_its_partition_is_under_way() {
-    let restores =
-        |actions: &[Action]| actions.iter().any(|action| matches!(action, Action::Restore { .. }));
     let reset = Event::ResetWanted { partition: PARTITION, epoch: EPOCH };
     let mut idle = Worker::running(EngineLimits::default());
     idle.tell(reset.clone());
