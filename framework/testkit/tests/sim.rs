@@ -76,27 +76,6 @@ fn plain(seed: u64) -> Plan {
     plan
 }
 
-/// A worker thawed, sent a commit, and heard that its member is not known. It acknowledged the
-/// loss at once, its client joined anew, and sent the commit, which had waited for a coordinator,
-/// as the new member: KIP-848 brokers took it, and the group's offset went back below what the
-/// partition's new owner had committed. A loss is acknowledged when no commit is under way.
-#[test]
-fn a_commit_that_waits_does_not_go_out_as_another_member() {
-    let plans = (1..=12).map(|seed| {
-        let mut plan = plain(seed);
-        (plan.flushes, plan.load) = (false, SECOND * 20);
-        plan.session_timeout = SECOND * 6;
-        plan.commit_interval = SECOND / 4;
-        let (freeze, thaw) = (SECOND * 5, SECOND * 13);
-        plan.faults = vec![
-            TimedFault::new(freeze, Fault::Freeze { worker: 0, lasts: thaw - freeze }),
-            TimedFault::new(thaw - SECOND / 20, Fault::MoveCoordinator),
-        ];
-        plan
-    });
-    stays_mended(Bug::AcknowledgeUnderCommit, plans);
-}
-
 /// A panic under `flush_every` reset a partition while a commit of it was under way, held up by a
 /// coordinator that had moved. The committed offset was read before that commit was stored, the
 /// partition began again there, and its next commit went back. A reset waits for the answer.
