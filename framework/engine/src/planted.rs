@@ -31,8 +31,9 @@ pub enum Alarm {
     /// The topics: the values per key that a counting handler has written are not those of its
     /// input (too old, too high, or too many).
     Totals,
-    /// The engine's property tests: a whole worker holds the promise in more than one place, or
-    /// has no virtual form of what breaks it (memory).
+    /// The engine's own tests: a whole worker holds the promise in more than one place, has no
+    /// virtual form of what breaks it (memory), or breaks it only in moments that chance hardly
+    /// meets (two of these are played by hand, in the test kit's `tests/sim.rs`).
     Engine,
 }
 

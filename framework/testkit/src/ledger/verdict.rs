@@ -31,7 +31,8 @@ pub enum Invariant {
     /// went on.
     SingleOwner,
     /// A5: accepted commits never go backwards, each waits for the answer to the one before, and
-    /// nobody commits what it no longer owns.
+    /// nobody commits what it no longer owns, nor once the group has said that it does not know
+    /// the member.
     CommitsAdvance,
     /// A6: a record that was done is handled again only if the assignment that did it ended
     /// ungracefully, by a fault with a name, before its offset was committed.
@@ -321,6 +322,9 @@ impl Verdict {
     }
 }
 
+/// So many violations of each invariant are displayed: what follows mostly follows from them.
+const SHOWN: usize = 3;
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { processes, assignments, attempts, retries, .. } = self;
@@ -348,9 +352,14 @@ impl fmt::Display for Verdict {
         let broken = Invariant::ALL
             .map(|invariant| format!("{} {}", invariant.code(), self.count(invariant)));
         write!(f, "violations: {}", broken.join(", "))?;
-        self.violations.iter().try_for_each(|violation| write!(f, "\n{violation}"))?;
-        let untold =
-            self.counts.values().sum::<u64>() - u64::try_from(self.violations.len()).unwrap_or(0);
+        let mut untold = self.counts.values().sum::<u64>();
+        for invariant in Invariant::ALL {
+            let broken = self.violations.iter().filter(|broken| broken.invariant == invariant);
+            for violation in broken.take(SHOWN) {
+                write!(f, "\n{violation}")?;
+                untold -= 1;
+            }
+        }
         if untold > 0 {
             write!(f, "\n… and {untold} more")?;
         }

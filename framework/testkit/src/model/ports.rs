@@ -198,6 +198,13 @@ impl Process {
         .flatten()
     }
 
+    /// Has the worker heard of a revocation that it has not acknowledged yet?
+    pub(crate) fn is_giving_back(&self) -> bool {
+        let member = self.current().member;
+        let asked = member.and_then(|client| self.with_member(client, |m, _| m.is_giving_back()));
+        asked.unwrap_or(false)
+    }
+
     /// Breaks the client at work, as a fatal error of librdkafka would.
     pub(crate) fn break_client(&self, client: ClientKind) {
         match client {

@@ -45,6 +45,8 @@ pub enum Fault {
     Terminate { worker: usize, back_after: Duration },
     /// SIGSTOP and SIGCONT.
     Freeze { worker: usize, lasts: Duration },
+    /// The same, as soon as the worker gives partitions back.
+    FreezeInDrain { worker: usize, lasts: Duration },
     /// One worker more for a while.
     Visitor { stays: Duration },
     /// A Kafka client has a fatal error.
@@ -83,6 +85,7 @@ impl Fault {
             Self::Kill { worker, .. }
             | Self::Terminate { worker, .. }
             | Self::Freeze { worker, .. }
+            | Self::FreezeInDrain { worker, .. }
             | Self::BreakClient { worker, .. }
             | Self::SilenceFetcher { worker }
             | Self::BreakOffFetches { worker }
@@ -106,6 +109,7 @@ impl Fault {
             Self::Kill { back_after: length, .. }
             | Self::Terminate { back_after: length, .. }
             | Self::Freeze { lasts: length, .. }
+            | Self::FreezeInDrain { lasts: length, .. }
             | Self::Visitor { stays: length }
             | Self::KillNode { back_after: length, .. }
             | Self::FreezeNode { lasts: length, .. }
@@ -134,6 +138,7 @@ impl Fault {
                 | Self::Cut { .. }
                 | Self::Slow { .. }
                 | Self::Freeze { .. }
+                | Self::FreezeInDrain { .. }
                 | Self::Kill { .. }
                 | Self::BreakClient { .. }
                 | Self::Lose { what: RequestKind::Produce, .. }
@@ -177,7 +182,8 @@ impl TimedFault {
             3 | 4 => {
                 Fault::Terminate { worker, back_after: random.duration(SECOND / 5, SECOND * 4) }
             }
-            5 | 6 => Fault::Freeze { worker, lasts: random.duration(SECOND / 5, session * 3) },
+            5 => Fault::Freeze { worker, lasts: random.duration(SECOND / 5, session * 3) },
+            6 => Fault::FreezeInDrain { worker, lasts: random.duration(SECOND / 5, session * 3) },
             7 => Fault::Visitor { stays: random.duration(SECOND, SECOND * 8) },
             8 => {
                 let client = random.pick(&ClientKind::ALL).copied().unwrap_or(ClientKind::Fetcher);
@@ -248,6 +254,9 @@ impl fmt::Display for Fault {
                 write!(f, "end worker {worker} gracefully, another after {}", s(back_after))
             }
             Self::Freeze { worker, lasts } => write!(f, "freeze worker {worker} for {}", s(lasts)),
+            Self::FreezeInDrain { worker, lasts } => {
+                write!(f, "freeze worker {worker} for {} when it gives back next", s(lasts))
+            }
             Self::Visitor { stays } => write!(f, "one worker more for {}", s(stays)),
             Self::BreakClient { worker, client } => {
                 write!(f, "break the {client} of worker {worker}")

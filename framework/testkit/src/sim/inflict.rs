@@ -19,6 +19,9 @@ impl Run<'_> {
         if fault.worker().is_some_and(|place| !self.is_at_work(place)) {
             return;
         }
+        if let Fault::FreezeInDrain { worker, lasts } = fault {
+            return self.lurking.push((*worker, *lasts));
+        }
         self.carried_out += 1;
         self.world.lock().note(|| format!("FAULT {fault}"));
         self.tell_ledger(now, fault);
@@ -26,6 +29,7 @@ impl Run<'_> {
             Fault::Kill { worker, back_after } => self.kill(now, *worker, *back_after),
             Fault::Terminate { worker, back_after } => self.end(now, *worker, Some(*back_after)),
             Fault::Freeze { worker, lasts } => self.freeze(now, *worker, *lasts),
+            Fault::FreezeInDrain { .. } => {} // it lurks
             Fault::Visitor { stays } => self.visit(now, *stays),
             Fault::BreakClient { worker, client } => {
                 self.inside(*worker, |process| process.break_client(*client));
@@ -67,6 +71,25 @@ impl Run<'_> {
         }
     }
 
+    /// What waits for a worker to give something back strikes as soon as it does.
+    pub(super) fn strike(&mut self, now: Time) {
+        let lurking = std::mem::take(&mut self.lurking);
+        for (worker, lasts) in lurking {
+            if self.is_giving_back(worker) {
+                self.inflict(now, &Fault::Freeze { worker, lasts });
+            } else {
+                self.lurking.push((worker, lasts));
+            }
+        }
+    }
+
+    fn is_giving_back(&mut self, place: usize) -> bool {
+        self.is_at_work(place)
+            && self.fleet[place]
+                .as_mut()
+                .is_some_and(|hosted| hosted.inside(|_, process| process.is_giving_back()))
+    }
+
     fn is_at_work(&self, place: usize) -> bool {
         let hosted = self.fleet.get(place).and_then(Option::as_ref);
         hosted.is_some_and(|hosted| !hosted.frozen && !hosted.is_over() && !hosted.ending)
@@ -87,6 +110,7 @@ impl Run<'_> {
             Fault::Kill { .. }
             | Fault::Terminate { .. }
             | Fault::Freeze { .. }
+            | Fault::FreezeInDrain { .. }
             | Fault::Visitor { .. }
             | Fault::BreakClient { .. }
             | Fault::SilenceFetcher { .. }

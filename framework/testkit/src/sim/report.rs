@@ -81,7 +81,12 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", self.plan, self.verdict)?;
+        write!(f, "{}", self.plan)?;
+        if let Some(first) = self.ledger.lines().first().filter(|_| !self.is_clean()) {
+            let begin = Duration::from_nanos(first.at).as_secs_f64();
+            writeln!(f, "(seconds of what workers did count from {begin:.3} s)")?;
+        }
+        write!(f, "{}", self.verdict)?;
         for problem in &self.problems {
             write!(f, "\n{problem}")?;
         }

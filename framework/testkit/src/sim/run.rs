@@ -44,6 +44,8 @@ pub(super) struct Run<'a> {
     incarnations: u64,
     pub(super) problems: Vec<String>,
     pub(super) carried_out: u32,
+    /// Freezes that wait for their worker to give partitions back.
+    pub(super) lurking: Vec<(usize, Duration)>,
     /// So many network faults last.
     pub(super) bad_network: u32,
 }
@@ -100,6 +102,7 @@ impl<'a> Run<'a> {
             incarnations: 0,
             problems,
             carried_out: 0,
+            lurking: Vec::new(),
             bad_network: 0,
         }
     }
@@ -184,6 +187,7 @@ impl<'a> Run<'a> {
             self.network_fails(until, SECOND);
         }
         self.supervise(until);
+        self.strike(until);
         while let Some((_, deed)) = self.agenda.pop(until) {
             self.carry_out(until, deed);
         }
@@ -289,6 +293,7 @@ impl<'a> Run<'a> {
             }
             Deed::Calm => {
                 self.world.lock().no_more_tricks();
+                self.lurking.clear();
                 // A hole of classic groups: a static member that is killed between the two rounds
                 // of a cooperative rebalance comes back without a new one, and what was to move
                 // belongs to nobody until the next (docs/guarantees.md). Here it comes.

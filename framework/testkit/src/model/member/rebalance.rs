@@ -14,7 +14,7 @@ use pelton::TopicPartition;
 use pelton::ports::MemberEvent;
 use pelton_engine::Time;
 
-use super::{LONG_BACKOFF, Leaving, MemberClient, Phase};
+use super::{Ended, LONG_BACKOFF, Leaving, MemberClient, Phase};
 use crate::model::wire::{Assignor, Wire};
 
 /// The event under way, and what follows it.
@@ -58,6 +58,12 @@ impl Rebalance {
         self.event.is_none()
     }
 
+    /// Does the worker give something back?
+    fn is_giving_back(&self) -> bool {
+        let revoked = |event: &Event| event.kind == Kind::Revoke && event.told == Told::HandedOut;
+        self.event.as_ref().is_some_and(revoked)
+    }
+
     pub(super) fn hand_out(&mut self, now: Time) -> Option<MemberEvent> {
         let event = self.event.as_mut()?;
         if event.told == Told::HandedOut || event.from > now {
@@ -88,6 +94,11 @@ impl Rebalance {
 }
 
 impl MemberClient {
+    /// Has the worker heard of a revocation that it has not acknowledged yet?
+    pub(crate) fn is_giving_back(&self) -> bool {
+        self.ended == Ended::No && self.rebalance.is_giving_back()
+    }
+
     fn tell(&mut self, kind: Kind, partitions: Vec<TopicPartition>, wire: &mut Wire<'_>) {
         let faults = &self.config.faults;
         let mut from = wire.now;
