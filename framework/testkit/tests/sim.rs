@@ -60,7 +60,7 @@ fn stays_mended(mistake: Bug, plan: impl Fn(u64) -> Plan) {
     let with_it = Simulator::counter().plant(Some(mistake));
     let shows = |plan: &Plan| with_it.run_plan(plan).verdict.count(Invariant::CommitsAdvance) > 0;
     let shown = (1..=200).map(plan).find(shows);
-    let plan = shown.unwrap_or_else(|| panic!("no plan shows {} any more", mistake.name()));
+    let plan = shown.expect("a plan that shows the mistake");
     let outcome = Simulator::counter().run_plan(&plan);
     assert!(outcome.is_clean(), "{outcome}");
 }
