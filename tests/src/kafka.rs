@@ -21,8 +21,9 @@ mod security;
 pub(crate) mod tools;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Deref;
 use std::process::Output;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
@@ -116,6 +117,34 @@ impl KafkaCluster {
         let cluster: &'static Self = Box::leak(Box::new(Self::start(nodes)?));
         shared.insert(nodes, cluster);
         Ok(cluster)
+    }
+
+    /// A cluster of that many nodes for tests that stop, kill or freeze nodes: all of this process
+    /// take the same one, in turn. One that somebody has left without a node is replaced.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn in_turn(nodes: usize) -> Result<InTurn, ClusterError> {
+        type Turns = BTreeMap<usize, &'static Mutex<KafkaCluster>>;
+        static TURNS: Mutex<Turns> = Mutex::new(Turns::new());
+        let turn = {
+            let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
+            match turns.get(&nodes) {
+                Some(turn) => *turn,
+                None => {
+                    // It ends with the process: the reaper sees to it.
+                    let turn = Box::leak(Box::new(Mutex::new(Self::start(nodes)?)));
+                    *turns.entry(nodes).or_insert(turn)
+                }
+            }
+        };
+        let mut cluster = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if cluster.nodes.as_ref().is_some_and(|nodes| !nodes.all_run()) {
+            *cluster = Self::start(nodes)?;
+        }
+        cluster.wait_until_ready()?;
+        Ok(InTurn(cluster))
     }
 
     /// Can tests run on Kafka here? Fetches the jars if they are missing.
@@ -389,6 +418,28 @@ impl KafkaCluster {
             what: what.to_owned(),
             bootstrap_servers: self.bootstrap_servers.clone(),
         })
+    }
+}
+
+/// A cluster that is ours to disturb until this is dropped.
+///
+/// ```no_run
+/// use pelton_tests::KafkaCluster;
+///
+/// let kafka = KafkaCluster::in_turn(3)?;
+/// kafka.kill(1)?;
+/// kafka.start_node(1)?;
+/// kafka.wait_until_ready()?;
+/// # Ok::<(), pelton_tests::ClusterError>(())
+/// ```
+#[derive(Debug)]
+pub struct InTurn(MutexGuard<'static, KafkaCluster>);
+
+impl Deref for InTurn {
+    type Target = KafkaCluster;
+
+    fn deref(&self) -> &KafkaCluster {
+        &self.0
     }
 }
 

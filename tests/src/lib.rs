@@ -27,7 +27,7 @@ pub mod worker;
 
 pub use cluster::{Cluster, ClusterError, Committed, Isolation, NewRecord, StoredRecord};
 pub use kafka::{
-    Distribution, GroupLog, KafkaCluster, Login, Operation, Resource, Right, SecureKafka, TOOLS,
+    Distribution, GroupLog, InTurn, KafkaCluster, Login, Operation, Resource, Right, SecureKafka, TOOLS,
     tool_class,
 };
 pub use proxy::{Proxy, Way, Weather};

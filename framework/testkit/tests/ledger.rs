@@ -657,6 +657,33 @@ fn a5_a_zombie_gets_no_commit_accepted_once_there_is_a_new_owner() {
     broken(Invariant::CommitsAdvance, &zombie("accepted"), &truth(2));
 }
 
+/// Seed 438 of the simulator: a worker was cut off, another one got its partition, and only then
+/// did a commit's time-out make it reset what it still took for its own. It owned nothing anew.
+#[test]
+fn a5_a_zombie_that_resets_its_partition_takes_it_from_nobody() {
+    let resets = |cut_off: &str, its_commit: &str| {
+        format!(
+            "{TWO_DONE}a try t-0 1 2 2
+             {cut_off}
+             b assigned t-0 1
+             b started t-0 1 2
+             a known t-0 1 2 2 unknown
+             a reset t-0 1
+             a assigned t-0 2
+             b try t-0 1 2 1
+             b known t-0 1 2 1 accepted
+             {its_commit}
+             a lost t-0 2"
+        )
+    };
+    let dead = "f fault network dead";
+    let verdict = clean(&resets(dead, "f fault network-healed"), &truth(2));
+    assert_eq!(verdict.zombie_windows.len(), 2, "{verdict}");
+    broken(Invariant::CommitsAdvance, &resets("", ""), &truth(2));
+    let accepted = "a try t-0 2 2 3\na known t-0 2 2 3 accepted";
+    broken(Invariant::CommitsAdvance, &resets(dead, accepted), &truth(2));
+}
+
 /// The group does not know the member: what that one had is lost at once, not only when its client
 /// says so. One that was assigned something meanwhile may be another member by then.
 #[test]

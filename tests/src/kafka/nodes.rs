@@ -126,6 +126,10 @@ impl Nodes {
         Ok(Self { nodes, distribution: distribution.clone() })
     }
 
+    pub(crate) fn all_run(&self) -> bool {
+        self.nodes.iter().all(|node| matches!(node.is_running(), Ok(true)))
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.nodes.len()
     }

@@ -50,7 +50,7 @@ fn freezes(protocol: Protocol) -> Result<(), Failed> {
 }
 
 fn killed_leader() -> Result<(), Failed> {
-    let kafka = KafkaCluster::start(3)?;
+    let kafka = KafkaCluster::in_turn(3)?;
     let plan = suites::leader::plan(Protocol::CooperativeSticky);
     let outcome = suites::leader::run(&kafka, plan, 1)?;
     say(&format!("a leader killed:\n{outcome}"));

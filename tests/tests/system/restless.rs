@@ -27,13 +27,13 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn rolled() -> Result<(), Failed> {
-    let kafka = KafkaCluster::start(3)?;
+    let kafka = KafkaCluster::in_turn(3)?;
     let shown = suites::roll::run(&kafka, suites::roll::plan(Protocol::CooperativeSticky), 1)?;
     verdict("a roll", &shown, shown.is_kept())
 }
 
 fn killed_coordinator() -> Result<(), Failed> {
-    let kafka = KafkaCluster::start(3)?;
+    let kafka = KafkaCluster::in_turn(3)?;
     let plan = suites::coordinator::plan(Protocol::CooperativeSticky);
     let shown = suites::coordinator::run(&kafka, plan, 1)?;
     verdict("a killed coordinator", &shown, shown.is_kept())
@@ -46,7 +46,7 @@ fn storm() -> Result<(), Failed> {
 }
 
 fn soak() -> Result<(), Failed> {
-    let kafka = KafkaCluster::start(3)?;
+    let kafka = KafkaCluster::in_turn(3)?;
     let shown =
         suites::soak::run(&kafka, suites::soak::plan(Protocol::CooperativeSticky), Duration::ZERO)?;
     verdict("a short soak", &shown, shown.is_kept())

@@ -22,7 +22,7 @@ use crate::error::WorkerError;
 use crate::output::Outbox;
 use crate::ports::Reports;
 use crate::record::Run;
-use crate::runtime::in_poll::InPoll;
+use crate::runtime::in_poll::{InPoll, WaitingCalls};
 use crate::runtime::input::InputSpec;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent};
 use crate::runtime::start::Stage;
@@ -136,11 +136,11 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(waiting: WaitingCalls) -> Self {
         Self {
             alive: AtomicBool::new(true),
             oldest: AtomicI64::new(-1),
-            user_code: InPoll::new(),
+            user_code: InPoll::new(waiting),
             stage: AtomicU8::new(0),
         }
     }

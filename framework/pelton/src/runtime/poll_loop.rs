@@ -29,6 +29,7 @@ use crate::error::WorkerError;
 use crate::ports::{Clients, Fetch, FetchEvent, Member};
 use crate::record::Run;
 use crate::runtime::desk::{Command, Lease};
+use crate::runtime::in_poll::WaitingCalls;
 use crate::runtime::live::Live;
 use crate::runtime::lookout::{Doing, Lookout};
 use crate::runtime::names::Names;
@@ -62,6 +63,7 @@ pub(crate) struct PollLoop {
     /// Tasks that were told to end and may still be in user code; the next assignment of their
     /// partition waits for them.
     ending_tasks: HashMap<PartitionId, EndingTask>,
+    waiting_calls: WaitingCalls,
     /// The run that the engine is deciding about.
     at_hand: Option<Run>,
     fetched: Vec<FetchEvent>,
@@ -182,6 +184,7 @@ impl PollLoop {
             names: Names::default(),
             tasks: BTreeMap::new(),
             ending_tasks: HashMap::new(),
+            waiting_calls: WaitingCalls::default(),
             at_hand: None,
             fetched: Vec::new(),
             actions: Vec::new(),
@@ -199,6 +202,10 @@ impl PollLoop {
             failure: None,
             ending: Ending::No,
         }
+    }
+
+    pub(crate) fn has_waiting_calls(&self) -> bool {
+        self.waiting_calls.are_there()
     }
 
     /// One round: hear everything, decide, act.

@@ -150,6 +150,13 @@ impl SteppedWorker {
         }
     }
 
+    /// Does a call of its user code wait for something? While none does, its next moment is known:
+    /// the earliest of its own ([`Host::sleep`]) and of what [`step`](Self::step) returned.
+    #[must_use]
+    pub fn has_waiting_calls(&self) -> bool {
+        self.poll_loop.as_ref().is_some_and(PollLoop::has_waiting_calls)
+    }
+
     /// Begins a graceful shutdown.
     pub fn shut_down(&mut self) {
         let now = self.host.now();

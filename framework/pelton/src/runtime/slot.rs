@@ -4,9 +4,8 @@
 //! error, and the instance that panicked is never used again).
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -182,9 +181,8 @@ fn settle(called: Result<Result<(), HandlerError>, String>, ctx: Context<'_>) ->
 /// Runs user code and turns a panic into its message. Give it an `async` block: a call that panics
 /// while it makes its future is caught only inside one.
 async fn caught<T>(lease: &Lease, code: impl Future<Output = T>) -> Result<T, String> {
-    let mut code = pin!(AssertUnwindSafe(code).catch_unwind());
-    let poll = poll_fn(|context| lease.user_code.during(|| code.as_mut().poll(context)));
-    poll.await.map_err(|panic| message(&*panic))
+    let code = AssertUnwindSafe(code).catch_unwind();
+    lease.user_code.run(code).await.map_err(|panic| message(&*panic))
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

@@ -215,15 +215,25 @@ impl Case<'_> {
             || self.may_leave_behind(span)
     }
 
-    /// Was the assignment old news: decided before its process was frozen, heard when it thawed,
-    /// and not confirmed before `place`?
+    /// Was the assignment old news, and not confirmed before `place`? It was decided before its
+    /// process was frozen and heard when it thawed; or a zombie reset its partition in place.
     pub(crate) fn is_old_news(&self, span: &Span, place: Place) -> bool {
         let frozen = &self.history.processes[span.process].frozen;
         let at_the_thaw = |until: Place| {
             until < span.assigned && self.between(until, span.assigned) < AT_THE_THAW
         };
-        frozen.iter().any(|(_, until)| at_the_thaw(*until))
-            && !span.was_confirmed(span.assigned, place)
+        let is_old = frozen.iter().any(|(_, until)| at_the_thaw(*until))
+            || self.partition.reset_to(span).is_some_and(|before| {
+                self.is_unaware(before, span.assigned) || self.is_old_news(before, span.assigned)
+            });
+        is_old && !span.was_confirmed(span.assigned, place)
+    }
+
+    /// Was the assignment's process frozen or cut off before `place`, and not heard to own the
+    /// partition since? Then it may not know better.
+    pub(crate) fn is_unaware(&self, span: &Span, place: Place) -> bool {
+        self.history.processes[span.process].was_frozen_in(span, place)
+            || self.history.was_cut_off_in(span, place)
     }
 
     /// May the assignment's drain have left a handler behind, at its deadline?

@@ -225,6 +225,13 @@ impl History {
 }
 
 impl PartitionHistory {
+    /// The assignment that was reset, and began again as `span`.
+    pub(crate) fn reset_to(&self, span: &Span) -> Option<&Span> {
+        let mut own = self.spans.iter().filter(|before| before.process == span.process);
+        let before = own.rfind(|before| before.assigned < span.assigned);
+        before.filter(|before| before.ending == Ending::Reset)
+    }
+
     /// The highest offset that Kafka had certainly stored at `place`.
     pub(crate) fn committed_at(&self, place: Place) -> Option<i64> {
         let reset = self.resets.iter().rfind(|reset| reset.at < place);

@@ -1,6 +1,6 @@
 //! How does a worker reach the model? Its ports, each a hand on a client in the world.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -509,8 +509,54 @@ impl Admin for Process {
 #[derive(Debug)]
 pub(crate) struct SimHost {
     /// What this runtime's clock showed at the beginning of all.
-    pub(crate) start: tokio::time::Instant,
-    pub(crate) seed: u64,
+    start: tokio::time::Instant,
+    seed: u64,
+    sleeps: Arc<Mutex<Sleeps>>,
+}
+
+/// What sleeps, by the moment it wakes up at.
+#[derive(Debug, Default)]
+struct Sleeps {
+    until: BTreeSet<(Time, u64)>,
+    number: u64,
+}
+
+/// Somebody sleeps, until this is dropped.
+struct Sleeper {
+    sleeps: Arc<Mutex<Sleeps>>,
+    own: (Time, u64),
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        let mut sleeps = self.sleeps.lock().unwrap_or_else(PoisonError::into_inner);
+        sleeps.until.remove(&self.own);
+    }
+}
+
+impl SimHost {
+    pub(crate) fn new(start: tokio::time::Instant, seed: u64) -> Self {
+        Self { start, seed, sleeps: Arc::default() }
+    }
+
+    /// What this runtime's clock shows at a moment.
+    pub(crate) fn at(&self, moment: Time) -> tokio::time::Instant {
+        self.start + moment.since(Time::ZERO)
+    }
+
+    /// When the first of those wakes up that sleep by [`Host::sleep`].
+    pub(crate) fn wakes(&self) -> Option<Time> {
+        let sleeps = self.sleeps.lock().unwrap_or_else(PoisonError::into_inner);
+        sleeps.until.first().map(|(until, _)| *until)
+    }
+
+    fn sleeper(&self, until: Time) -> Sleeper {
+        let mut sleeps = self.sleeps.lock().unwrap_or_else(PoisonError::into_inner);
+        sleeps.number += 1;
+        let own = (until, sleeps.number);
+        sleeps.until.insert(own);
+        Sleeper { sleeps: Arc::clone(&self.sleeps), own }
+    }
 }
 
 impl Host for SimHost {
@@ -528,7 +574,13 @@ impl Host for SimHost {
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        tokio::time::sleep(duration).boxed()
+        let sleeper = self.sleeper(self.now() + duration);
+        let sleep = tokio::time::sleep(duration);
+        async move {
+            let _until_it_wakes = sleeper;
+            sleep.await;
+        }
+        .boxed()
     }
 }
 

@@ -5,6 +5,17 @@ use std::collections::BTreeMap;
 
 use pelton_engine::Time;
 
+/// Something that waits in a [`Queue`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry(Time, u64);
+
+impl Entry {
+    /// When it is due.
+    pub(crate) fn at(self) -> Time {
+        self.0
+    }
+}
+
 /// What is to happen, and when.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
@@ -19,9 +30,15 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    pub(crate) fn push(&mut self, at: Time, what: T) {
+    pub(crate) fn push(&mut self, at: Time, what: T) -> Entry {
         self.order += 1;
         self.waiting.insert((at, self.order), what);
+        Entry(at, self.order)
+    }
+
+    /// It is not to happen any more. One that has happened is no matter.
+    pub(crate) fn cancel(&mut self, entry: Entry) {
+        self.waiting.remove(&(entry.0, entry.1));
     }
 
     /// When the next is due.
@@ -54,6 +71,9 @@ mod tests {
         for (ms, what) in [(7, 'c'), (5, 'a'), (5, 'b'), (9, 'd')] {
             queue.push(at(ms), what);
         }
+        let cancelled = queue.push(at(6), 'x');
+        assert_eq!(cancelled.at(), at(6));
+        queue.cancel(cancelled);
         assert_eq!((queue.next(), queue.last()), (Some(at(5)), Some(at(9))));
         let due: Vec<_> = std::iter::from_fn(|| queue.pop(at(8))).map(|(_, what)| what).collect();
         assert_eq!(due, ['a', 'b', 'c']);

@@ -3,7 +3,7 @@
 //! The world hosts the clients inside the workers' processes, the network and the brokers. The
 //! workers themselves run outside of it, on clocks of their own, and reach it through the ports.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::fetcher::FetchClient;
 use super::member::MemberClient;
 use super::network::{LIFETIME, Network, Way};
 use super::producer::ProducerClient;
-use super::queue::Queue;
+use super::queue::{Entry, Queue};
 use super::random::Random;
 use super::transactional::{Callback, Outcome, TransactionalClient};
 use super::tricks::{RequestKind, Trick, Tricks};
@@ -47,10 +47,18 @@ impl AnyClient {
 struct Hosted {
     worker: usize,
     client: AnyClient,
-    /// A turn of it is in the queue.
-    turn: Option<Time>,
-    /// Where its calls went.
-    calls: BTreeMap<CallId, Node>,
+    /// Its next turn.
+    turn: Option<Entry>,
+    /// Those that nobody has answered.
+    calls: BTreeSet<CallId>,
+}
+
+/// A call that was not answered yet.
+#[derive(Clone, Copy)]
+struct Asked {
+    client: ClientId,
+    node: Node,
+    deadline: Entry,
 }
 
 /// A worker's process, as the world sees it.
@@ -60,6 +68,8 @@ struct Process {
     frozen: Option<VecDeque<Happening>>,
     /// Its poll loop is to look.
     woken: bool,
+    /// Its clients have heard or done something: its tasks may have been told of it.
+    stirred: bool,
 }
 
 /// What can happen.
@@ -127,14 +137,14 @@ pub(crate) struct World {
     queue: Queue<Happening>,
     pub(crate) cluster: Cluster,
     network: Network,
-    clients: BTreeMap<ClientId, Hosted>,
+    clients: BTreeMap<ClientId, Box<Hosted>>,
     processes: Vec<Process>,
     /// Who asked: answers find their way back.
-    callers: BTreeMap<CallId, (ClientId, Node)>,
+    callers: BTreeMap<CallId, Asked>,
     tricks: Tricks,
     reports: Vec<Report>,
     outcomes: Vec<(Callback, Outcome)>,
-    cluster_turn: Option<Time>,
+    cluster_turn: Option<Entry>,
     random: Random,
     next_call: u64,
     next_client: u32,
@@ -178,8 +188,8 @@ impl World {
         self.queue.next()
     }
 
-    fn push(&mut self, at: Time, what: Happening) {
-        self.queue.push(at.max(self.now), what);
+    fn push(&mut self, at: Time, what: Happening) -> Entry {
+        self.queue.push(at.max(self.now), what)
     }
 
     /// Writes a line into the trace.
@@ -208,18 +218,20 @@ impl World {
         self.next_client += 1;
         let mut random = self.random.fork();
         let client = make(id, &mut random);
-        self.clients.insert(id, Hosted { worker, client, turn: None, calls: BTreeMap::new() });
-        self.push(at, Happening::Turn { client: id });
+        let turn = Some(self.push(at, Happening::Turn { client: id }));
+        let hosted = Hosted { worker, client, turn, calls: BTreeSet::new() };
+        self.clients.insert(id, Box::new(hosted));
         id
     }
 
     /// A client is gone without a word: its connections close, nothing it sent is undone.
     pub(crate) fn drop_client(&mut self, client: ClientId) {
         if let Some(hosted) = self.clients.remove(&client) {
-            for call in hosted.calls.keys() {
-                self.callers.remove(call);
-                self.cluster.forget(*call);
+            for call in hosted.calls {
+                self.settle(call);
+                self.cluster.forget(call);
             }
+            hosted.turn.into_iter().for_each(|turn| self.queue.cancel(turn));
         }
         self.network.forget(client);
     }
@@ -256,6 +268,11 @@ impl World {
 
     pub(crate) fn is_woken(&self, worker: usize) -> bool {
         self.processes[worker].woken
+    }
+
+    /// May its tasks have been told something since the last question?
+    pub(crate) fn take_stirred(&mut self, worker: usize) -> bool {
+        std::mem::take(&mut self.processes[worker].stirred)
     }
 
     pub(crate) fn take_reports(&mut self) -> Vec<Report> {
@@ -299,15 +316,13 @@ impl World {
         if let Some(wake) = hosted.client.client().wake() {
             // A client that is not content yet is called again a little later.
             let wake = if wake <= at { at + Duration::from_micros(20) } else { wake };
-            if hosted.turn.is_none_or(|turn| turn > wake) {
-                hosted.turn = Some(wake);
-                self.push(wake, Happening::Turn { client });
+            if hosted.turn.is_none_or(|turn| turn.at() > wake) {
+                hosted.turn.into_iter().for_each(|later| self.queue.cancel(later));
+                hosted.turn = Some(self.push(wake, Happening::Turn { client }));
             }
         }
         let worker = hosted.worker;
-        for sent in &out {
-            hosted.calls.insert(sent.call, sent.to);
-        }
+        hosted.calls.extend(out.iter().map(|sent| sent.call));
         self.clients.insert(client, hosted);
         for sent in out {
             self.send(at, worker, client, sent);
@@ -317,12 +332,13 @@ impl World {
 
     fn send(&mut self, now: Time, worker: usize, client: ClientId, sent: Outgoing) {
         let Outgoing { call, to: node, request, deadline } = sent;
-        self.callers.insert(call, (client, node));
-        self.push(deadline, Happening::Deadline { client, call });
+        let deadline = self.push(deadline, Happening::Deadline { client, call });
+        self.callers.insert(call, Asked { client, node, deadline });
         if !self.cluster.is_up(node) {
             let refused =
                 now + self.random.duration(Duration::from_millis(1), Duration::from_millis(5));
-            return self.push(refused, Happening::Broken { client, call });
+            self.push(refused, Happening::Broken { client, call });
+            return;
         }
         let trick = self.tricks.meet(&request);
         if let Some(trick) = trick {
@@ -332,9 +348,20 @@ impl World {
         let journey = self.network.send(now, (worker, client), node, Way::There, &mut self.random);
         let connection = journey.connection;
         let Some(arrives) = journey.arrives else {
-            return self.push(now + LIFETIME, Happening::Breaks { client, node, connection });
+            self.push(now + LIFETIME, Happening::Breaks { client, node, connection });
+            return;
         };
         self.push(arrives, Happening::Arrives { client, connection, call, node, request, trick });
+    }
+
+    /// The call is answered, or nobody waits for its answer any more. Who asked, if somebody did.
+    fn settle(&mut self, call: CallId) -> Option<Asked> {
+        let asked = self.callers.remove(&call)?;
+        self.queue.cancel(asked.deadline);
+        if let Some(hosted) = self.clients.get_mut(&asked.client) {
+            hosted.calls.remove(&call);
+        }
+        Some(asked)
     }
 
     /// A frozen node hears and says nothing before it thaws.
@@ -364,7 +391,8 @@ impl World {
                 if let Some(until) = self.frozen_until(node) {
                     let what =
                         Happening::Arrives { client, connection, call, node, request, trick };
-                    return self.push(until, what);
+                    self.push(until, what);
+                    return;
                 }
                 if trick == Some(Trick::LoseRequest) {
                     return self.cut(client, node);
@@ -419,7 +447,7 @@ impl World {
     /// No answer has come in time. One time-out, and librdkafka closes the connection
     /// (`socket.max.fails` is 1): what is on its way is lost.
     fn give_up(&mut self, client: ClientId, call: CallId) {
-        let Some((_, node)) = self.callers.get(&call).copied() else { return };
+        let Some(Asked { node, .. }) = self.callers.get(&call).copied() else { return };
         self.network.answered(client, node, call);
         self.cluster.forget(call);
         self.cut(client, node);
@@ -429,8 +457,9 @@ impl World {
     fn turn(&mut self, client: ClientId) {
         let now = self.now;
         if let Some(hosted) = self.clients.get_mut(&client) {
-            hosted.turn = hosted.turn.filter(|turn| *turn > now);
+            hosted.turn = hosted.turn.filter(|turn| turn.at() > now);
         }
+        self.stir(client);
         self.call(now, client, |client, wire| {
             if client.client().wake().is_some_and(|wake| wake <= wire.now) {
                 client.client().turn(wire);
@@ -438,22 +467,28 @@ impl World {
         });
     }
 
+    fn stir(&mut self, client: ClientId) {
+        if let Some(hosted) = self.clients.get(&client) {
+            self.processes[hosted.worker].stirred = true;
+        }
+    }
+
     fn tell(&mut self, client: ClientId, call: CallId, answer: Result<Answer, CallError>) {
-        if self.callers.remove(&call).is_none() {
+        if self.settle(call).is_none() {
             return; // told before
         }
         let now = self.now;
         self.note(|| format!("{client:?} {call:?} <- {}", brief_answer(&answer)));
-        if let Some(hosted) = self.clients.get_mut(&client) {
-            hosted.calls.remove(&call);
-        }
+        self.stir(client);
         self.call(now, client, |client, wire| client.client().answered(call, answer, wire));
     }
 
     /// Sends answers back, and looks when the brokers want their next turn.
     fn answer(&mut self, answers: Vec<(CallId, Answer)>) {
         for (call, answer) in answers {
-            let Some((client, node)) = self.callers.get(&call).copied() else { continue };
+            let Some(Asked { client, node, .. }) = self.callers.get(&call).copied() else {
+                continue;
+            };
             let Some(worker) = self.clients.get(&client).map(|hosted| hosted.worker) else {
                 continue;
             };
@@ -468,10 +503,11 @@ impl World {
             self.push(at, Happening::Answered { client, connection, call, node, answer });
         }
         if let Some(wake) = self.cluster.wake()
-            && self.cluster_turn.is_none_or(|turn| turn > wake)
+            && self.cluster_turn.is_none_or(|turn| turn.at() > wake)
         {
-            self.cluster_turn = Some(wake);
-            self.push(wake.max(self.now + Duration::from_micros(20)), Happening::Cluster);
+            self.cluster_turn.take().into_iter().for_each(|later| self.queue.cancel(later));
+            let wake = wake.max(self.now + Duration::from_micros(20));
+            self.cluster_turn = Some(self.push(wake, Happening::Cluster));
         }
     }
 

@@ -110,7 +110,7 @@ impl Model {
     fn start(&self, role: &Role) -> (ModelProcess, usize) {
         self.world.lock().cluster.found(&role.group);
         let number = self.world.lock().start_process();
-        let host = Arc::new(SimHost { start: self.start, seed: number as u64 });
+        let host = Arc::new(SimHost::new(self.start, number as u64));
         let notify = Arc::clone(&self.moved);
         let moved: Waker = Arc::new(move || notify.notify_one());
         (ModelProcess::new(&self.world, number, plan(role), host, moved), number)

@@ -1,9 +1,12 @@
 //! How do several workers run in one thread, each on a clock of its own? They are driven up to
-//! the next moment of the world, one after the other; a frozen one is left out.
+//! the next moment of the world, one after the other; a frozen one is left out, and so is one for
+//! which nothing comes up to then: its clock is put right when something does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use futures::FutureExt;
 use pelton::ports::{Host, Waker};
 use pelton::{SteppedWorker, WorkerBuilder};
 use pelton_engine::Time;
@@ -22,6 +25,8 @@ pub(super) struct Hosted {
     number: usize,
     attention: Arc<Attention>,
     due: Time,
+    /// When it was left, nothing in it was ready to run.
+    settled: bool,
     over: bool,
     /// It was ended because it did not stand still any more.
     spins: bool,
@@ -71,7 +76,7 @@ impl Hosted {
             tokio::time::Instant::now()
         };
         runtime.block_on(tokio::time::advance(birth.at.since(Time::ZERO)));
-        let host = Arc::new(SimHost { start, seed: birth.seed });
+        let host = Arc::new(SimHost::new(start, birth.seed));
         let attention = Arc::<Attention>::default();
         let _inside = runtime.enter();
         let (worker, _handle) = app(Arc::clone(&host) as Arc<dyn Host>)
@@ -97,6 +102,7 @@ impl Hosted {
             number,
             attention,
             due: birth.at,
+            settled: false,
             over: false,
             spins: false,
             frozen: false,
@@ -104,15 +110,30 @@ impl Hosted {
         })
     }
 
+    /// Has it nothing to do up to `until`?
+    fn rests(&self, world: &SharedWorld, until: Time) -> bool {
+        let told = {
+            let mut world = world.lock();
+            world.take_stirred(self.number) || world.is_woken(self.number)
+        };
+        self.settled
+            && !told
+            && !self.attention.wanted.load(Ordering::Relaxed)
+            && self.due > until
+            && !self.worker.has_waiting_calls()
+            && self.host.wakes().is_none_or(|wakes| wakes > until)
+    }
+
     /// Lets it run until `until`, or until it has done something that the world must see first.
     pub(super) fn drive(&mut self, world: &SharedWorld, until: Time) {
-        let Self { runtime, worker, host, attention, due, over, spins, number, .. } = self;
-        if *over {
+        if self.over || self.rests(world, until) {
             return;
         }
-        let start = host.start;
+        self.catch_up(world);
+        let Self { runtime, worker, host, attention, due, settled, over, spins, number, .. } = self;
         let mut rounds = 0u32;
         runtime.block_on(async {
+            *settled = false;
             loop {
                 rounds += 1;
                 if rounds > MOST_ROUNDS {
@@ -133,6 +154,7 @@ impl Hosted {
                             return;
                         }
                     }
+                    *settled = false;
                     deliver(world);
                     tokio::task::yield_now().await; // its tasks run
                     continue;
@@ -141,11 +163,14 @@ impl Hosted {
                 if target <= now {
                     return;
                 }
-                let moment = start + target.since(Time::ZERO);
                 tokio::select! {
                     biased;
-                    () = attention.bell.notified() => deliver(world),
-                    () = tokio::time::sleep_until(moment) => {}
+                    () = attention.bell.notified() => {
+                        *settled = false;
+                        deliver(world);
+                    }
+                    // Time passes only while nothing is ready to run.
+                    () = tokio::time::sleep_until(host.at(target)) => *settled = true,
                 }
             }
         });
@@ -163,8 +188,24 @@ impl Hosted {
         self.host.now()
     }
 
+    /// Its clock goes on to the world's moment. Nothing was to happen in it up to then.
+    fn catch_up(&self, world: &SharedWorld) {
+        let _inside = self.runtime.enter();
+        let behind = world.lock().now().since(self.host.now());
+        if behind > Duration::ZERO {
+            // The clock is moved when it is first polled.
+            let _rest_of_it = tokio::time::advance(behind).now_or_never();
+        }
+    }
+
     /// Something is done to it from outside, in its own time.
-    pub(super) fn inside<T>(&mut self, act: impl FnOnce(&mut SteppedWorker, &Process) -> T) -> T {
+    pub(super) fn inside<T>(
+        &mut self,
+        world: &SharedWorld,
+        act: impl FnOnce(&mut SteppedWorker, &Process) -> T,
+    ) -> T {
+        self.catch_up(world);
+        self.settled = false;
         let _inside = self.runtime.enter();
         act(&mut self.worker, &self.process)
     }

@@ -87,7 +87,7 @@ impl Run<'_> {
         self.is_at_work(place)
             && self.fleet[place]
                 .as_mut()
-                .is_some_and(|hosted| hosted.inside(|_, process| process.is_giving_back()))
+                .is_some_and(|hosted| hosted.inside(&self.world, |_, process| process.is_giving_back()))
     }
 
     fn is_at_work(&self, place: usize) -> bool {
@@ -153,7 +153,7 @@ impl Run<'_> {
     /// To the process at a place, in its own time.
     fn inside(&mut self, place: usize, act: impl FnOnce(&Process)) {
         if let Some(hosted) = &mut self.fleet[place] {
-            hosted.inside(|_, process| act(process));
+            hosted.inside(&self.world, |_, process| act(process));
         }
     }
 

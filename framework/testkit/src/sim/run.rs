@@ -316,7 +316,7 @@ impl<'a> Run<'a> {
         if !hosted.is_over() && !hosted.ending {
             self.ledger.fault_at(now, FaultKind::Terminate, &hosted.name);
             hosted.ending = true;
-            hosted.inside(|worker, _| worker.shut_down());
+            hosted.inside(&self.world, |worker, _| worker.shut_down());
         }
         if !hosted.is_over() {
             return self.plan_for(now + SECOND / 50, Deed::End { place, back_after });

@@ -125,7 +125,7 @@ impl PollLoop {
         self.next_status = now; // who owns what is shown at once
         self.shared.observe(&Observation::Assigned { partition: &name, epoch: epoch.0 });
         let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
-        let lease = Arc::new(Lease::new());
+        let lease = Arc::new(Lease::new(self.waiting_calls.clone()));
         self.look.watch(name.clone(), &lease);
         let metrics = self.metrics.partition(name.topic(), name.partition());
         let (cancel, cancelled) = watch::channel(false);

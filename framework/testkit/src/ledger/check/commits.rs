@@ -1,7 +1,7 @@
 //! A5: do commits only advance, and does only the owner commit?
 
 use super::Case;
-use crate::ledger::history::{Commit, Ending, NEVER, Place};
+use crate::ledger::history::{Commit, Ending, NEVER, Place, Span};
 use crate::ledger::verdict::{Invariant, Verdict};
 use pelton::telemetry::CommitOutcome;
 
@@ -120,14 +120,24 @@ fn not_as_a_stranger(case: &Case<'_>, verdict: &mut Verdict) {
 
 /// Accepted although the partition had another owner when it was tried: a zombie's.
 fn not_for_another(case: &Case<'_>, verdict: &mut Verdict) {
-    for (old, new) in case.partition.spans.iter().zip(case.partition.spans.iter().skip(1)) {
-        let mut own = old.commits.iter();
-        let zombie = own.find(|commit| {
-            commit.tried > new.assigned
-                && !case.is_old_news(new, commit.tried)
-                && matches!(commit.known, Some((_, CommitOutcome::Accepted)))
-        });
-        if let Some(commit) = zombie {
+    let spans = &case.partition.spans;
+    for old in spans {
+        // What was reset is the same assignment still.
+        let chain = std::iter::successors(Some(old), |span| case.partition.reset_to(span));
+        let since = chain.last().map_or(old.assigned, |first| first.assigned);
+        let is_another = |new: &&Span| {
+            new.assigned > old.assigned || (new.assigned > since && new.process != old.process)
+        };
+        let owner_at = |place: Place| {
+            let mut others = spans.iter().filter(is_another);
+            others.find(|new| new.assigned < place && !case.is_old_news(new, place))
+        };
+        let mut accepted = old
+            .commits
+            .iter()
+            .filter(|commit| matches!(commit.known, Some((_, CommitOutcome::Accepted))));
+        let zombie = accepted.find_map(|commit| Some((commit, owner_at(commit.tried)?)));
+        if let Some((commit, new)) = zombie {
             let (old_name, new_name) =
                 (case.ledger.name(old.process), case.ledger.name(new.process));
             let what = format!("{old_name} has it accepted although {new_name} owns the partition");

@@ -113,9 +113,7 @@ fn nothing_after_the_end(case: &Case<'_>, verdict: &mut Verdict, span: &Span) {
 /// Could the old owner not know better at `place`? It learns later that it has lost the
 /// partition, or it was frozen or cut off.
 fn is_zombie(case: &Case<'_>, old: &Span, place: Place) -> bool {
-    old.ending == Ending::Lost
-        || case.history.processes[old.process].was_frozen_in(old, place)
-        || case.history.was_cut_off_in(old, place)
+    old.ending == Ending::Lost || case.is_unaware(old, place)
 }
 
 /// Where its first attempt begins.
