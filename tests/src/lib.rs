@@ -27,8 +27,8 @@ pub mod worker;
 
 pub use cluster::{Cluster, ClusterError, Committed, Isolation, NewRecord, StoredRecord};
 pub use kafka::{
-    Distribution, GroupLog, InTurn, KafkaCluster, Login, Operation, Resource, Right, SecureKafka, TOOLS,
-    tool_class,
+    Distribution, GroupLog, InTurn, KafkaCluster, Login, Operation, Resource, Right, SecureKafka,
+    TOOLS, tool_class,
 };
 pub use proxy::{Proxy, Way, Weather};
 pub use rig::{

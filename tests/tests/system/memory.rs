@@ -26,7 +26,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 const TIME: Duration = Duration::from_secs(24);
 
 fn kept(story: Story) -> Result<(), Failed> {
-    let shown = memory::run(&KafkaCluster::in_turn(1)?, story, TIME)?;
+    let kafka = KafkaCluster::in_turn(1)?;
+    let shown = memory::run(&kafka, story, TIME)?;
     say(&shown.to_string());
     if shown.is_kept() { Ok(()) } else { Err(shown.to_string().into()) }
 }

@@ -85,9 +85,9 @@ impl Run<'_> {
 
     fn is_giving_back(&mut self, place: usize) -> bool {
         self.is_at_work(place)
-            && self.fleet[place]
-                .as_mut()
-                .is_some_and(|hosted| hosted.inside(&self.world, |_, process| process.is_giving_back()))
+            && self.fleet[place].as_mut().is_some_and(|hosted| {
+                hosted.inside(&self.world, |_, process| process.is_giving_back())
+            })
     }
 
     fn is_at_work(&self, place: usize) -> bool {
