@@ -679,9 +679,11 @@ fn a5_a_zombie_that_resets_its_partition_takes_it_from_nobody() {
     let dead = "f fault network dead";
     let verdict = clean(&resets(dead, "f fault network-healed"), &truth(2));
     assert_eq!(verdict.zombie_windows.len(), 2, "{verdict}");
-    broken(Invariant::CommitsAdvance, &resets("", ""), &truth(2));
+    let verdict = hold(&resets("", ""), &truth(2));
+    assert_eq!(verdict.count(Invariant::SingleOwner), 2, "nothing explains it: {verdict}");
     let accepted = "a try t-0 2 2 3\na known t-0 2 2 3 accepted";
-    broken(Invariant::CommitsAdvance, &resets(dead, accepted), &truth(2));
+    let verdict = hold(&resets(dead, accepted), &truth(2));
+    assert!(verdict.count(Invariant::CommitsAdvance) > 0, "{verdict}");
 }
 
 /// The group does not know the member: what that one had is lost at once, not only when its client
