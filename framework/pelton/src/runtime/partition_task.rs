@@ -309,9 +309,14 @@ async fn supervise(
         tokio::select! {
             biased;
             called = code.as_mut() => return Some(called),
-            command = commands.recv() => {
-                desk.take(command.unwrap_or(Command::Close(Closing::Lost)), desk.now());
-            }
+            command = commands.recv() => match command {
+                Some(command) => desk.take(command, desk.now()),
+                None => {
+                    desk.take(Command::Close(Closing::Lost), desk.now());
+                    // The poll loop has forgotten this task. Always cut off, but for a planted bug.
+                    return if desk.must_cut() { None } else { Some(code.await) };
+                }
+            },
             () = timer => {}
         }
         if desk.must_cut() {
