@@ -800,6 +800,29 @@ fn a6_a_graceful_end_explains_nothing() {
     }
 }
 
+/// A worker was frozen in a drain, past the drain's time and not past its session. It thawed, was cut
+/// off at once and heard by a commit that the partition was still its own: what had waited to be
+/// delivered was given up all the same, and is repeated. The ledger cried, for that commit proved
+/// the freeze over.
+#[test]
+fn a6_a_drain_that_runs_out_in_a_freeze_explains_what_waited_for_delivery() {
+    let drain = |freeze: &str, thaw: &str| {
+        repeated(&format!(
+            "a revoked t-0 1
+             {freeze}
+             {thaw}
+             a cut-off t-0 1
+             a try t-0 1 0 2
+             a known t-0 1 0 2 accepted
+             a released t-0 1"
+        ))
+    };
+    let frozen = drain("f fault stop a 1", "f fault continue a 1");
+    let verdict = clean(&frozen, &under_way(2));
+    assert_eq!(verdict.repeats_by_cause().get(&Some(Cause::Stop)), Some(&1), "{verdict}");
+    let _verdict = broken(Invariant::ExplainedRepeats, &drain("", ""), &under_way(1));
+}
+
 #[test]
 fn a6_a_fault_explains_only_what_was_not_committed() {
     let ending = "a try t-0 1 1 2\na known t-0 1 1 2 accepted\nf fault kill a 1";

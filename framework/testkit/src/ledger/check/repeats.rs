@@ -145,6 +145,7 @@ fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> 
         Ending::Killed => Ok(Cause::Kill),
         Ending::Lost => Ok(lost(case, old)),
         Ending::Reset => Ok(Cause::Reset),
+        Ending::Released | Ending::Exited if frozen_in_drain(case, old) => Ok(Cause::Stop),
         Ending::Released | Ending::Exited if broker_killed(case, old) => Ok(Cause::BrokerKill),
         _ if cut_off => Ok(Cause::Network),
         Ending::Released | Ending::Exited if refused(old) => Ok(Cause::CommitNotAccepted),
@@ -159,6 +160,14 @@ fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> 
         }
         Ending::Open => Err(format!("{} still owns the partition", who(case, old))),
     }
+}
+
+/// Its drain's time ran out while its process was frozen: what was to be delivered and committed
+/// in that time was given up, though the partition was still its own when it thawed.
+fn frozen_in_drain(case: &Case<'_>, span: &Span) -> bool {
+    let process = &case.history.processes[span.process];
+    let begun = [span.revoked, process.stopping].into_iter().flatten().min();
+    begun.zip(span.cut_off).is_some_and(|(begun, cut_off)| process.was_frozen(begun, cut_off))
 }
 
 /// Its last commit was refused before its end: of a topic that is gone, say.
