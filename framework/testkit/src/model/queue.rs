@@ -19,7 +19,8 @@ impl Entry {
 /// What is to happen, and when.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
-    waiting: BTreeMap<(Time, u64), T>,
+    /// Boxed: what happens is large, and the map moves what it holds.
+    waiting: BTreeMap<(Time, u64), Box<T>>,
     order: u64,
 }
 
@@ -32,7 +33,7 @@ impl<T> Default for Queue<T> {
 impl<T> Queue<T> {
     pub(crate) fn push(&mut self, at: Time, what: T) -> Entry {
         self.order += 1;
-        self.waiting.insert((at, self.order), what);
+        self.waiting.insert((at, self.order), Box::new(what));
         Entry(at, self.order)
     }
 
@@ -55,7 +56,7 @@ impl<T> Queue<T> {
     pub(crate) fn pop(&mut self, until: Time) -> Option<(Time, T)> {
         let next = self.waiting.first_entry().filter(|entry| entry.key().0 <= until)?;
         let at = next.key().0;
-        Some((at, next.remove()))
+        Some((at, *next.remove()))
     }
 }
 

@@ -22,7 +22,8 @@ use super::random::Random;
 use super::transactional::{Callback, Outcome, TransactionalClient};
 use super::tricks::{RequestKind, Trick, Tricks};
 use super::wire::{
-    Answer, CallError, CallId, Client, ClientId, LogRecord, Node, Outgoing, Request, Wire,
+    Answer, CallError, CallId, Client, ClientId, GroupRequest, LogRecord, Node, Outgoing, Request,
+    Wire,
 };
 
 /// A client, whichever it is.
@@ -409,17 +410,19 @@ impl World {
                 if whole && self.network.answered(client, node, call) {
                     self.tell(client, call, Ok(answer));
                 }
+                return;
             }
             Happening::Broken { client, call } => {
-                self.tell(client, call, Err(CallError::Disconnected));
+                return self.tell(client, call, Err(CallError::Disconnected));
             }
             Happening::Breaks { client, node, connection } => {
                 if self.network.is_whole(client, node, connection) {
                     self.cut(client, node);
                 }
+                return;
             }
-            Happening::Deadline { client, call } => self.give_up(client, call),
-            Happening::Turn { client } => self.turn(client),
+            Happening::Deadline { client, call } => return self.give_up(client, call),
+            Happening::Turn { client } => return self.turn(client),
             Happening::Append { partition, record } => {
                 let _offset = self.cluster.append(now, &partition, record, &mut answers);
             }
@@ -597,6 +600,36 @@ impl World {
             }
         }
         self.answer(Vec::new());
+    }
+
+    /// Another tool removes a process's members from their group, whichever protocol that has. They
+    /// hear of it when they ask the group something.
+    pub(crate) fn expel(&mut self, worker: usize, group: &str) {
+        let group: Arc<str> = group.into();
+        let mut answers = Vec::new();
+        for client in self.clients_of(worker) {
+            let hosted = self.clients.get(&client).map(|hosted| &hosted.client);
+            let Some(AnyClient::Member(member)) = hosted else { continue };
+            let (Some(member), instance, _) = member.identity() else { continue };
+            let Some(node) = self.cluster.coordinator_of(&group) else { continue };
+            let leave =
+                GroupRequest::Leave { member: Arc::clone(&member), instance: instance.clone() };
+            let last_beat = GroupRequest::ConsumerHeartbeat {
+                member,
+                instance,
+                epoch: -1,
+                topics: None,
+                owned: None,
+                rebalance_timeout: Duration::ZERO,
+            };
+            for request in [leave, last_beat] {
+                let request = Request::Group { group: Arc::clone(&group), request };
+                let call = CallId(self.next_call);
+                self.next_call += 1;
+                self.cluster.handle(self.now, node, call, request, &mut answers);
+            }
+        }
+        self.answer(answers); // the tool's own go nowhere
     }
 
     /// Another tool writes the group's offsets as they are, with metadata of its own.

@@ -63,6 +63,10 @@ pub enum Fault {
     KillNode { node: usize, back_after: Duration },
     /// A broker is frozen.
     FreezeNode { node: usize, lasts: Duration },
+    /// Another tool removes the worker's member from the group. The worker hears of it at its next
+    /// heartbeat, joins anew, and may get the same partitions back at once; until then it writes
+    /// beside its successor (`docs/guarantees.md`, "One owner").
+    Expel { worker: usize },
     /// The group gets another coordinator.
     MoveCoordinator,
     /// A partition of the input gets another leader.
@@ -89,6 +93,7 @@ impl Fault {
             | Self::BreakClient { worker, .. }
             | Self::SilenceFetcher { worker }
             | Self::BreakOffFetches { worker }
+            | Self::Expel { worker }
             | Self::Blackhole { worker, .. }
             | Self::Cut { worker }
             | Self::Slow { worker, .. } => Some(*worker),
@@ -120,6 +125,7 @@ impl Fault {
             | Self::BreakOffFetches { .. }
             | Self::DamageMetadata
             | Self::DeleteRecords { .. }
+            | Self::Expel { .. }
             | Self::MoveCoordinator
             | Self::MoveLeader { .. }
             | Self::Cut { .. }
@@ -141,6 +147,21 @@ impl Fault {
                 | Self::FreezeInDrain { .. }
                 | Self::Kill { .. }
                 | Self::BreakClient { .. }
+                | Self::Lose { what: RequestKind::Produce, .. }
+        )
+    }
+
+    /// Can it hold up an output that a client already has, until the worker has been replaced?
+    #[must_use]
+    pub fn may_hold_a_write(&self) -> bool {
+        matches!(
+            self,
+            Self::KillNode { .. }
+                | Self::FreezeNode { .. }
+                | Self::MoveLeader { .. }
+                | Self::Blackhole { .. }
+                | Self::Cut { .. }
+                | Self::Slow { .. }
                 | Self::Lose { what: RequestKind::Produce, .. }
         )
     }
@@ -177,7 +198,7 @@ impl TimedFault {
         let worker = size(random.below(plan.workers as u64));
         let node = size(random.below(plan.nodes as u64));
         let session = plan.session_timeout;
-        let fault = match random.below(23) {
+        let fault = match random.below(24) {
             0..=2 => Fault::Kill { worker, back_after: random.duration(SECOND / 5, SECOND * 4) },
             3 | 4 => {
                 Fault::Terminate { worker, back_after: random.duration(SECOND / 5, SECOND * 4) }
@@ -211,6 +232,7 @@ impl TimedFault {
             },
             17 => Fault::BreakOffFetches { worker },
             18 => Fault::DamageMetadata,
+            21 => Fault::Expel { worker },
             _ => Fault::Lose {
                 what: random.pick(&RequestKind::ALL).copied().unwrap_or(RequestKind::Fetch),
                 answer: random.one_in(2),
@@ -273,6 +295,9 @@ impl fmt::Display for Fault {
                 write!(f, "kill node {node}, back after {}", s(back_after))
             }
             Self::FreezeNode { node, lasts } => write!(f, "freeze node {node} for {}", s(lasts)),
+            Self::Expel { worker } => {
+                write!(f, "another tool removes worker {worker} from the group")
+            }
             Self::MoveCoordinator => f.write_str("move the group's coordinator"),
             Self::MoveLeader { partition } => write!(f, "move the leader of partition {partition}"),
             Self::Blackhole { worker, node, to_the_broker, lasts } => {

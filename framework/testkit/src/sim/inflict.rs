@@ -43,6 +43,7 @@ impl Run<'_> {
             Fault::FreezeNode { node, lasts } => {
                 self.world.lock().freeze_node(*node, now + *lasts);
             }
+            Fault::Expel { worker } => self.expel(*worker),
             Fault::MoveCoordinator => self.world.lock().move_coordinator(&self.declared.group),
             Fault::MoveLeader { partition } => {
                 self.on_input(*partition, World::move_leader);
@@ -104,7 +105,11 @@ impl Run<'_> {
             | Fault::MoveLeader { .. } => {
                 self.ledger.trouble_at(now, Told::BrokerKill { broker: "brokers".into() });
             }
-            Fault::Blackhole { .. } | Fault::Cut { .. } | Fault::Slow { .. } => {
+            // Who is expelled and has yet to hear of it is like one who is cut off.
+            Fault::Blackhole { .. }
+            | Fault::Cut { .. }
+            | Fault::Slow { .. }
+            | Fault::Expel { .. } => {
                 self.network_fails(now, fault.length().max(SECOND));
             }
             Fault::Kill { .. }
@@ -142,6 +147,12 @@ impl Run<'_> {
         hosted.frozen = true;
         self.world.lock().freeze(hosted.number());
         self.plan_for(now + lasts, Deed::Thaw(place));
+    }
+
+    fn expel(&self, place: usize) {
+        if let Some(process) = self.fleet[place].as_ref().map(Hosted::number) {
+            self.world.lock().expel(process, &self.declared.group);
+        }
     }
 
     fn visit(&mut self, now: Time, stays: Duration) {

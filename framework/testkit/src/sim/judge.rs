@@ -8,7 +8,7 @@ use pelton_engine::Time;
 
 use super::report::{Figures, Outcome};
 use super::run::{Deed, PATIENCE, Run};
-use super::subject::{Logs, Written};
+use super::subject::{Logged, Logs, Written};
 use crate::driver::Emitted;
 use crate::ledger::{Check, Truth};
 use crate::model::{LogRecord, World, records_of};
@@ -70,12 +70,13 @@ impl Run<'_> {
 }
 
 impl Logs for World {
-    fn records(&self, topic: &str) -> Vec<(TopicPartition, Emitted)> {
+    fn records(&self, topic: &str) -> Vec<Logged> {
         let of = |(partition, records): (TopicPartition, Vec<(i64, LogRecord)>)| {
             let number = partition.partition();
             records.into_iter().map(move |(_, record)| {
-                let LogRecord { key, value, headers, timestamp_ms: _ } = record;
-                (partition.clone(), Emitted { partition: number, key, value, headers })
+                let LogRecord { key, value, headers, timestamp_ms } = record;
+                let record = Emitted { partition: number, key, value, headers };
+                Logged { partition: partition.clone(), timestamp_ms, record }
             })
         };
         records_of(self, topic).into_iter().flat_map(of).collect()

@@ -37,6 +37,11 @@ pub struct Plan {
     pub keys: u64,
     /// The load lasts so long.
     pub load: Duration,
+    /// Records come in bursts, one every so long, as from producers that linger.
+    pub burst: Duration,
+    /// A worker that waits notices what comes within so long: how busy its machine is. Whole
+    /// milliseconds.
+    pub latency: Duration,
     /// `group_protocol`.
     pub protocol: GroupProtocol,
     /// `assignment_strategy`, for the classic protocol.
@@ -75,6 +80,7 @@ impl Plan {
     pub fn of(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x5045_4c54_4f4e);
         let mut faults_from = random.fork();
+        let mut pace_from = Random::new(seed.rotate_left(29) ^ 0x9ace);
         let workers = size(random.between(2, 6).min(random.between(2, 6)));
         let partitions = i32::try_from(random.between(1, 16)).unwrap_or(1);
         let load = random.duration(Duration::from_secs(6), Duration::from_secs(20));
@@ -94,6 +100,8 @@ impl Plan {
             records: random.between(500, 2_500),
             keys: random.between(1, 60),
             load,
+            burst: Duration::from_millis([1, 50, 200, 200][size(pace_from.below(4))]),
+            latency: Duration::from_millis([1, 5, 10, 10][size(pace_from.below(4))]),
             protocol,
             strategy,
             is_static: random.one_in(4),
@@ -153,14 +161,16 @@ impl fmt::Display for Plan {
         };
         writeln!(
             f,
-            "seed {}: {} workers, {} partitions, {} records of {} keys within {:.1} s; {group}{}, \
-             session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}{}{}{}",
+            "seed {}: {} workers, {} partitions, {} records of {} keys within {:.1} s, one burst \
+             every {} ms, noticed within {} ms; {group}{}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}{}{}{}",
             self.seed,
             self.workers,
             self.partitions,
             self.records,
             self.keys,
             self.load.as_secs_f64(),
+            self.burst.as_millis(),
+            self.latency.as_millis(),
             if self.is_static { ", static members" } else { "" },
             self.session_timeout.as_secs_f64(),
             self.commit_interval.as_secs_f64(),

@@ -125,6 +125,7 @@ impl<'a> Run<'a> {
             let mut world = self.world.lock();
             for _ in 0..self.plan.records {
                 let at = begin + random.duration(Duration::ZERO, self.plan.load);
+                let at = up_to(at, self.plan.burst);
                 let Some((topic, make)) = random.pick(&self.subject.inputs) else { break };
                 let (key, value) = make(&self.plan, &mut draw);
                 let count = self.plan.partitions;
@@ -193,13 +194,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// The next moment, in whole milliseconds: workers' clocks know no others.
+    /// The next moment at which anybody looks. Workers' clocks know no parts of a millisecond.
     fn next(&self, limit: Time) -> Time {
         let world = self.world.lock();
         let next = [world.next(), self.agenda.next()];
         let next = next.into_iter().flatten().fold(limit, Time::min).max(world.now());
-        let millis = next.since(Time::ZERO).as_nanos().div_ceil(MILLISECOND.as_nanos());
-        Time::ZERO + MILLISECOND * u32::try_from(millis).unwrap_or(u32::MAX)
+        up_to(next, self.plan.latency.max(MILLISECOND))
     }
 
     fn is_at_rest(&self) -> bool {
@@ -332,4 +332,11 @@ impl<'a> Run<'a> {
             self.plan_for(now + back_after, Deed::Start(place));
         }
     }
+}
+
+/// The first moment from `at` on that is a whole number of `steps`.
+fn up_to(at: Time, step: Duration) -> Time {
+    let step = step.max(Duration::from_nanos(1));
+    let steps = at.since(Time::ZERO).as_nanos().div_ceil(step.as_nanos());
+    Time::ZERO + step * u32::try_from(steps).unwrap_or(u32::MAX)
 }
