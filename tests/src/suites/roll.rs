@@ -39,14 +39,14 @@ pub fn plan(protocol: Protocol) -> RigPlan {
 }
 
 /// Runs 3 processes over 6 partitions at 2,000 records/s on a cluster of three nodes and restarts
-/// each node in turn (SIGTERM, its end, its start, every replica in sync again), `rolls` times
-/// over; after each roll leadership returns to the first replicas, as Kafka sees to by itself
-/// some minutes later.
+/// so many nodes in turn (SIGTERM, its end, its start, every replica in sync again), the group's
+/// coordinator first; after the last node of the cluster, and at the end, leadership returns to the
+/// first replicas, as Kafka sees to by itself some minutes later.
 ///
 /// # Errors
 ///
 /// If the run can't be carried out, or a worker ends; what it shows is in [`Shown`].
-pub fn run(kafka: &KafkaCluster, plan: RigPlan, rolls: u32) -> Result<Shown, ClusterError> {
+pub fn run(kafka: &KafkaCluster, plan: RigPlan, restarts: i32) -> Result<Shown, ClusterError> {
     let rig = Rig::new(kafka, plan)?;
     let mut fleet = rig.fleet();
     fleet.start(3)?;
@@ -57,20 +57,20 @@ pub fn run(kafka: &KafkaCluster, plan: RigPlan, rolls: u32) -> Result<Shown, Clu
 
     let group = &rig.names().group;
     let (before, events) = (kafka.group_log(group)?, fleet.rebalance_events()?);
-    let mut watch = Watch { coordinator: kafka.coordinator_of(group)?, moved: 0 };
+    let first = kafka.coordinator_of(group)?;
+    let mut watch = Watch { coordinator: first, moved: 0 };
     let mut windows = Vec::new();
-    for _ in 0..rolls {
-        for node in 1..=i32::try_from(kafka.node_count()).unwrap_or(0) {
-            let begun = Moment::now();
-            kafka.stop(node)?;
-            rig.bring_back(node, RECOVERED)?;
-            windows.push((begun, Moment::now()));
-            std::thread::sleep(PACE);
-            watch.look(kafka, group)?;
-            fleet.check_alive()?;
+    let nodes = i32::try_from(kafka.node_count()).unwrap_or(1).max(1);
+    for done in 1..=restarts {
+        let node = (first - 1 + done - 1).rem_euclid(nodes) + 1;
+        let begun = Moment::now();
+        kafka.stop(node)?;
+        rig.bring_back(node, RECOVERED)?;
+        windows.push((begun, Moment::now()));
+        if done % nodes == 0 || done == restarts {
+            kafka.elect_preferred_leaders()?;
+            rig.wait_until_caught_up(RECOVERED)?;
         }
-        kafka.elect_preferred_leaders()?;
-        rig.wait_until_caught_up(RECOVERED)?;
         std::thread::sleep(PACE);
         watch.look(kafka, group)?;
         fleet.check_alive()?;
@@ -139,13 +139,13 @@ impl std::fmt::Display for Shown {
     }
 }
 
-/// A round of the long form: the whole cluster twice.
+/// A round of the long form: the whole cluster of three nodes twice.
 pub(crate) fn round(
     kafka: &KafkaCluster,
     protocol: Protocol,
     seed: u64,
 ) -> Result<Round, ClusterError> {
-    let shown = run(kafka, plan(protocol).seeded(seed), 2)?;
+    let shown = run(kafka, plan(protocol).seeded(seed), 6)?;
     let restarts = u64::try_from(shown.silences.len()).unwrap_or(u64::MAX);
     let mut round = Round::of(&shown.outcome, shown.is_kept())
         .without_times()

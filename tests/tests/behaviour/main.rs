@@ -31,7 +31,7 @@ use pelton_testkit::EmbeddedCluster;
 use pelton_tests::{NewRecord, Outcome, Protocol, RigPlan, trials, worker};
 
 /// Tests at once: nine tenths of their time they wait.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 fn main() -> ExitCode {
     worker::run_if_asked();
