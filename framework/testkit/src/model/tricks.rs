@@ -59,13 +59,16 @@ pub(crate) enum Trick {
     LoseRequest,
     /// It is carried out, and nobody hears of it: the connection breaks after.
     LoseAnswer,
+    /// Of a commit: the broker gives up waiting for replicas and stores nothing
+    /// (`REQUEST_TIMED_OUT`, which leaves open what it has stored).
+    TimeOut,
 }
 
 /// The tricks that wait for a message.
 #[derive(Debug, Default)]
 pub(crate) struct Tricks {
     waiting: Vec<(RequestKind, Trick)>,
-    /// Met since it was asked last.
+    /// Lost since it was asked last.
     met: u32,
 }
 
@@ -78,8 +81,9 @@ impl Tricks {
     pub(crate) fn meet(&mut self, request: &Request) -> Option<Trick> {
         let kind = RequestKind::of(request)?;
         let at = self.waiting.iter().position(|(of, _)| *of == kind)?;
-        self.met += 1;
-        Some(self.waiting.remove(at).1)
+        let (_, trick) = self.waiting.remove(at);
+        self.met += u32::from(trick != Trick::TimeOut);
+        Some(trick)
     }
 
     pub(crate) fn take_met(&mut self) -> u32 {

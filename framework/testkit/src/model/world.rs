@@ -22,8 +22,8 @@ use super::random::Random;
 use super::transactional::{Callback, Outcome, TransactionalClient};
 use super::tricks::{RequestKind, Trick, Tricks};
 use super::wire::{
-    Answer, CallError, CallId, Client, ClientId, GroupRequest, LogRecord, Node, Outgoing, Request,
-    Wire,
+    Answer, CallError, CallId, Client, ClientId, Code, GroupAnswer, GroupRequest, LogRecord, Node,
+    Outgoing, Request, Wire,
 };
 
 /// A client, whichever it is.
@@ -399,6 +399,11 @@ impl World {
                     return self.cut(client, node);
                 }
                 self.note(|| format!("{client:?} {call:?} -> node {node} {}", brief(&request)));
+                if trick == Some(Trick::TimeOut)
+                    && let Some(answer) = timed_out(&request)
+                {
+                    return self.answer(vec![(call, answer)]);
+                }
                 self.cluster.handle(now, node, call, request, &mut answers);
                 if trick == Some(Trick::LoseAnswer) {
                     answers.retain(|(answered, _)| *answered != call);
@@ -534,7 +539,7 @@ impl World {
         self.tricks.add(kind, trick);
     }
 
-    /// How many tricks were met since the last question.
+    /// How many messages were lost by a trick since the last question.
     pub(crate) fn take_played(&mut self) -> u32 {
         self.tricks.take_met()
     }
@@ -655,6 +660,16 @@ impl World {
 
 pub(crate) fn seconds(at: Time) -> f64 {
     at.since(Time::ZERO).as_secs_f64()
+}
+
+/// What a broker says that could not store a commit in time.
+fn timed_out(request: &Request) -> Option<Answer> {
+    let Request::Group { request: GroupRequest::Commit { offsets, .. }, .. } = request else {
+        return None;
+    };
+    let late =
+        |(partition, _): &(TopicPartition, _)| (partition.clone(), Err(Code::RequestTimedOut));
+    Some(Answer::Group(GroupAnswer::Committed(offsets.iter().map(late).collect())))
 }
 
 fn brief(request: &Request) -> String {

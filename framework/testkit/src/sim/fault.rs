@@ -79,6 +79,9 @@ pub enum Fault {
     Slow { worker: usize, extra: Duration, lasts: Duration },
     /// The next requests of a kind are lost before they are carried out, or their answers after.
     Lose { what: RequestKind, answer: bool, times: u32 },
+    /// The next commits are not stored, and the broker's answer leaves that open
+    /// (`REQUEST_TIMED_OUT`).
+    TimeOutCommits { times: u32 },
 }
 
 impl Fault {
@@ -104,7 +107,8 @@ impl Fault {
             | Self::FreezeNode { .. }
             | Self::MoveCoordinator
             | Self::MoveLeader { .. }
-            | Self::Lose { .. } => None,
+            | Self::Lose { .. }
+            | Self::TimeOutCommits { .. } => None,
         }
     }
 
@@ -129,7 +133,8 @@ impl Fault {
             | Self::MoveCoordinator
             | Self::MoveLeader { .. }
             | Self::Cut { .. }
-            | Self::Lose { .. } => Duration::ZERO,
+            | Self::Lose { .. }
+            | Self::TimeOutCommits { .. } => Duration::ZERO,
         }
     }
 
@@ -193,7 +198,10 @@ impl TimedFault {
     pub(crate) fn draw(plan: &Plan, random: &mut Random) -> Self {
         const SECOND: Duration = Duration::from_secs(1);
         let begin = SECOND * 2;
-        let at = random.duration(begin, begin + plan.load);
+        // Few strike when the last of the load is handled and committed: nothing comes after it
+        // that would cover up what went wrong.
+        let from = if random.one_in(6) { begin.max(plan.load) } else { begin };
+        let at = random.duration(from, begin + plan.load);
         let size = |number: u64| usize::try_from(number).unwrap_or(0);
         let worker = size(random.below(plan.workers as u64));
         let node = size(random.below(plan.nodes as u64));
@@ -233,6 +241,7 @@ impl TimedFault {
             17 => Fault::BreakOffFetches { worker },
             18 => Fault::DamageMetadata,
             21 => Fault::Expel { worker },
+            22 => Fault::TimeOutCommits { times: u32::try_from(random.between(1, 4)).unwrap_or(1) },
             _ => Fault::Lose {
                 what: random.pick(&RequestKind::ALL).copied().unwrap_or(RequestKind::Fetch),
                 answer: random.one_in(2),
@@ -317,6 +326,9 @@ impl fmt::Display for Fault {
                     s(extra),
                     s(lasts)
                 )
+            }
+            Self::TimeOutCommits { times } => {
+                write!(f, "the next {times} commits time out at the broker")
             }
             Self::Lose { what, answer, times } => {
                 let part = if *answer { "answers to" } else { "requests of" };

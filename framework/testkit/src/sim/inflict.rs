@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::fleet::Hosted;
 use super::run::{Deed, Run};
 use crate::ledger::{Fault as Told, FaultKind};
-use crate::model::{Process, World};
+use crate::model::{Process, RequestKind, Trick, World};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -64,6 +64,10 @@ impl Run<'_> {
                 self.on_links(*worker, None, |world, process, node| {
                     world.slow(process, node, *extra, until);
                 });
+            }
+            Fault::TimeOutCommits { times } => {
+                let mut world = self.world.lock();
+                (0..*times).for_each(|_| world.play(RequestKind::OffsetCommit, Trick::TimeOut));
             }
             Fault::Lose { what, answer, times } => {
                 let mut world = self.world.lock();
@@ -122,7 +126,8 @@ impl Run<'_> {
             | Fault::BreakOffFetches { .. }
             | Fault::DamageMetadata
             | Fault::DeleteRecords { .. }
-            | Fault::Lose { .. } => {}
+            | Fault::Lose { .. }
+            | Fault::TimeOutCommits { .. } => {}
         }
     }
 
