@@ -821,6 +821,10 @@ fn a6_a_drain_that_runs_out_in_a_freeze_explains_what_waited_for_delivery() {
     let verdict = clean(&frozen, &under_way(2));
     assert_eq!(verdict.repeats_by_cause().get(&Some(Cause::Stop)), Some(&1), "{verdict}");
     let _verdict = broken(Invariant::ExplainedRepeats, &drain("", ""), &under_way(1));
+    // One that was over long before the drain's time explains nothing.
+    let a_second_later = "f fault terminate c 9\n".repeat(1_001);
+    let early = drain("f fault stop a 1", &format!("f fault continue a 1\n{a_second_later}"));
+    let _verdict = broken(Invariant::ExplainedRepeats, &early, &under_way(1));
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Every broker is restarted in turn, in good order, under load: workers go on, nothing is lost
-//! or repeated, and the group does not rebalance.
+//! Brokers are restarted in turn, in good order, under load: workers go on, nothing is lost or
+//! repeated, and the group does not rebalance.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub fn plan(protocol: Protocol) -> RigPlan {
 }
 
 /// Runs 3 processes over 6 partitions at 2,000 records/s on a cluster of three nodes and restarts
-/// so many nodes in turn (SIGTERM, its end, its start, every replica in sync again), the group's
+/// `restarts` nodes in turn (SIGTERM, its end, its start, every replica in sync again), the group's
 /// coordinator first; after the last node of the cluster, and at the end, leadership returns to the
 /// first replicas, as Kafka sees to by itself some minutes later.
 ///

@@ -400,7 +400,7 @@ impl World {
                 }
                 self.note(|| format!("{client:?} {call:?} -> node {node} {}", brief(&request)));
                 if trick == Some(Trick::TimeOut)
-                    && let Some(answer) = timed_out(&request)
+                    && let Some(answer) = self.timed_out(node, &request)
                 {
                     return self.answer(vec![(call, answer)]);
                 }
@@ -437,6 +437,23 @@ impl World {
             }
         }
         self.answer(answers);
+    }
+
+    /// What the group's coordinator says when it could not store a member's commit in time; it
+    /// refuses those of others.
+    fn timed_out(&mut self, node: Node, request: &Request) -> Option<Answer> {
+        let Request::Group { group, request: GroupRequest::Commit { member, offsets, .. } } =
+            request
+        else {
+            return None;
+        };
+        let member = member.as_ref()?;
+        let is_its = self.cluster.coordinator_of(group) == Some(node)
+            && self.cluster.group(group).is_some_and(|group| group.members().contains(member));
+        let late =
+            |(partition, _): &(TopicPartition, _)| (partition.clone(), Err(Code::RequestTimedOut));
+        let answers = offsets.iter().map(late);
+        is_its.then(|| Answer::Group(GroupAnswer::Committed(answers.collect())))
     }
 
     /// `None`: a frozen process is to hear it, and does when it thaws; or nobody is there to.
@@ -608,15 +625,18 @@ impl World {
     }
 
     /// Another tool removes a process's members from their group, whichever protocol that has. They
-    /// hear of it when they ask the group something.
-    pub(crate) fn expel(&mut self, worker: usize, group: &str) {
+    /// hear of it when they ask the group something. False if its coordinator can't be asked.
+    pub(crate) fn expel(&mut self, worker: usize, group: &str) -> bool {
         let group: Arc<str> = group.into();
         let mut answers = Vec::new();
+        let coordinator = self.cluster.coordinator_of(&group);
+        let Some(node) = coordinator.filter(|node| self.frozen_until(*node).is_none()) else {
+            return false;
+        };
         for client in self.clients_of(worker) {
             let hosted = self.clients.get(&client).map(|hosted| &hosted.client);
             let Some(AnyClient::Member(member)) = hosted else { continue };
             let (Some(member), instance, _) = member.identity() else { continue };
-            let Some(node) = self.cluster.coordinator_of(&group) else { continue };
             let leave =
                 GroupRequest::Leave { member: Arc::clone(&member), instance: instance.clone() };
             let last_beat = GroupRequest::ConsumerHeartbeat {
@@ -635,6 +655,7 @@ impl World {
             }
         }
         self.answer(answers); // the tool's own go nowhere
+        true
     }
 
     /// Another tool writes the group's offsets as they are, with metadata of its own.
@@ -660,16 +681,6 @@ impl World {
 
 pub(crate) fn seconds(at: Time) -> f64 {
     at.since(Time::ZERO).as_secs_f64()
-}
-
-/// What a broker says that could not store a commit in time.
-fn timed_out(request: &Request) -> Option<Answer> {
-    let Request::Group { request: GroupRequest::Commit { offsets, .. }, .. } = request else {
-        return None;
-    };
-    let late =
-        |(partition, _): &(TopicPartition, _)| (partition.clone(), Err(Code::RequestTimedOut));
-    Some(Answer::Group(GroupAnswer::Committed(offsets.iter().map(late).collect())))
 }
 
 fn brief(request: &Request) -> String {

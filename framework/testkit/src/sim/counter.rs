@@ -9,9 +9,9 @@ use pelton::{
 
 use serde::{Deserialize, Serialize};
 
-use super::fault::Fault;
+use super::fault::{Fault, TimedFault};
 use super::plan::Plan;
-use super::subject::{Draw, Fed, Subject, Written};
+use super::subject::{Draw, Fed, RECOVERY, Subject, Written};
 use crate::ledger::TotalsCheck;
 
 /// The topics.
@@ -151,7 +151,7 @@ fn totals(written: &Written<'_>) -> Result<(), String> {
     if plan.has(|fault| matches!(fault, Fault::DeleteRecords { .. })) {
         return Ok(()); // what was counted is not there any more
     }
-    if plan.has(|fault| matches!(fault, Fault::Expel { .. })) && plan.has(Fault::may_hold_a_write) {
+    if has_unheard_expulsion(plan) {
         return Ok(()); // who was removed may write until it hears of it (docs/guarantees.md)
     }
     let mut truth = std::collections::BTreeMap::new();
@@ -185,6 +185,19 @@ fn totals(written: &Written<'_>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Is somebody removed from the group who may hear of it late?
+fn has_unheard_expulsion(plan: &Plan) -> bool {
+    let expelled = |timed: &&TimedFault| matches!(timed.fault, Fault::Expel { .. });
+    let held_up = |expelled: &TimedFault| {
+        let mut holding = plan.faults.iter().filter(|timed| timed.fault.may_hold_a_write());
+        holding.any(|held| {
+            held.at < expelled.at + plan.session_timeout
+                && expelled.at < held.at + held.fault.length() + RECOVERY
+        })
+    };
+    plan.faults.iter().filter(expelled).any(held_up)
 }
 
 /// The counter and what it is fed.

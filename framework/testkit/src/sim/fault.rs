@@ -133,8 +133,9 @@ impl Fault {
             | Self::MoveCoordinator
             | Self::MoveLeader { .. }
             | Self::Cut { .. }
-            | Self::Lose { .. }
-            | Self::TimeOutCommits { .. } => Duration::ZERO,
+            | Self::Lose { .. } => Duration::ZERO,
+            // Until every worker has committed once.
+            Self::TimeOutCommits { .. } => Duration::from_secs(2),
         }
     }
 
@@ -198,8 +199,8 @@ impl TimedFault {
     pub(crate) fn draw(plan: &Plan, random: &mut Random) -> Self {
         const SECOND: Duration = Duration::from_secs(1);
         let begin = SECOND * 2;
-        // Few strike when the last of the load is handled and committed: nothing comes after it
-        // that would cover up what went wrong.
+        // Few strike in the two seconds in which the last of the load is handled and committed:
+        // nothing comes after it that would cover up what went wrong.
         let from = if random.one_in(6) { begin.max(plan.load) } else { begin };
         let at = random.duration(from, begin + plan.load);
         let size = |number: u64| usize::try_from(number).unwrap_or(0);

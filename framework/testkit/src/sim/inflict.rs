@@ -43,7 +43,7 @@ impl Run<'_> {
             Fault::FreezeNode { node, lasts } => {
                 self.world.lock().freeze_node(*node, now + *lasts);
             }
-            Fault::Expel { worker } => self.expel(*worker),
+            Fault::Expel { worker } => self.expel(now, *worker),
             Fault::MoveCoordinator => self.world.lock().move_coordinator(&self.declared.group),
             Fault::MoveLeader { partition } => {
                 self.on_input(*partition, World::move_leader);
@@ -109,11 +109,7 @@ impl Run<'_> {
             | Fault::MoveLeader { .. } => {
                 self.ledger.trouble_at(now, Told::BrokerKill { broker: "brokers".into() });
             }
-            // Who is expelled and has yet to hear of it is like one who is cut off.
-            Fault::Blackhole { .. }
-            | Fault::Cut { .. }
-            | Fault::Slow { .. }
-            | Fault::Expel { .. } => {
+            Fault::Blackhole { .. } | Fault::Cut { .. } | Fault::Slow { .. } => {
                 self.network_fails(now, fault.length().max(SECOND));
             }
             Fault::Kill { .. }
@@ -126,6 +122,7 @@ impl Run<'_> {
             | Fault::BreakOffFetches { .. }
             | Fault::DamageMetadata
             | Fault::DeleteRecords { .. }
+            | Fault::Expel { .. }
             | Fault::Lose { .. }
             | Fault::TimeOutCommits { .. } => {}
         }
@@ -154,9 +151,12 @@ impl Run<'_> {
         self.plan_for(now + lasts, Deed::Thaw(place));
     }
 
-    fn expel(&self, place: usize) {
-        if let Some(process) = self.fleet[place].as_ref().map(Hosted::number) {
-            self.world.lock().expel(process, &self.declared.group);
+    /// Who is expelled and has yet to hear of it, at a heartbeat, is like one who is cut off.
+    fn expel(&mut self, now: Time, place: usize) {
+        let Some(process) = self.fleet[place].as_ref().map(Hosted::number) else { return };
+        let is_removed = self.world.lock().expel(process, &self.declared.group);
+        if is_removed {
+            self.network_fails(now, SECOND);
         }
     }
 

@@ -37,10 +37,10 @@ pub struct Plan {
     pub keys: u64,
     /// The load lasts so long.
     pub load: Duration,
-    /// Records come in bursts, one every so long, as from producers that linger.
+    /// Records come in bursts, one every so long, as from producers that linger; zero: one by one.
     pub burst: Duration,
-    /// A worker that waits notices what comes within so long: how busy its machine is. Whole
-    /// milliseconds.
+    /// A worker that waits notices what comes within so long: how busy its machine is. At least a
+    /// millisecond, which its clock can't divide.
     pub latency: Duration,
     /// `group_protocol`.
     pub protocol: GroupProtocol,

@@ -174,7 +174,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Lets the world and all workers run up to its next moment, at most to `limit`.
+    /// Lets the world and all workers run up to its next moment, at most to the first one from
+    /// `limit` on at which anybody looks.
     pub(super) fn advance(&mut self, limit: Time) {
         let until = self.next(limit);
         for hosted in self.fleet.iter_mut().flatten().filter(|hosted| !hosted.frozen) {
@@ -199,7 +200,7 @@ impl<'a> Run<'a> {
         let world = self.world.lock();
         let next = [world.next(), self.agenda.next()];
         let next = next.into_iter().flatten().fold(limit, Time::min).max(world.now());
-        up_to(next, self.plan.latency.max(MILLISECOND))
+        up_to(up_to(next, self.plan.latency), MILLISECOND)
     }
 
     fn is_at_rest(&self) -> bool {
@@ -334,9 +335,9 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The first moment from `at` on that is a whole number of `steps`.
+/// The first moment from `at` on that is a whole number of steps; `at` itself without a step.
 fn up_to(at: Time, step: Duration) -> Time {
-    let step = step.max(Duration::from_nanos(1));
-    let steps = at.since(Time::ZERO).as_nanos().div_ceil(step.as_nanos());
-    Time::ZERO + step * u32::try_from(steps).unwrap_or(u32::MAX)
+    let (since, step) = (at.since(Time::ZERO).as_nanos(), step.as_nanos());
+    let beyond = if step == 0 { 0 } else { since.next_multiple_of(step) - since };
+    at + Duration::from_nanos(u64::try_from(beyond).unwrap_or(0))
 }

@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pelton::{TopicPartition, WorkerBuilder};
 
-use super::fault::Fault;
 use super::plan::Plan;
 use super::story::story;
 use crate::driver::Emitted;
 use crate::ledger::{Ledger, Verdict};
+use crate::memory::WALL_CLOCK_BEGIN_MS;
 use crate::model::Random;
 
 /// Chance for a load's records: from the seed, the same in every run of it.
@@ -101,6 +102,12 @@ pub(super) trait Logs: fmt::Debug {
     fn records(&self, topic: &str) -> Vec<Logged>;
 }
 
+/// After a fault connections are made and leaders found within so long.
+pub(super) const RECOVERY: Duration = Duration::from_secs(5);
+
+/// What a client has is under way, or stored, within so long if nothing is wrong.
+const LINGERS: Duration = Duration::from_secs(1);
+
 /// A record as it lies in its log.
 #[derive(Debug)]
 pub(super) struct Logged {
@@ -116,27 +123,34 @@ impl Written<'_> {
         self.logs.records(topic).into_iter().map(|logged| logged.record).collect()
     }
 
-    /// The same, but if the plan has a fault that can hold a write up
-    /// ([`Fault::may_hold_a_write`](super::Fault::may_hold_a_write)), without those that were
-    /// written late: a record of the same key that was stamped after it stands in front of it.
-    /// A client had it already when the network cut its worker off, and sent it when another
-    /// worker had taken over: no worker can take back what its client has (the hole under "One
-    /// owner" in `docs/guarantees.md`).
+    /// The same, without those that were written late: a fault can have held them up
+    /// ([`Fault::may_hold_a_write`](super::Fault::may_hold_a_write)) when their client got them,
+    /// and a record of the same key that was stamped later stands in front of them. The client had
+    /// them already when the network cut its worker off, and sent them when another worker had
+    /// taken over: no worker can take back what its client has (the hole under "One owner" in
+    /// `docs/guarantees.md`).
     #[must_use]
     pub fn records_in_time(&self, topic: &str) -> Vec<Emitted> {
-        if !self.plan.has(Fault::may_hold_a_write) {
-            return self.records(topic);
-        }
         let mut newest = BTreeMap::new();
         let mut in_time = |logged: &Logged| {
             let newest = newest.entry(logged.record.key.clone()).or_insert(logged.timestamp_ms);
-            let is_late = logged.timestamp_ms < *newest;
+            let is_overtaken = logged.timestamp_ms < *newest;
             *newest = logged.timestamp_ms.max(*newest);
-            !is_late
+            !(is_overtaken && logged.timestamp_ms.is_some_and(|stamp| self.may_be_held_up(stamp)))
         };
         let mut records = self.logs.records(topic);
         records.retain(|logged| in_time(logged));
         records.into_iter().map(|logged| logged.record).collect()
+    }
+
+    /// Can a fault hold up what was given to a client at that time?
+    fn may_be_held_up(&self, stamp_ms: i64) -> bool {
+        let since = u64::try_from(stamp_ms.saturating_sub(WALL_CLOCK_BEGIN_MS)).unwrap_or(0);
+        let since = Duration::from_millis(since);
+        self.plan.faults.iter().filter(|timed| timed.fault.may_hold_a_write()).any(|timed| {
+            let over = timed.at + timed.fault.length() + RECOVERY;
+            since + LINGERS > timed.at && since < over
+        })
     }
 
     /// What happened around the last record with that key, for an error that a reader is to
@@ -159,8 +173,7 @@ impl Written<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sim::TimedFault;
-    use std::time::Duration;
+    use crate::sim::{Fault, TimedFault};
 
     #[derive(Debug)]
     struct Log(&'static [(&'static str, i64)]);
@@ -169,7 +182,7 @@ mod tests {
         fn records(&self, topic: &str) -> Vec<Logged> {
             let logged = |(key, stamp): &(&str, i64)| Logged {
                 partition: TopicPartition::new(topic, 0),
-                timestamp_ms: Some(*stamp),
+                timestamp_ms: Some(WALL_CLOCK_BEGIN_MS + stamp),
                 record: Emitted {
                     partition: 0,
                     key: Some(key.as_bytes().to_vec()),
@@ -186,7 +199,16 @@ mod tests {
     /// `records_in_time`.)
     #[test]
     fn late_writes_are_left_out_where_a_fault_can_have_held_them_up() {
-        let log = Log(&[("a", 10), ("b", 40), ("a", 30), ("a", 20), ("a", 30), ("b", 39)]);
+        let log = Log(&[
+            ("a", 10),
+            ("b", 40),
+            ("a", 30),
+            ("a", 20),
+            ("a", 30),
+            ("b", 39),
+            ("a", 9_900),
+            ("a", 9_800),
+        ]);
         let (ledger, verdict) = (Ledger::default(), Verdict::default());
         let in_time = |faults: Vec<Fault>| {
             let mut plan = Plan::of(1).calm();
@@ -196,8 +218,8 @@ mod tests {
             let stamps = written.records_in_time("out").into_iter();
             stamps.map(|record| record.json::<i64>()).collect::<Vec<_>>()
         };
-        assert_eq!(in_time(vec![Fault::Cut { worker: 0 }]), [10, 40, 30, 30]);
+        assert_eq!(in_time(vec![Fault::Cut { worker: 0 }]), [10, 40, 30, 30, 9_900, 9_800]);
         let freeze = Fault::Freeze { worker: 0, lasts: Duration::ZERO };
-        assert_eq!(in_time(vec![freeze]), [10, 40, 30, 20, 30, 39]);
+        assert_eq!(in_time(vec![freeze]), [10, 40, 30, 20, 30, 39, 9_900, 9_800]);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pelton::telemetry::{CommitOutcome, RecordOutcome};
 
-use super::{Case, Execution};
+use super::{AT_THE_THAW, Case, Execution};
 use crate::ledger::history::{Attempt, Commit, Ending, NEVER, Place, Span};
 use crate::ledger::verdict::{Cause, Invariant, Repeat, Verdict};
 
@@ -162,12 +162,16 @@ fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> 
     }
 }
 
-/// Its drain's time ran out while its process was frozen: what was to be delivered and committed
-/// in that time was given up, though the partition was still its own when it thawed.
+/// Its drain's time ran out while its process was frozen, and it was cut off at the thaw: what was
+/// to be delivered and committed in that time was given up, though the partition was still its own.
 fn frozen_in_drain(case: &Case<'_>, span: &Span) -> bool {
     let process = &case.history.processes[span.process];
     let begun = [span.revoked, process.stopping].into_iter().flatten().min();
-    begun.zip(span.cut_off).is_some_and(|(begun, cut_off)| process.was_frozen(begun, cut_off))
+    let Some((begun, cut_off)) = begun.zip(span.cut_off) else { return false };
+    process.frozen.iter().any(|(stop, until)| {
+        let in_it = *stop < cut_off && *until > begun;
+        in_it && (*until >= cut_off || case.between(*until, cut_off) < AT_THE_THAW)
+    })
 }
 
 /// Its last commit was refused before its end: of a topic that is gone, say.
