@@ -18,14 +18,16 @@ fn main() -> std::process::ExitCode {
             held(&play_on_model(&scenarios::chosen()))
         }),
         Trial::new("the_embedded_cluster_answers_the_scenarios_as_kafka_does", || {
-            let cluster = EmbeddedCluster::start(1)?;
-            cluster.group_heartbeat(Duration::from_millis(300));
-            cluster.group_session_timeout(SESSION);
-            held(&scenarios::play_on_embedded(cluster)?)
+            held_in_two(|| {
+                let cluster = EmbeddedCluster::start(1)?;
+                cluster.group_heartbeat(Duration::from_millis(300));
+                cluster.group_session_timeout(SESSION);
+                Ok(scenarios::play_on_embedded(cluster)?)
+            })
         })
         .heavy(),
         trials::on_kafka("kafka_answers_the_scenarios", || {
-            held(&scenarios::play_on_kafka(KafkaCluster::shared(1)?)?)
+            held_in_two(|| Ok(scenarios::play_on_kafka(KafkaCluster::shared(1)?)?))
         })
         .heavy(),
         Trial::new("embedded_records_come_back_as_they_were_sent", || {
@@ -54,6 +56,13 @@ fn main() -> std::process::ExitCode {
     ];
     // More at once, and a session of the scenarios is lost for want of a core.
     trials::run(trials, 2)
+}
+
+/// In real time a session can end for want of a core, and the answer differs: what differs is
+/// played a second time, and a true difference is there again.
+fn held_in_two(play: impl Fn() -> Result<Verdict, Failed>) -> Result<(), Failed> {
+    let first = play()?;
+    if first.is_clean() { Ok(()) } else { held(&play()?) }
 }
 
 /// Is everything as Kafka answers, or as listed?
