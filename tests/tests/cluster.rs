@@ -27,7 +27,7 @@ fn main() -> std::process::ExitCode {
         })
         .heavy(),
         trials::on_kafka("kafka_answers_the_scenarios", || {
-            held_in_two(|| Ok(scenarios::play_on_kafka(KafkaCluster::shared(1)?)?))
+            held(&scenarios::play_on_kafka(KafkaCluster::shared(1)?)?)
         })
         .heavy(),
         Trial::new("embedded_records_come_back_as_they_were_sent", || {
@@ -54,15 +54,19 @@ fn main() -> std::process::ExitCode {
         trials::on_our_own_nodes("who_comes_through_a_proxy_meets_no_node_directly", proxied),
         trials::on_our_own_nodes("a_frozen_node_loses_its_partitions_and_comes_back", freeze),
     ];
-    // More at once, and a session of the scenarios is lost for want of a core.
     trials::run(trials, 2)
 }
 
-/// In real time a session can end for want of a core, and the answer differs: what differs is
-/// played a second time, and a true difference is there again.
+/// The embedded cluster has differed now and then on a busy machine, and not when it was played
+/// again; why is not known. What differs is shown, and played a second time.
+#[expect(clippy::print_stderr, reason = "what is not judged is at least to be seen")]
 fn held_in_two(play: impl Fn() -> Result<Verdict, Failed>) -> Result<(), Failed> {
     let first = play()?;
-    if first.is_clean() { Ok(()) } else { held(&play()?) }
+    if first.is_clean() {
+        return Ok(());
+    }
+    eprintln!("differs, and is played a second time: {first}");
+    held(&play()?)
 }
 
 /// Is everything as Kafka answers, or as listed?
