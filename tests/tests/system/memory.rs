@@ -12,7 +12,7 @@ use crate::say;
 /// The short forms of the memory suites, and the proof that they can fail.
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for story in SHORT {
+    for story in Story::ALL {
         let name = format!("a_memory_budget_is_kept_and_no_partition_starves::{story:?}");
         // A broker that is frozen, or given gigabytes, must be ours.
         trials.push(trials::on_our_own_nodes(&name, move || kept(story)).heavy());
@@ -21,10 +21,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(trials::on_kafka(&name, ignored));
     trials
 }
-
-/// The stories that fill the budget in ways of their own: with records, outputs, store writes. The
-/// other two are `cargo chaos memory`'s.
-const SHORT: [Story; 3] = [Story::LargeRecords, Story::SlowOutput, Story::BigWrites];
 
 /// The backlog fills the budget at once, and a partition is starved after 20 s.
 const TIME: Duration = Duration::from_secs(24);

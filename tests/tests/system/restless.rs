@@ -1,5 +1,7 @@
-//! Restless surroundings: brokers are restarted and killed under a group, and workers storm in and
-//! out.
+//! Restless surroundings: brokers are restarted and killed under a group, workers storm in and
+//! out, and all of it goes on for long.
+
+use std::time::Duration;
 
 use libtest_mimic::Failed;
 use pelton_tests::{KafkaCluster, Protocol, Trial, suites, trials};
@@ -20,12 +22,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         )
         .heavy(),
         trials::on_our_own_nodes("a_storm_of_joins_and_leaves_evicts_nobody", storm).alone(),
+        trials::on_our_own_nodes("a_worker_holds_as_much_after_changes_as_before", soak).heavy(),
     ]
 }
 
 fn rolled() -> Result<(), Failed> {
     let kafka = KafkaCluster::in_turn(3)?;
-    let shown = suites::roll::run(&kafka, suites::roll::plan(Protocol::CooperativeSticky), 2)?;
+    let shown = suites::roll::run(&kafka, suites::roll::plan(Protocol::CooperativeSticky), 3)?;
     verdict("a roll", &shown, shown.is_kept())
 }
 
@@ -40,6 +43,13 @@ fn storm() -> Result<(), Failed> {
     let kafka = KafkaCluster::shared(1)?;
     let shown = suites::storm::run(kafka, suites::storm::plan(Protocol::Kip848), 12)?;
     verdict("a storm", &shown, shown.is_kept())
+}
+
+fn soak() -> Result<(), Failed> {
+    let kafka = KafkaCluster::in_turn(3)?;
+    let shown =
+        suites::soak::run(&kafka, suites::soak::plan(Protocol::CooperativeSticky), Duration::ZERO)?;
+    verdict("a short soak", &shown, shown.is_kept())
 }
 
 fn verdict(what: &str, shown: &impl std::fmt::Display, is_kept: bool) -> Result<(), Failed> {
