@@ -141,20 +141,14 @@ impl Fault {
 
     /// Can it make an output fail, so that it is sent again?
     pub(crate) fn may_fail_a_delivery(&self) -> bool {
-        matches!(
-            self,
-            Self::KillNode { .. }
-                | Self::FreezeNode { .. }
-                | Self::MoveLeader { .. }
-                | Self::Blackhole { .. }
-                | Self::Cut { .. }
-                | Self::Slow { .. }
-                | Self::Freeze { .. }
-                | Self::FreezeInDrain { .. }
-                | Self::Kill { .. }
-                | Self::BreakClient { .. }
-                | Self::Lose { what: RequestKind::Produce, .. }
-        )
+        self.may_hold_a_write()
+            || matches!(
+                self,
+                Self::Freeze { .. }
+                    | Self::FreezeInDrain { .. }
+                    | Self::Kill { .. }
+                    | Self::BreakClient { .. }
+            )
     }
 
     /// Can it hold up an output that a client already has, until the worker has been replaced?
