@@ -65,10 +65,20 @@ fn proxied() -> (Echo, Proxy, TcpStream) {
 }
 
 fn connect(proxy: &Proxy) -> TcpStream {
-    let client = TcpStream::connect(proxy.gate(1).unwrap()).unwrap();
-    client.set_nodelay(true).unwrap();
-    client.set_read_timeout(Some(SOON)).unwrap();
-    client
+    try_to_connect(proxy).unwrap()
+}
+
+fn try_to_connect(proxy: &Proxy) -> std::io::Result<TcpStream> {
+    let client = TcpStream::connect(proxy.gate(1).unwrap())?;
+    client.set_nodelay(true)?;
+    client.set_read_timeout(Some(SOON))?;
+    Ok(client)
+}
+
+/// How a connection ends that nobody wants. The reset may be there before the connection is.
+fn refusal(proxy: &Proxy) -> ErrorKind {
+    let read = try_to_connect(proxy).and_then(|mut client| client.read(&mut [0; 4]));
+    read.unwrap_err().kind()
 }
 
 /// Sends and hears the same again; how long that took.
@@ -197,8 +207,7 @@ fn who_is_refused_is_reset_and_who_was_there_stays() {
     let (_echo, proxy, mut client) = proxied();
     round_trip(&mut client);
     proxy.set(1, Weather::refusing()).unwrap();
-    let error = connect(&proxy).read(&mut [0; 4]).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    assert_eq!(refusal(&proxy), ErrorKind::ConnectionReset);
     round_trip(&mut client);
     proxy.heal();
     round_trip(&mut connect(&proxy));
@@ -209,7 +218,7 @@ fn who_is_refused_is_reset_and_who_was_there_stays() {
 fn a_broker_that_is_not_there_looks_like_a_reset_and_ends_are_passed_on() {
     let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let proxy = Proxy::before(&[unused], 7).unwrap();
-    assert_eq!(connect(&proxy).read(&mut [0; 4]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(refusal(&proxy), ErrorKind::ConnectionReset);
     assert!(proxy.set(2, Weather::default()).is_err(), "there is one gate");
 
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
