@@ -3,6 +3,7 @@
 use futures::FutureExt;
 
 use super::Scenario;
+use super::party::Party;
 use super::place::{Played, Protocol};
 use super::stage::Stage;
 
@@ -101,7 +102,7 @@ async fn come_and_go(stage: &Stage<'_>, protocol: Protocol) -> Played {
     party.close("b").await
 }
 
-fn tell(stage: &Stage<'_>, party: &mut super::party::Party<'_>) {
+fn tell(stage: &Stage<'_>, party: &mut Party<'_>) {
     for line in party.story() {
         stage.fact(line);
     }
@@ -130,8 +131,9 @@ async fn two_topics(stage: &Stage<'_>, protocol: Protocol) -> Played {
     party.join("a")?;
     party.settle(&[("a", 6)]).await?;
     party.join("b")?;
-    party.until("b has its part", |party| party.count("a") < 6 && party.count("b") > 0).await?;
-    party.rest().await?;
+    let is_shared =
+        |party: &mut Party<'_>| party.count("a") + party.count("b") == 6 && party.count("b") > 0;
+    party.settle_where("b has its part", is_shared).await?;
     stage.fact(format!("at rest: {}", party.owners()));
     Ok(())
 }
@@ -142,8 +144,9 @@ async fn spare(stage: &Stage<'_>, protocol: Protocol) -> Played {
     party.join("a")?;
     party.settle(&[("a", 1)]).await?;
     party.join("b")?;
-    party.until("b is in the group", |party| party.has_joined("b")).await?;
-    party.rest().await?;
+    let is_a_spare =
+        |party: &mut Party<'_>| party.has_joined("b") && party.count("a") + party.count("b") == 1;
+    party.settle_where("one of two is a spare", is_a_spare).await?;
     let joined = party.has_joined("b");
     stage.fact(format!("b has joined: {joined}"));
     stage.fact(format!("at rest: {}", party.owners()));
