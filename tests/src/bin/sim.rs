@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use pelton::{Alarm, Bug};
-use pelton_testkit::sim::{Figures, Plan, Simulator};
+use pelton_testkit::sim::{Figures, Outcome, Plan, Simulator};
 use pelton_tests::Deadline;
 
 /// Runs whole workers on a model of Kafka in virtual time, with faults, and judges them.
@@ -88,7 +88,7 @@ fn one(line: &CommandLine, seed: u64) -> bool {
     if line.shrink {
         plan = simulator.shrink(&plan);
     }
-    let outcome = simulator.run_plan(&plan);
+    let outcome = watched(seed, line.bug, || simulator.run_plan(&plan));
     if line.trace {
         say(&outcome.trace());
     }
@@ -134,6 +134,33 @@ fn each(
     });
 }
 
+/// A seed takes some hundredths of a second.
+const LONG: Duration = Duration::from_secs(30);
+
+/// Runs a seed, and names it when it takes long: code that never waits holds virtual time still,
+/// and then the run says nothing by itself.
+fn watched(seed: u64, bug: Option<Bug>, run: impl FnOnce() -> Outcome) -> Outcome {
+    let (ended, end) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if end.recv_timeout(LONG) == Err(mpsc::RecvTimeoutError::Timeout) {
+                say_on_the_side(&format!(
+                    "\nnot ended after {LONG:?}: cargo sim --seed {seed}{}; does a task never wait?\n",
+                    argument(bug)
+                ));
+            }
+        });
+        let outcome = run();
+        drop(ended);
+        outcome
+    })
+}
+
+/// A planted bug as the command line names it.
+fn argument(bug: Option<Bug>) -> String {
+    bug.map_or_else(String::new, |bug| format!(" --bug {}", bug.name()))
+}
+
 fn many(line: &CommandLine) -> bool {
     const ERA: Duration = Duration::from_secs(86_400);
     let mut simulator = Simulator::counter().plant(line.bug);
@@ -141,8 +168,9 @@ fn many(line: &CommandLine) -> bool {
         simulator = simulator.trace();
     }
     let run = |seed| {
-        let outcome = simulator.run(seed);
-        let same = !line.twice || outcome.trace() == simulator.run(seed).trace();
+        let run = || watched(seed, line.bug, || simulator.run(seed));
+        let outcome = run();
+        let same = !line.twice || outcome.trace() == run().trace();
         Seen { seed, figures: outcome.figures, clean: outcome.is_clean(), same }
     };
     let begun = Deadline::after(ERA);
@@ -220,7 +248,7 @@ fn explain(line: &CommandLine, seed: u64) {
     let (all, enough) = (plan.faults.len(), smallest.faults.len());
     say(&format!("\nseed {seed} fails; of its {all} faults {enough} are enough:"));
     say(&simulator.run_plan(&smallest).to_string());
-    let bug = line.bug.map_or_else(String::new, |bug| format!(" --bug {}", bug.name()));
+    let bug = argument(line.bug);
     say(&format!("\nevery step of it: cargo sim --seed {seed}{bug} --shrink --trace"));
 }
 
@@ -293,8 +321,9 @@ fn catch(bug: Bug, seeds: std::ops::Range<u64>) -> Caught {
     let simulator = Simulator::counter().plant(Some(bug));
     let first = seeds.start;
     for seed in seeds {
-        if let Some(cry) = simulator.run(seed).cry() {
-            let clean_cries = !Simulator::counter().run(seed).is_clean();
+        if let Some(cry) = watched(seed, Some(bug), || simulator.run(seed)).cry() {
+            let clean = watched(seed, None, || Simulator::counter().run(seed));
+            let clean_cries = !clean.is_clean();
             return Caught { bug, by: Some((seed - first + 1, cry)), clean_cries };
         }
     }
