@@ -77,6 +77,8 @@ pub struct RigPlan {
     /// A partition that has records and starts none for so long is stuck. Default 40 s: longer
     /// than a session, a broker's failure and a rebalance after it together.
     pub stuck_after: Duration,
+    /// The load's records come in bundles, so often. Default 10 ms.
+    pub bundle: Duration,
     /// Random choices (whom to kill, when) are made from it; from the process's number without it.
     pub seed: Option<u64>,
     /// More settings, as environment variables without their prefix.
@@ -127,6 +129,20 @@ impl RigPlan {
         Self { seed: Some(seed), ..self }
     }
 
+    /// For a run beside others: as many records in a tenth of the bundles, and outputs that linger
+    /// for half of one. A broker's processor time goes by its requests, here as nearly everywhere.
+    ///
+    /// ```
+    /// use pelton_tests::RigPlan;
+    /// assert!(RigPlan::default().gentle().bundle > RigPlan::default().bundle);
+    /// ```
+    #[must_use]
+    pub fn gentle(self) -> Self {
+        let bundle = self.bundle * 10;
+        let linger = (bundle / 2).as_millis().to_string();
+        Self { bundle, ..self }.with("KAFKA__LINGER_MS", &linger)
+    }
+
     /// With one setting more, an environment variable without its prefix; it beats the rig's own.
     ///
     /// ```
@@ -156,6 +172,7 @@ impl Default for RigPlan {
             stateless: false,
             heavy: None,
             stuck_after: outcome::STUCK,
+            bundle: load::BUNDLE,
             seed: None,
             settings: Vec::new(),
             file: None,
@@ -374,7 +391,8 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     ///
     /// If a producer can't be made.
     pub fn load(&self, plan: LoadPlan) -> Result<Load, ClusterError> {
-        Load::start(self.cluster.bootstrap_servers(), &self.names.input, plan)
+        let (bootstrap, topic) = (self.cluster.bootstrap_servers(), &self.names.input);
+        Load::start(bootstrap, topic, plan, self.plan.bundle)
     }
 
     /// Waits until everything is handled and committed, ends the workers gracefully, and judges.

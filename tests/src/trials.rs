@@ -5,6 +5,7 @@
 
 mod places;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Completion, Failed};
 
 use crate::{ClusterError, KafkaCluster, Stopwatch};
-use places::Places;
+use places::{Places, Wish};
 
 /// A test, and what it needs of the machine.
 ///
@@ -25,6 +26,8 @@ use places::Places;
 pub struct Trial {
     name: String,
     needs: Needs,
+    /// It runs beside none that names the same.
+    shares: Option<usize>,
     body: Box<dyn FnOnce() -> Result<Completion, Failed> + Send>,
 }
 
@@ -68,7 +71,7 @@ impl Trial {
         name: impl Into<String>,
         body: impl FnOnce() -> Result<Completion, Failed> + Send + 'static,
     ) -> Self {
-        Self { name: name.into(), needs: Needs::One, body: Box::new(body) }
+        Self { name: name.into(), needs: Needs::One, shares: None, body: Box::new(body) }
     }
 
     /// The same, in the place of two: for a test that keeps a core busy, as one does that starts
@@ -86,6 +89,10 @@ impl Trial {
         self
     }
 
+    fn wish(&self) -> Wish {
+        Wish { places: self.needs.places(), shares: self.shares }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -98,6 +105,7 @@ impl std::fmt::Debug for Trial {
         f.debug_struct("Trial")
             .field("name", &self.name)
             .field("needs", &self.needs)
+            .field("shares", &self.shares)
             .finish_non_exhaustive()
     }
 }
@@ -152,7 +160,29 @@ pub fn on_our_own_nodes(
     on_kafka(name, test)
 }
 
-/// Runs what the command line asks for, `at_once` tests at a time unless it says otherwise; the
+/// As [`on_our_own_nodes`], on a cluster of that many nodes which tests disturb one after the other.
+///
+/// ```
+/// use pelton_tests::trials;
+///
+/// let trial = trials::in_turn("a_stopped_node_comes_back", 3, |kafka| {
+///     kafka.stop(1)?;
+///     kafka.start_node(1)?;
+///     Ok(kafka.wait_until_ready()?)
+/// });
+/// assert_eq!(trial.name(), "a_stopped_node_comes_back");
+/// ```
+#[must_use]
+pub fn in_turn(
+    name: &str,
+    nodes: usize,
+    test: impl FnOnce(&KafkaCluster) -> Result<(), Failed> + Send + 'static,
+) -> Trial {
+    let trial = on_our_own_nodes(name, move || test(&*KafkaCluster::in_turn(nodes)?));
+    Trial { shares: Some(nodes), ..trial }
+}
+
+/// Runs what the command line asks for, on `at_once` places unless it says otherwise; the
 /// [heavy](Trial::heavy) ones first, and last those that run [alone](Trial::alone). Ends with the
 /// times of those that took longest.
 #[must_use]
@@ -161,14 +191,19 @@ pub fn run(trials: Vec<Trial>, at_once: usize) -> ExitCode {
 }
 
 fn run_as(mut arguments: Arguments, mut trials: Vec<Trial>, at_once: usize) -> ExitCode {
-    let at_once = *arguments.test_threads.get_or_insert(at_once);
+    let at_once = arguments.test_threads.unwrap_or(at_once);
     trials.sort_by_key(|trial| trial.needs);
-    let (places, times) = (Arc::new(Places::new(at_once)), Arc::new(Mutex::new(Vec::new())));
-    let trials = trials.into_iter().map(|trial| {
-        let Trial { name, needs, body } = trial;
+    let expected = trials.iter().enumerate().filter(|(_, trial)| is_asked_for(&arguments, trial));
+    let wishes: BTreeMap<_, _> = expected.map(|(number, trial)| (number, trial.wish())).collect();
+    // All of them come at once, and wait for their places.
+    arguments.test_threads = Some(if at_once == 1 { 1 } else { wishes.len().max(2) });
+    let (places, times) = (Places::new(at_once, wishes), Mutex::new(Vec::new()));
+    let (places, times) = (Arc::new(places), Arc::new(times));
+    let trials = trials.into_iter().enumerate().map(|(number, trial)| {
+        let Trial { name, body, .. } = trial;
         let (places, times, named) = (Arc::clone(&places), Arc::clone(&times), name.clone());
         libtest_mimic::Trial::ignorable_test(name, move || {
-            let _taken = places.take(needs.places());
+            let _taken = places.take(number);
             let watch = Stopwatch::start();
             let completion = body();
             let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
@@ -179,6 +214,14 @@ fn run_as(mut arguments: Arguments, mut trials: Vec<Trial>, at_once: usize) -> E
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     say_times(&mut times.lock().unwrap_or_else(PoisonError::into_inner));
     conclusion.exit_code()
+}
+
+/// As libtest-mimic chooses.
+fn is_asked_for(arguments: &Arguments, trial: &Trial) -> bool {
+    let is_meant = |text: &String| {
+        trial.name == *text || !arguments.exact && trial.name.contains(text.as_str())
+    };
+    arguments.filter.as_ref().is_none_or(is_meant) && !arguments.skip.iter().any(is_meant)
 }
 
 /// A test that takes at least so long is named at the end.

@@ -52,7 +52,7 @@ fn main() -> std::process::ExitCode {
         trials::on_our_own_nodes("who_comes_through_a_proxy_meets_no_node_directly", proxied),
         trials::on_our_own_nodes("a_frozen_node_loses_its_partitions_and_comes_back", freeze),
     ];
-    trials::run(trials, 2)
+    trials::run(trials, 4)
 }
 
 /// Is everything as Kafka answers, or as listed?

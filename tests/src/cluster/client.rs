@@ -253,7 +253,7 @@ pub(crate) fn produce(
     topic: &str,
     records: &[NewRecord],
 ) -> Result<(), ClusterError> {
-    let sender = Sender::new(bootstrap, topic)?;
+    let sender = Sender::new(bootstrap, topic, Duration::from_millis(5))?;
     let expected = u64::try_from(records.len()).unwrap_or(u64::MAX);
     records.iter().try_for_each(|record| sender.send(record))?;
     sender.finish(expected)
@@ -267,7 +267,12 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    pub(crate) fn new(bootstrap: &str, topic: &str) -> Result<Self, ClusterError> {
+    /// What is sent waits for more, for so long.
+    pub(crate) fn new(
+        bootstrap: &str,
+        topic: &str,
+        linger: Duration,
+    ) -> Result<Self, ClusterError> {
         // A producer would create the topic by asking for it.
         partitions(consumer(bootstrap, &[])?.client(), topic)?;
         let reports = Reports::default();
@@ -275,7 +280,7 @@ impl Sender {
             .remove("allow.auto.create.topics")
             .set("partitioner", "murmur2_random")
             .set("enable.idempotence", "true")
-            .set("linger.ms", "5")
+            .set("linger.ms", linger.as_millis().to_string())
             .set("message.timeout.ms", STORED.as_millis().to_string())
             .set("socket.timeout.ms", ANSWERED.as_millis().to_string())
             .create_with_context(reports.clone())

@@ -73,19 +73,20 @@ pub struct Load {
     thread: Option<JoinHandle<Result<(), ClusterError>>>,
 }
 
-/// Records go out in bundles, so often.
-const BUNDLE: Duration = Duration::from_millis(10);
+/// Records go out in bundles, so often where the plan does not say it.
+pub(super) const BUNDLE: Duration = Duration::from_millis(10);
 
 impl Load {
     pub(crate) fn start(
         bootstrap: &str,
         topic: &str,
         plan: LoadPlan,
+        bundle: Duration,
     ) -> Result<Self, ClusterError> {
-        let producer = client::Sender::new(bootstrap, topic)?;
+        let producer = client::Sender::new(bootstrap, topic, bundle / 2)?;
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&sent));
-        let body = move || run(&producer, plan, &stopped, &counted);
+        let body = move || run(&producer, plan, bundle, &stopped, &counted);
         let thread = std::thread::Builder::new()
             .name("load".to_owned())
             .spawn(body)
@@ -123,6 +124,7 @@ impl Drop for Load {
 fn run(
     producer: &client::Sender,
     plan: LoadPlan,
+    bundle: Duration,
     stop: &AtomicBool,
     sent: &AtomicU64,
 ) -> Result<(), ClusterError> {
@@ -141,7 +143,7 @@ fn run(
             sent.store(seq + 1, Ordering::Relaxed);
         }
         producer.serve();
-        std::thread::sleep(BUNDLE); // the rate's own pace
+        std::thread::sleep(bundle); // the rate's own pace
     }
     producer.finish(sent.load(Ordering::Relaxed))
 }

@@ -86,7 +86,9 @@ impl Story {
             Self::LargeRecords => plan,
             Self::Skewed => RigPlan { slow: slow(40), ..plan },
             Self::SlowOutput => RigPlan { slow: slow(1_000), heavy: heavy(1, 0, 0), ..plan },
-            Self::SmallRecords => RigPlan { slow: slow(25), heavy: None, stateless: true, ..plan },
+            Self::SmallRecords => {
+                RigPlan { slow: slow(25), heavy: None, stateless: true, ..plan }.gentle()
+            }
             Self::BigWrites => {
                 let plan = RigPlan { slow: slow(1_000), heavy: heavy(0, 1, 100_000), ..plan };
                 RigPlan { commit_interval: Duration::from_secs(30), ..plan }

@@ -31,11 +31,15 @@ use pelton_testkit::EmbeddedCluster;
 use pelton_tests::{NewRecord, Outcome, Protocol, RigPlan, trials, worker};
 
 /// Tests at once: nine tenths of their time they wait.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 8;
 
 fn main() -> ExitCode {
     worker::run_if_asked();
+    // Long ones first.
     let trials = [
+        canaries::trials(),
+        security::trials(),
+        reload::trials(),
         refusals::trials(),
         surroundings::trials(),
         real_log::trials(),
@@ -48,9 +52,6 @@ fn main() -> ExitCode {
         payloads::trials(),
         endpoint::trials(),
         liveness::trials(),
-        reload::trials(),
-        security::trials(),
-        canaries::trials(),
         farewells::trials(),
     ];
     trials::run(trials.into_iter().flatten().collect(), AT_ONCE)

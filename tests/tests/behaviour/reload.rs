@@ -33,7 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         Trial::new("settings_that_can_not_be_used_change_nothing", refuses),
         Trial::new("settings_are_read_again_before_a_worker_has_joined", before_joining),
         Trial::new("sighup_during_a_shutdown_is_no_second_signal_to_end", while_ending),
-        trials::on_our_own_nodes("a_rotated_password_is_used_without_a_restart", rotates).alone(),
+        trials::on_our_own_nodes("a_rotated_password_is_used_without_a_restart", rotates).heavy(),
     ]
 }
 

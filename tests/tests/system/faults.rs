@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(trials::on_kafka(&name, move || freezes(protocol)));
     }
     let name = "killed_leaders_lose_nothing_and_leave_no_old_value";
-    trials.push(trials::on_our_own_nodes(name, killed_leader).heavy());
+    trials.push(trials::in_turn(name, 3, killed_leader).heavy());
     for death in [Death::Killed, Death::Frozen] {
         let name = format!("workers_end_in_time_while_every_broker_is_dead::{death:?}");
         trials.push(trials::on_our_own_nodes(&name, move || dead_brokers(death)));
@@ -35,24 +35,23 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 fn kills() -> Result<(), Failed> {
-    let plan = suites::kill::plan(Protocol::CooperativeSticky);
+    let plan = suites::kill::plan(Protocol::CooperativeSticky).gentle();
     let outcome = suites::kill::run(KafkaCluster::shared(1)?, plan, 5)?;
     say(&format!("five kills:\n{outcome}"));
     if suites::kill::is_kept(&outcome) { Ok(()) } else { Err(outcome.to_string().into()) }
 }
 
 fn freezes(protocol: Protocol) -> Result<(), Failed> {
-    let plan = suites::freeze::plan(protocol);
+    let plan = suites::freeze::plan(protocol).gentle();
     let short = Duration::from_millis(7_000)..Duration::from_millis(7_500);
     let outcome = suites::freeze::run(KafkaCluster::shared(1)?, plan, 2, short)?;
     say(&format!("two freezes, {protocol}:\n{outcome}"));
     if suites::freeze::is_kept(&outcome) { Ok(()) } else { Err(outcome.to_string().into()) }
 }
 
-fn killed_leader() -> Result<(), Failed> {
-    let kafka = KafkaCluster::in_turn(3)?;
-    let plan = suites::leader::plan(Protocol::CooperativeSticky);
-    let outcome = suites::leader::run(&kafka, plan, 1)?;
+fn killed_leader(kafka: &KafkaCluster) -> Result<(), Failed> {
+    let plan = suites::leader::plan(Protocol::CooperativeSticky).gentle();
+    let outcome = suites::leader::run(kafka, plan, 1)?;
     say(&format!("a leader killed:\n{outcome}"));
     if suites::leader::is_kept(&outcome) { Ok(()) } else { Err(outcome.to_string().into()) }
 }
@@ -73,10 +72,11 @@ fn planted(bug: Bug) -> Result<(), Failed> {
     let kafka = KafkaCluster::shared(1)?;
     let protocol = Protocol::CooperativeSticky;
     let frozen = || {
-        let plan = RigPlan { plant: Some(bug), ..suites::freeze::plan(Protocol::Kip848) };
+        let plan = suites::freeze::plan(Protocol::Kip848).gentle();
+        let plan = RigPlan { plant: Some(bug), ..plan };
         suites::freeze::run(kafka, plan, 1, Duration::from_secs(7)..Duration::from_secs(8))
     };
-    let mut plan = RigPlan { plant: Some(bug), ..suites::kill::plan(protocol) };
+    let mut plan = RigPlan { plant: Some(bug), ..suites::kill::plan(protocol).gentle() };
     let mut kills = 2;
     if bug == Bug::CommitBeforeDelivery {
         // Outputs linger, commits come often: who commits without waiting for the outputs

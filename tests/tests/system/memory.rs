@@ -15,7 +15,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     for story in Story::ALL {
         let name = format!("a_memory_budget_is_kept_and_no_partition_starves::{story:?}");
         // A broker that is frozen, or given gigabytes, must be ours.
-        trials.push(trials::on_our_own_nodes(&name, move || kept(story)).heavy());
+        trials.push(trials::in_turn(&name, 1, move |kafka| kept(kafka, story)));
     }
     let name = format!("a_planted_bug_is_caught_on_real_kafka::{}", Bug::IgnoreBudget.name());
     trials.push(trials::on_kafka(&name, ignored));
@@ -25,9 +25,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// The backlog fills the budget at once, and a partition is starved after 20 s.
 const TIME: Duration = Duration::from_secs(24);
 
-fn kept(story: Story) -> Result<(), Failed> {
-    let kafka = KafkaCluster::in_turn(1)?;
-    let shown = memory::run(&kafka, story, TIME)?;
+fn kept(kafka: &KafkaCluster, story: Story) -> Result<(), Failed> {
+    let shown = memory::run(kafka, story, TIME)?;
     say(&shown.to_string());
     if shown.is_kept() { Ok(()) } else { Err(shown.to_string().into()) }
 }

@@ -11,31 +11,24 @@ use crate::say;
 /// One form of each suite; the long forms run both protocols.
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trials::on_our_own_nodes(
-            "brokers_restarted_in_turn_cost_no_record_and_no_rebalance",
-            rolled,
-        )
-        .heavy(),
-        trials::on_our_own_nodes(
-            "a_killed_coordinator_loses_nothing_and_ends_no_worker",
-            killed_coordinator,
-        )
-        .heavy(),
+        trials::in_turn("brokers_restarted_in_turn_cost_no_record_and_no_rebalance", 3, rolled)
+            .heavy(),
+        trials::in_turn("a_killed_coordinator_loses_nothing_and_ends_no_worker", 3, coordinator)
+            .heavy(),
         trials::on_our_own_nodes("a_storm_of_joins_and_leaves_evicts_nobody", storm).alone(),
-        trials::on_our_own_nodes("a_worker_holds_as_much_after_changes_as_before", soak).heavy(),
+        trials::in_turn("a_worker_holds_as_much_after_changes_as_before", 3, soak).heavy(),
     ]
 }
 
-fn rolled() -> Result<(), Failed> {
-    let kafka = KafkaCluster::in_turn(3)?;
-    let shown = suites::roll::run(&kafka, suites::roll::plan(Protocol::CooperativeSticky), 3)?;
+fn rolled(kafka: &KafkaCluster) -> Result<(), Failed> {
+    let plan = suites::roll::plan(Protocol::CooperativeSticky).gentle();
+    let shown = suites::roll::run(kafka, plan, 3)?;
     verdict("a roll", &shown, shown.is_kept())
 }
 
-fn killed_coordinator() -> Result<(), Failed> {
-    let kafka = KafkaCluster::in_turn(3)?;
-    let plan = suites::coordinator::plan(Protocol::CooperativeSticky);
-    let shown = suites::coordinator::run(&kafka, plan, 1)?;
+fn coordinator(kafka: &KafkaCluster) -> Result<(), Failed> {
+    let plan = suites::coordinator::plan(Protocol::CooperativeSticky).gentle();
+    let shown = suites::coordinator::run(kafka, plan, 1)?;
     verdict("a killed coordinator", &shown, shown.is_kept())
 }
 
@@ -45,10 +38,9 @@ fn storm() -> Result<(), Failed> {
     verdict("a storm", &shown, shown.is_kept())
 }
 
-fn soak() -> Result<(), Failed> {
-    let kafka = KafkaCluster::in_turn(3)?;
-    let shown =
-        suites::soak::run(&kafka, suites::soak::plan(Protocol::CooperativeSticky), Duration::ZERO)?;
+fn soak(kafka: &KafkaCluster) -> Result<(), Failed> {
+    let plan = suites::soak::plan(Protocol::CooperativeSticky).gentle();
+    let shown = suites::soak::run(kafka, plan, Duration::ZERO)?;
     verdict("a short soak", &shown, shown.is_kept())
 }
 
