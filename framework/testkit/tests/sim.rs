@@ -1,6 +1,7 @@
 //! Does the simulator keep its word: the same seed the same run, clean code clean, and calm runs
 //! without a repeat?
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use pelton::Bug;
@@ -111,4 +112,28 @@ fn a_reset_waits_for_the_commit_that_is_under_way() {
         plan.faults = (3..15).map(|n| TimedFault::new(every * n, Fault::MoveCoordinator)).collect();
         plan
     });
+}
+
+/// With a planted bug a handler went on after its partition was lost. The poll loop had forgotten the
+/// task, which asked its closed channel for the next command, again and again, and never waited:
+/// virtual time stood still, and `cargo sim --planted-bugs` never ended.
+#[test]
+fn a_task_that_was_forgotten_comes_to_its_end() {
+    quietly();
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        for seed in 1..=4 {
+            let mut plan = plain(seed);
+            (plan.slow_one_in, plan.records) = (2, 400);
+            plan.session_timeout = SECOND * 6;
+            let freeze = Fault::Freeze { worker: 0, lasts: SECOND * 9 };
+            plan.faults = vec![TimedFault::new(SECOND * 4, freeze)];
+            let outcome = Simulator::counter().plant(Some(Bug::TwoSlots)).run_plan(&plan);
+            let _nobody_waits = tell.send(outcome.figures.records).is_err();
+        }
+    });
+    for _ in 1..=4 {
+        let records = told.recv_timeout(SECOND * 30).expect("the run ends");
+        assert!(records > 0);
+    }
 }
