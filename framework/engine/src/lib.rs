@@ -25,6 +25,7 @@ mod budget;
 mod commit;
 #[cfg(test)]
 mod damage;
+mod done_set;
 mod engine;
 #[cfg(test)]
 mod engine_tests;
@@ -50,6 +51,7 @@ mod time;
 pub use action::{Action, Closing, CommitItem, SilentAction};
 pub use assignment::PartitionState;
 pub use commit::CommitStatus;
+pub use done_set::{DoneSet, DoneSetDamaged};
 pub use engine::{Engine, PartitionView};
 pub use envelope::{Envelope, EnvelopeError, METADATA_LIMIT_BYTES};
 pub use event::{Event, HeldEffects, RunInfo};

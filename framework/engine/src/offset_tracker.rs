@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use crate::done_set::DoneSet;
 use crate::ids::Offset;
 
 /// Tracks one partition's records from their arrival until they are done.
@@ -29,6 +30,8 @@ pub struct OffsetTracker {
     committable: Offset,
     /// Records not yet covered by `committable`, in offset order.
     open: VecDeque<Open>,
+    /// What the last owner had done of the records that are still to come.
+    before: DoneSet,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,14 +44,40 @@ impl OffsetTracker {
     /// A tracker for a partition whose next unread offset is `position`.
     #[must_use]
     pub fn starting_at(position: Offset) -> Self {
-        Self { committable: position, open: VecDeque::new() }
+        Self::resuming(DoneSet::above(position))
     }
 
-    /// The record at `offset` is here. Ignored if it is not above every offset before it.
-    pub fn arrived(&mut self, offset: Offset) {
-        if offset >= self.expected() {
-            self.open.push_back(Open { offset, done: false });
+    /// A tracker for a partition whose last commit stands at the done-set's base: what that names is
+    /// done when it arrives.
+    ///
+    /// ```
+    /// use pelton_engine::{DoneSet, Offset, OffsetTracker};
+    ///
+    /// let mut before = DoneSet::above(Offset(10));
+    /// before.push(Offset(11), Offset(11));
+    /// let mut tracker = OffsetTracker::resuming(before);
+    /// assert!(tracker.arrived(Offset(10)));
+    /// assert!(!tracker.arrived(Offset(11))); // nobody handles it again
+    /// tracker.done(Offset(10));
+    /// assert_eq!(tracker.committable(), Offset(12));
+    /// ```
+    #[must_use]
+    pub fn resuming(before: DoneSet) -> Self {
+        Self { committable: before.base(), open: VecDeque::new(), before }
+    }
+
+    /// The record at `offset` is here; is it to be handled? Ignored if it is not above every offset
+    /// before it.
+    pub fn arrived(&mut self, offset: Offset) -> bool {
+        if offset < self.expected() {
+            return false;
         }
+        self.open.push_back(Open { offset, done: false });
+        let is_done = self.before.contains(offset);
+        if is_done {
+            self.done(offset);
+        }
+        !is_done
     }
 
     /// The record at `offset` needs no more work. Ignored if it never arrived.
@@ -69,6 +98,27 @@ impl OffsetTracker {
     #[must_use]
     pub fn committable(&self) -> Offset {
         self.committable
+    }
+
+    /// What is done above the committable offset, with what the last owner had done and has not come
+    /// yet. Where two neighbours are done, so is what lies between them: it holds no record.
+    #[must_use]
+    pub fn done_set(&self) -> DoneSet {
+        let mut set = DoneSet::above(self.committable);
+        let mut run: Option<(Offset, Offset)> = None;
+        for record in &self.open {
+            let first = run.map_or(record.offset, |(first, _)| first);
+            if record.done {
+                run = Some((first, record.offset));
+            } else if let Some((first, last)) = run.take() {
+                set.push(first, last);
+            }
+        }
+        if let Some((first, last)) = run {
+            set.push(first, last);
+        }
+        set.push_all(&self.before);
+        set
     }
 
     /// The lowest offset that may arrive next.
@@ -136,6 +186,38 @@ mod tests {
     }
 
     proptest! {
+        /// INV-1: the next owner handles all that was not done, and nothing that was; cut off amid
+        /// its records, it hands on what it had been told and has not seen.
+        #[test]
+        fn inv_1_a_done_set_hides_what_is_done_and_nothing_else(
+            gaps in proptest::collection::vec(1i64..4, 1..60),
+            done in proptest::collection::vec(any::<bool>(), 60),
+            seen in any::<proptest::sample::Index>(),
+        ) {
+            let offsets: Vec<i64> = gaps.iter().scan(0, |at, gap| { *at += gap; Some(*at) }).collect();
+            let of = |wanted: bool| offsets.iter().zip(&done).filter(move |(_, done)| **done == wanted).map(|(o, _)| *o);
+            let mut tracker = OffsetTracker::starting_at(Offset(0));
+            for offset in &offsets { prop_assert!(tracker.arrived(Offset(*offset))); }
+            for offset in of(true) { tracker.done(Offset(offset)); }
+
+            let seen = seen.index(offsets.len() + 1);
+            for _ in 0..2 {
+                let set = tracker.done_set();
+                let committable = tracker.committable();
+                for offset in of(true) { prop_assert!(set.contains(Offset(offset)) || Offset(offset) < committable); }
+                for offset in of(false) { prop_assert!(!set.contains(Offset(offset)) && Offset(offset) >= committable); }
+                tracker = OffsetTracker::resuming(set);
+                for offset in offsets[..seen].iter().filter(|o| Offset(**o) >= committable) {
+                    let is_handled = tracker.arrived(Offset(*offset));
+                    prop_assert_eq!(is_handled, of(false).any(|open| open == *offset));
+                }
+            }
+            for offset in &offsets { tracker.arrived(Offset(*offset)); }
+            for offset in of(false) { tracker.done(Offset(offset)); }
+            prop_assert_eq!(tracker.committable(), Offset(offsets.last().map_or(0, |o| o + 1)));
+            prop_assert!(tracker.done_set().is_empty());
+        }
+
         /// INV-1, against the plainest model there is: a map of what is done.
         #[test]
         fn inv_1_the_committable_offset_never_passes_a_record_that_is_not_done(
