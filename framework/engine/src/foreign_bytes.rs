@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use crate::damage::damaged;
 use crate::envelope::sealed;
-use crate::{Envelope, EnvelopeError, METADATA_LIMIT_BYTES};
+use crate::{DoneSet, DoneSetDamaged, Envelope, EnvelopeError, METADATA_LIMIT_BYTES, Offset};
 
 fn envelope() -> impl Strategy<Value = Envelope> {
     let word = "[A-Za-z0-9_-]{0,30}";
@@ -40,6 +40,19 @@ fn is_sound(text: &str) -> Result<Option<Envelope>, TestCaseError> {
             Ok(None)
         }
     }
+}
+
+fn done_set() -> impl Strategy<Value = DoneSet> {
+    (0i64..1 << 40, prop::collection::vec((1i64..90, 1i64..90), 1..40)).prop_map(
+        |(base, lengths)| {
+            let (mut set, mut at) = (DoneSet::above(Offset(base)), base);
+            for (open, done) in lengths {
+                set.push(Offset(at + open), Offset(at + open + done - 1));
+                at += open + done;
+            }
+            set
+        },
+    )
 }
 
 proptest! {
@@ -77,5 +90,24 @@ proptest! {
         is_sound(&sealed("1", &body))?;
         let later = Envelope::decode(&sealed("2", &body));
         prop_assert_eq!(later, Err(EnvelopeError::Version("2".to_owned())));
+    }
+
+    /// What is taken names something, up to what it says, and nothing below its base.
+    #[test]
+    fn a_foreign_done_set_is_read_or_refused(
+        bytes in damaged(done_set().prop_map(|valid| valid.encode(METADATA_LIMIT_BYTES).into_bytes())),
+    ) {
+        let text = String::from_utf8_lossy(&bytes);
+        match DoneSet::decode(&text) {
+            Err(DoneSetDamaged) => {}
+            Ok(set) => {
+                let highest = set.highest().map(|highest| highest.0);
+                let said = text.split(['-', 'b', 'r']).nth(1).and_then(|said| said.parse().ok());
+                prop_assert_eq!(highest, said);
+                prop_assert!(!set.is_empty() && !set.contains(Offset(set.base().0 - 1)));
+                let again = DoneSet::decode(&set.encode(METADATA_LIMIT_BYTES));
+                prop_assert!(again.is_ok_and(|again| again.base() == set.base()));
+            }
+        }
     }
 }
