@@ -11,6 +11,10 @@ use pelton_tests::{
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+/// Places for tests: what plays scenarios waits for sessions, and both cores are busy for half of the
+/// time.
+const AT_ONCE: usize = 4;
+
 fn main() -> std::process::ExitCode {
     scenarios::run_if_asked();
     let trials = vec![
@@ -52,7 +56,7 @@ fn main() -> std::process::ExitCode {
         trials::on_our_own_nodes("who_comes_through_a_proxy_meets_no_node_directly", proxied),
         trials::on_our_own_nodes("a_frozen_node_loses_its_partitions_and_comes_back", freeze),
     ];
-    trials::run(trials, 4)
+    trials::run(trials, AT_ONCE)
 }
 
 /// Is everything as Kafka answers, or as listed?

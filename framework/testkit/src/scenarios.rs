@@ -73,8 +73,8 @@ mod tests {
     }
 
     /// The embedded cluster lets a rebalance wait for a member for nearly a session. That silence was
-    /// taken for rest, and what the rebalance gave was told as news of a death that came after it:
-    /// one run of the suite in about ten failed.
+    /// taken for rest, and what the rebalance gave was told as news of a death that came after it: on
+    /// a busy machine the suite failed now and then.
     #[test]
     fn a_rebalance_that_waits_for_a_member_is_no_rest() {
         let scenario = Scenario {

@@ -83,6 +83,7 @@ impl Load {
         plan: LoadPlan,
         bundle: Duration,
     ) -> Result<Self, ClusterError> {
+        // A bundle's records of a partition go out together.
         let producer = client::Sender::new(bootstrap, topic, bundle / 2)?;
         let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&sent));

@@ -66,7 +66,9 @@ impl Story {
     pub const ALL: [Self; 5] =
         [Self::LargeRecords, Self::Skewed, Self::SlowOutput, Self::SmallRecords, Self::BigWrites];
 
-    fn plan(self) -> RigPlan {
+    /// How the worker and its topics are.
+    #[must_use]
+    pub fn plan(self) -> RigPlan {
         let heavy = |emit_one_in, put_one_in, put_bytes| {
             Some(Heavy { emit_one_in, emit_bytes: 900_000, put_one_in, put_bytes })
         };
@@ -86,9 +88,7 @@ impl Story {
             Self::LargeRecords => plan,
             Self::Skewed => RigPlan { slow: slow(40), ..plan },
             Self::SlowOutput => RigPlan { slow: slow(1_000), heavy: heavy(1, 0, 0), ..plan },
-            Self::SmallRecords => {
-                RigPlan { slow: slow(25), heavy: None, stateless: true, ..plan }.gentle()
-            }
+            Self::SmallRecords => RigPlan { slow: slow(25), heavy: None, stateless: true, ..plan },
             Self::BigWrites => {
                 let plan = RigPlan { slow: slow(1_000), heavy: heavy(0, 1, 100_000), ..plan };
                 RigPlan { commit_interval: Duration::from_secs(30), ..plan }
@@ -126,8 +126,13 @@ pub struct Shown {
 /// # Errors
 ///
 /// If the run can't be carried out; what it shows is in [`Shown`].
-pub fn run(kafka: &KafkaCluster, story: Story, time: Duration) -> Result<Shown, ClusterError> {
-    let rig = Rig::new(kafka, story.plan())?;
+pub fn run(
+    kafka: &KafkaCluster,
+    story: Story,
+    plan: RigPlan,
+    time: Duration,
+) -> Result<Shown, ClusterError> {
+    let rig = Rig::new(kafka, plan)?;
     let load = rig.load(story.load())?;
     let mut fleet = rig.fleet();
     // It begins with a backlog.
@@ -246,7 +251,7 @@ pub(crate) fn round(
     story: Story,
     time: Duration,
 ) -> Result<Round, ClusterError> {
-    let shown = run(kafka, story, time)?;
+    let shown = run(kafka, story, story.plan(), time)?;
     let mut round = Round::of(&shown.outcome, shown.is_kept())
         .without_times()
         .counting("resident MiB, summed", shown.memory.peak / MIB);

@@ -26,7 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 const TIME: Duration = Duration::from_secs(24);
 
 fn kept(kafka: &KafkaCluster, story: Story) -> Result<(), Failed> {
-    let shown = memory::run(kafka, story, TIME)?;
+    let shown = memory::run(kafka, story, story.plan().gentle(), TIME)?;
     say(&shown.to_string());
     if shown.is_kept() { Ok(()) } else { Err(shown.to_string().into()) }
 }
