@@ -215,7 +215,8 @@ pub enum WorkerError {
     /// A record is invalid and `on_invalid` is `stop`.
     #[error(
         "PLT-0401: the record at {partition} offset {offset} is invalid: {reason}; mend the \
-         producer, or let the input skip such records with on_invalid = \"skip\""
+         producer, or let the program skip such records: its input's `.on_invalid(OnInvalid::Skip)`, \
+         or the setting that the program has for it"
     )]
     InvalidRecord {
         /// Which partition.
