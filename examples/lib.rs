@@ -8,6 +8,11 @@
 //! | How do I test a handler without Kafka? | `test_a_handler` |
 //! | Does my worker survive whatever happens? | `simulate_faults` |
 //! | How does a worker live inside my service? | `embed_in_a_service` |
+//! | How are many records handled at once, and each user's still in order? | `key_order` |
+//! | What becomes of a record that fails, hangs or can't be read? | `retry_and_dead_letter` |
+//! | How are records inserted many at once? | `batch_insert` |
+//! | How does something else complete a record? | `deferred_completion` |
+//! | How does a program pause, slow down and rewind its worker? | `pause_and_seek` |
 //!
 //! Each starts with the command that runs it and says what you will see. All but
 //! `test_a_handler` and `simulate_faults` want a Kafka with logins in it:

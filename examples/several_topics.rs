@@ -76,7 +76,7 @@ async fn main() -> Exit {
     app.input("user_logins").on_invalid(OnInvalid::Skip).handler(|_slot| Failures);
     // … and here an invalid record stops the worker (the default), and failures wait less.
     app.input("login_totals")
-        .retry(RetryPolicy { initial: Duration::from_millis(100), max: Duration::from_secs(5) })
+        .retry(RetryPolicy::exponential(Duration::from_millis(100), Duration::from_secs(5)))
         .handler(|_slot| RoundTotals);
     app.input_matching("audit-.*").handler(|_slot| Audit);
     app.run().await

@@ -10,9 +10,11 @@
 //! - [`Rig`]: a whole run: topics, a load, worker processes, and a verdict; [`suites`] are the
 //!   runs that prove the promises, in short and long forms.
 //! - [`demo`]: what `cargo demo` shows.
+//! - [`mod@bench`]: what `cargo bench-worker` measures.
 //! - [`scenarios`]: what the model, the embedded cluster and Kafka must answer alike.
 //! - [`trials`]: tests that need Kafka and are reported as ignored, with the reason, without it.
 
+pub mod bench;
 mod cluster;
 pub mod demo;
 pub mod hand;

@@ -290,10 +290,7 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
         .map_err(|error| WorkerError::System(format!("signals: {error}")))?;
     app.input(&loaded.app.input_topic)
         .on_invalid(loaded.app.on_invalid)
-        .retry(pelton::RetryPolicy {
-            initial: Duration::from_millis(50),
-            max: Duration::from_secs(1),
-        })
+        .retry(pelton::RetryPolicy::exponential(Duration::from_millis(50), Duration::from_secs(1)))
         .handler(move |slot| {
             let seed = u64::from(slot.partition.partition().cast_unsigned());
             Hindered {

@@ -1,6 +1,16 @@
 //! What holds inside a whole worker, whatever its handlers do: `docs/invariants.md`, held against
 //! the real runtime in virtual time.
 
+#[path = "invariants/batches.rs"]
+mod batches;
+#[path = "invariants/control.rs"]
+mod control;
+#[path = "invariants/deferrals.rs"]
+mod deferrals;
+#[path = "invariants/failures.rs"]
+mod failures;
+#[path = "invariants/orderings.rs"]
+mod orderings;
 #[path = "invariants/out_of_range.rs"]
 mod out_of_range;
 

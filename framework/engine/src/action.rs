@@ -1,25 +1,35 @@
 //! What the engine asks for: everything a worker can do.
 
 use crate::ids::{Epoch, Offset, PartitionId};
+use crate::standing::Standing;
 use crate::time::Time;
 
 /// One partition's part of a commit.
 ///
 /// ```
-/// use pelton_engine::{CommitItem, Epoch, Offset, PartitionId};
+/// use pelton_engine::{CommitItem, Standing, Epoch, Offset, PartitionId};
 ///
 /// // Record 6 is done and durable: whoever has the partition next goes on at 7.
-/// let item = CommitItem { partition: PartitionId(0), epoch: Epoch(1), offset: Offset(6).next() };
-/// assert_eq!(item.offset, Offset(7));
+/// let standing = Standing::at(Offset(6).next());
+/// let item = CommitItem { partition: PartitionId(0), epoch: Epoch(1), standing };
+/// assert_eq!(item.offset(), Offset(7));
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitItem {
     /// Which partition.
     pub partition: PartitionId,
     /// Of which assignment.
     pub epoch: Epoch,
+    /// The next offset to read, and what is done above it.
+    pub standing: Standing,
+}
+
+impl CommitItem {
     /// The next offset to read.
-    pub offset: Offset,
+    #[must_use]
+    pub fn offset(&self) -> Offset {
+        self.standing.offset()
+    }
 }
 
 /// Which watchdog has barked.
@@ -67,6 +77,28 @@ pub enum Closing {
     Reset,
 }
 
+/// Where does a partition go on that is ours?
+///
+/// ```
+/// use pelton_engine::{Action, Engine, EngineLimits, Epoch, Event, PartitionId, RestoreFrom, Time};
+///
+/// let partition = PartitionId(0);
+/// let (mut engine, mut actions) = (Engine::new(EngineLimits::default()), Vec::new());
+/// engine.handle(Time::ZERO, Event::Assigned { partitions: vec![partition] }, &mut actions);
+/// let (epoch, from) = (Epoch(1), RestoreFrom::Committed);
+/// assert!(actions.contains(&Action::Restore { partition, epoch, from }));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoreFrom {
+    /// At its committed offset.
+    Committed,
+    /// It can't go on at this position, up to which all is done and committed: the log does not
+    /// hold it, or is another one. Decide by the policy where it goes on.
+    OutOfRange(Offset),
+    /// Here, as somebody wants it; what was done before is committed.
+    Seek(Offset),
+}
+
 /// What the runtime has to do.
 ///
 /// ```
@@ -96,9 +128,8 @@ pub enum Action {
         partition: PartitionId,
         /// Of which assignment.
         epoch: Epoch,
-        /// It can't go on at this position, up to which all is done and committed: the log does
-        /// not hold it, or is another one. Decide by the policy where it goes on.
-        out_of_range: Option<Offset>,
+        /// Where it goes on.
+        from: RestoreFrom,
     },
     /// Start fetching.
     StartFetch {
@@ -167,8 +198,8 @@ pub enum Action {
     Committed {
         /// Which partition.
         partition: PartitionId,
-        /// The offset that is stored.
-        offset: Offset,
+        /// What is stored.
+        standing: Standing,
         /// It proves that the partition is still ours.
         proof: bool,
     },

@@ -12,6 +12,7 @@
 
 use std::time::Duration;
 
+use crate::action::RestoreFrom;
 use crate::budget::Volume;
 use crate::commit::Progress;
 use crate::event::HeldEffects;
@@ -69,13 +70,13 @@ pub(crate) struct Preparing {
     pub(crate) patience: Duration,
     /// It is in the hands of user code, which is waited for.
     pub(crate) waits: bool,
-    /// It can't go on at this position.
-    pub(crate) out_of_range: Option<Offset>,
+    /// Where it goes on.
+    pub(crate) from: RestoreFrom,
 }
 
 impl Preparing {
     pub(crate) fn since(now: Time, patience: Duration) -> Self {
-        Self { said: now, moved: now, patience, waits: false, out_of_range: None }
+        Self { said: now, moved: now, patience, waits: false, from: RestoreFrom::Committed }
     }
 }
 
@@ -146,6 +147,8 @@ pub(crate) struct Drain {
     pub(crate) cancelled: bool,
     /// The partition's task has nothing running and nothing undelivered any more.
     pub(crate) drained: bool,
+    /// It is not given up then, but goes on here.
+    pub(crate) seek: Option<Offset>,
 }
 
 impl Assignment {

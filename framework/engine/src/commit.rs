@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use crate::ids::Offset;
+use crate::standing::Standing;
 use crate::time::Time;
 
 /// What Kafka said of one partition's commit.
@@ -43,15 +44,15 @@ pub enum CommitStatus {
 /// How far one partition's commits have come.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// The last offset that Kafka has stored of this assignment, as far as known.
-    pub(crate) committed: Option<Offset>,
+    /// What Kafka has stored last of this assignment, as far as known.
+    pub(crate) committed: Option<Standing>,
     /// Durable, and not yet accepted.
-    ready: Option<Offset>,
+    ready: Option<Standing>,
     /// Is a commit wanted even of an unmoved offset, because it proves ownership?
     proof: Proof,
-    in_flight: Option<Offset>,
+    in_flight: Option<Standing>,
     /// Planted bug: a commit that was overtaken by the one in flight.
-    overtaken: Option<Offset>,
+    overtaken: Option<Standing>,
     /// The partition's task has done something since it was last asked to seal.
     pub(crate) dirty: bool,
     /// Asked to seal, no answer yet.
@@ -60,7 +61,7 @@ pub(crate) struct Progress {
     retry_at: Option<Time>,
     /// Refusals since the last accepted commit.
     refusals: u32,
-    position: Offset,
+    start: Standing,
 }
 
 /// A proof of ownership is an accepted commit that was sent after the proof was asked for.
@@ -72,20 +73,21 @@ enum Proof {
 }
 
 /// A commit that Kafka has accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Accepted {
-    pub(crate) offset: Offset,
+    pub(crate) standing: Standing,
     /// It answers a wish for proof.
     pub(crate) proof: bool,
 }
 
 impl Progress {
     /// A partition that starts at `position`, with `committed` stored already.
-    pub(crate) fn starting_at(position: Offset, committed: Option<Offset>) -> Self {
+    pub(crate) fn starting_at(position: Offset, committed: Option<Standing>) -> Self {
+        let start = Standing::at(position);
         Self {
-            committed,
             // The start offset of a partition without a commit is committed at once.
-            ready: committed.is_none().then_some(position),
+            ready: committed.is_none().then(|| start.clone()),
+            committed,
             proof: Proof::NotWanted,
             in_flight: None,
             overtaken: None,
@@ -93,29 +95,39 @@ impl Progress {
             sealing: false,
             retry_at: None,
             refusals: 0,
-            position,
+            start,
         }
     }
 
-    /// Everything below `offset` is done and durable.
-    pub(crate) fn ready(&mut self, offset: Offset) {
-        let floor = self.ready.or(self.committed);
-        if floor.is_none_or(|floor| offset > floor) {
-            self.ready = Some(offset);
+    /// This much is done and durable.
+    pub(crate) fn ready(&mut self, standing: Standing) {
+        let floor = self.ready.as_ref().or(self.committed.as_ref());
+        if floor.is_none_or(|floor| standing.is_ahead_of(floor)) {
+            self.ready = Some(standing);
         }
     }
 
     /// Planted bug: what is ready goes backwards.
     pub(crate) fn ready_backwards(&mut self, by: i64) {
-        if let Some(Offset(offset)) = self.ready {
-            self.ready = Some(Offset((offset - by).max(0)));
+        if let Some(ready) = &mut self.ready {
+            *ready = Standing::at(Offset((ready.offset().0 - by).max(0)));
         }
     }
 
     /// Planted bug: what is in flight is not waited for. Its callback comes after the next one.
     pub(crate) fn leave_in_flight(&mut self) {
-        if self.in_flight.is_some_and(|in_flight| self.ready > Some(in_flight)) {
+        let is_overtaken = |in_flight: &Standing| {
+            self.ready.as_ref().is_some_and(|ready| ready.is_ahead_of(in_flight))
+        };
+        if self.in_flight.as_ref().is_some_and(is_overtaken) {
             self.overtaken = self.in_flight.take();
+        }
+    }
+
+    /// Planted bug: a proof says less than what is committed.
+    pub(crate) fn forget_done_set(&mut self) {
+        if let Some(committed) = &mut self.committed {
+            *committed = Standing::at(committed.offset());
         }
     }
 
@@ -123,20 +135,21 @@ impl Progress {
         self.proof = Proof::Wanted;
     }
 
-    /// The offset to send now, if there is one. It is in flight from here on.
-    pub(crate) fn take(&mut self, now: Time) -> Option<Offset> {
+    /// What to commit now, if there is anything. It is in flight from here on.
+    pub(crate) fn take(&mut self, now: Time) -> Option<Standing> {
         if self.in_flight.is_some() || self.retry_at.is_some_and(|at| at > now) {
             return None;
         }
+        // A proof says again what is committed: less would have it done again.
         let unmoved =
-            (self.proof == Proof::Wanted).then(|| self.committed.unwrap_or(self.position));
-        let offset = self.ready.or(unmoved)?;
-        self.in_flight = Some(offset);
+            (self.proof == Proof::Wanted).then(|| self.committed.as_ref().unwrap_or(&self.start));
+        let standing = self.ready.as_ref().or(unmoved)?.clone();
+        self.in_flight = Some(standing.clone());
         self.retry_at = None;
         if self.proof == Proof::Wanted {
             self.proof = Proof::InFlight;
         }
-        Some(offset)
+        Some(standing)
     }
 
     /// The answer to what was taken. After a refusal the next try waits `retry`, and twice as
@@ -147,7 +160,7 @@ impl Progress {
         now: Time,
         retry: Duration,
     ) -> Option<Accepted> {
-        let offset = self.in_flight.take()?;
+        let standing = self.in_flight.take()?;
         let asked = self.proof == Proof::InFlight;
         if status != CommitStatus::Accepted {
             let wait = retry.saturating_mul(1 << self.refusals.min(10)).min(Duration::from_secs(1));
@@ -159,14 +172,14 @@ impl Progress {
             return None;
         }
         self.refusals = 0;
-        self.committed = self.overtaken.take().or(Some(offset));
-        if self.ready == Some(offset) {
+        if self.ready.as_ref() == Some(&standing) {
             self.ready = None;
         }
+        self.committed = Some(self.overtaken.take().unwrap_or_else(|| standing.clone()));
         if asked {
             self.proof = Proof::NotWanted;
         }
-        Some(Accepted { offset, proof: asked })
+        Some(Accepted { standing, proof: asked })
     }
 
     /// Nothing is left to send or to hear of.
@@ -187,58 +200,62 @@ mod tests {
 
     const RETRY: Duration = Duration::from_millis(50);
 
+    fn at(offset: i64) -> Standing {
+        Standing::at(Offset(offset))
+    }
+
     #[test]
     fn a_partition_without_a_commit_commits_its_start_at_once() {
         let mut progress = Progress::starting_at(Offset(7), None);
-        assert_eq!(progress.take(Time::ZERO), Some(Offset(7)));
-        let mut known = Progress::starting_at(Offset(7), Some(Offset(7)));
+        assert_eq!(progress.take(Time::ZERO), Some(at(7)));
+        let mut known = Progress::starting_at(Offset(7), Some(at(7)));
         assert_eq!(known.take(Time::ZERO), None);
     }
 
     #[test]
     fn inv_6_a_commit_never_goes_backwards_and_only_one_is_in_flight() {
-        let mut progress = Progress::starting_at(Offset(0), Some(Offset(0)));
-        progress.ready(Offset(5));
-        assert_eq!(progress.take(Time::ZERO), Some(Offset(5)));
-        progress.ready(Offset(9));
+        let mut progress = Progress::starting_at(Offset(0), Some(at(0)));
+        progress.ready(at(5));
+        assert_eq!(progress.take(Time::ZERO), Some(at(5)));
+        progress.ready(at(9));
         assert_eq!(progress.take(Time::ZERO), None);
         progress.answered(CommitStatus::Accepted, Time::ZERO, RETRY);
-        progress.ready(Offset(3));
-        assert_eq!(progress.take(Time::ZERO), Some(Offset(9)));
+        progress.ready(at(3));
+        assert_eq!(progress.take(Time::ZERO), Some(at(9)));
     }
 
     #[test]
     fn a_commit_sent_before_the_proof_was_asked_for_proves_nothing() {
-        let mut progress = Progress::starting_at(Offset(0), Some(Offset(0)));
-        progress.ready(Offset(5));
+        let mut progress = Progress::starting_at(Offset(0), Some(at(0)));
+        progress.ready(at(5));
         assert!(progress.take(Time::ZERO).is_some());
         progress.want_proof();
         let first = progress.answered(CommitStatus::Accepted, Time::ZERO, RETRY);
-        assert_eq!(first, Some(Accepted { offset: Offset(5), proof: false }));
-        assert_eq!(progress.take(Time::ZERO), Some(Offset(5)), "even an unmoved one");
+        assert_eq!(first, Some(Accepted { standing: at(5), proof: false }));
+        assert_eq!(progress.take(Time::ZERO), Some(at(5)), "even an unmoved one");
         let second = progress.answered(CommitStatus::Accepted, Time::ZERO, RETRY);
-        assert_eq!(second, Some(Accepted { offset: Offset(5), proof: true }));
+        assert_eq!(second, Some(Accepted { standing: at(5), proof: true }));
     }
 
     #[test]
     fn a_refused_commit_is_tried_again_after_its_wait() {
-        let mut progress = Progress::starting_at(Offset(0), Some(Offset(0)));
-        progress.ready(Offset(5));
+        let mut progress = Progress::starting_at(Offset(0), Some(at(0)));
+        progress.ready(at(5));
         assert!(progress.take(Time::ZERO).is_some());
         progress.answered(CommitStatus::Retry, Time::ZERO, RETRY);
         assert_eq!(progress.take(Time::ZERO), None);
-        assert_eq!(progress.take(Time::ZERO + RETRY), Some(Offset(5)));
+        assert_eq!(progress.take(Time::ZERO + RETRY), Some(at(5)));
         progress.answered(CommitStatus::Retry, Time::ZERO, RETRY);
         assert_eq!(progress.take(Time::ZERO + RETRY), None, "the second wait is longer");
     }
 
     #[test]
     fn the_wait_doubles_with_each_refusal_up_to_a_second_and_an_accepted_one_ends_it() {
-        let mut progress = Progress::starting_at(Offset(0), Some(Offset(0)));
-        progress.ready(Offset(5));
+        let mut progress = Progress::starting_at(Offset(0), Some(at(0)));
+        progress.ready(at(5));
         let mut now = Time::ZERO;
         for wait_ms in [50, 100, 200, 400, 800, 1_000, 1_000] {
-            assert_eq!(progress.take(now), Some(Offset(5)));
+            assert_eq!(progress.take(now), Some(at(5)));
             assert_eq!(progress.retry_at(), None, "it is in flight");
             progress.answered(CommitStatus::Unknown, now, RETRY);
             let due = now + Duration::from_millis(wait_ms);
@@ -248,35 +265,35 @@ mod tests {
         }
         assert!(progress.take(now).is_some());
         progress.answered(CommitStatus::Accepted, now, RETRY);
-        progress.ready(Offset(6));
-        assert_eq!(progress.take(now), Some(Offset(6)), "nothing is left to wait for");
+        progress.ready(at(6));
+        assert_eq!(progress.take(now), Some(at(6)), "nothing is left to wait for");
         progress.answered(CommitStatus::Retry, now, RETRY);
         assert_eq!(progress.retry_at(), Some(now + RETRY), "the count begins anew");
     }
 
     #[test]
     fn an_answer_to_nothing_says_nothing() {
-        let mut progress = Progress::starting_at(Offset(0), Some(Offset(0)));
-        progress.ready(Offset(5));
+        let mut progress = Progress::starting_at(Offset(0), Some(at(0)));
+        progress.ready(at(5));
         for status in [CommitStatus::Accepted, CommitStatus::Retry] {
             assert_eq!(progress.answered(status, Time::ZERO, RETRY), None);
         }
-        assert_eq!((progress.committed, progress.retry_at()), (Some(Offset(0)), None));
-        assert_eq!(progress.take(Time::ZERO), Some(Offset(5)));
+        assert_eq!((progress.committed.clone(), progress.retry_at()), (Some(at(0)), None));
+        assert_eq!(progress.take(Time::ZERO), Some(at(5)));
     }
 
     #[test]
     fn what_is_committed_is_not_committed_again_without_a_reason() {
-        let mut progress = Progress::starting_at(Offset(5), Some(Offset(5)));
-        progress.ready(Offset(5));
+        let mut progress = Progress::starting_at(Offset(5), Some(at(5)));
+        progress.ready(at(5));
         assert!(progress.is_settled(), "an unmoved offset is no work");
         assert_eq!(progress.take(Time::ZERO), None);
     }
 
     #[test]
     fn a_proof_alone_commits_what_is_committed_or_the_start() {
-        for (committed, proof) in [(Some(Offset(3)), Offset(3)), (None, Offset(7))] {
-            let mut progress = Progress::starting_at(Offset(7), committed);
+        for (committed, proof) in [(Some(at(3)), at(3)), (None, at(7))] {
+            let mut progress = Progress::starting_at(Offset(7), committed.clone());
             if committed.is_none() {
                 progress.take(Time::ZERO);
                 progress.answered(CommitStatus::Accepted, Time::ZERO, RETRY);
@@ -284,13 +301,25 @@ mod tests {
             assert!(progress.is_settled());
             progress.want_proof();
             assert!(!progress.is_settled(), "a proof is wanted");
-            assert_eq!(progress.take(Time::ZERO), Some(proof));
+            assert_eq!(progress.take(Time::ZERO), Some(proof.clone()));
             progress.answered(CommitStatus::Retry, Time::ZERO, RETRY);
-            assert_eq!(progress.take(Time::ZERO + RETRY), Some(proof), "it is still wanted");
+            assert_eq!(
+                progress.take(Time::ZERO + RETRY),
+                Some(proof.clone()),
+                "it is still wanted"
+            );
             let accepted = progress.answered(CommitStatus::Accepted, Time::ZERO, RETRY);
-            assert_eq!(accepted, Some(Accepted { offset: proof, proof: true }));
+            assert_eq!(accepted, Some(Accepted { standing: proof, proof: true }));
             assert!(progress.is_settled());
         }
+    }
+
+    /// What an assignment says one after the other: four done-sets above every fifth offset.
+    fn said(number: i64) -> Standing {
+        let mut standing = at(number / 5 * 5);
+        let base = standing.offset().0;
+        standing.done.push(Offset(base + 1), Offset(base + number % 5));
+        standing
     }
 
     /// What may happen to one partition's commits.
@@ -326,7 +355,8 @@ mod tests {
             start in 0i64..20, committed in prop::option::of(0i64..20),
             steps in prop::collection::vec(step(), 0..60),
         ) {
-            let mut progress = Progress::starting_at(Offset(start), committed.map(Offset));
+            let start = start / 5 * 5; // a start without a standing-set
+            let mut progress = Progress::starting_at(said(start).offset(), committed.map(said));
             let mut highest = committed.unwrap_or(start);
             let (mut in_flight, mut last, mut now) = (None, committed, Time::ZERO);
             // Wished for; and was it already when the commit in flight was sent?
@@ -336,7 +366,7 @@ mod tests {
                 now = now + Duration::from_secs(1);
                 match step {
                     Step::Ready(offset) => {
-                        progress.ready(Offset(offset));
+                        progress.ready(said(offset));
                         highest = highest.max(offset);
                     }
                     Step::WantProof => {
@@ -347,25 +377,28 @@ mod tests {
                         let taken = progress.take(now);
                         prop_assert!(taken.is_none() || in_flight.is_none(), "two in flight");
                         prop_assert!(!progress.is_settled() || taken.is_none());
-                        if let Some(offset) = taken {
-                            prop_assert!(last.is_none_or(|last| offset.0 >= last), "backwards");
-                            prop_assert!(offset.0 <= highest);
-                            (in_flight, sent_for) = (taken, wished);
+                        if let Some(standing) = taken {
+                            let number = (0..50).find(|number| said(*number) == standing);
+                            let number = number.expect("something that was ready");
+                            prop_assert!(last.is_none_or(|last| number >= last), "backwards");
+                            prop_assert!(number <= highest);
+                            (in_flight, sent_for) = (Some(number), wished);
                         }
                     }
                     Step::Answer(status) => {
                         let accepted = progress.answered(status, now, RETRY);
                         let sent = in_flight.take();
                         let due = sent.filter(|_| status == CommitStatus::Accepted);
-                        prop_assert_eq!(accepted.map(|accepted| accepted.offset), due);
+                        let said_of_it = accepted.as_ref().map(|accepted| accepted.standing.clone());
+                        prop_assert_eq!(said_of_it, due.map(said));
                         if let Some(accepted) = accepted {
                             prop_assert_eq!(accepted.proof, sent_for);
                             wished &= !sent_for;
-                            last = due.map(|offset| offset.0);
+                            last = due;
                         }
                     }
                 }
-                prop_assert_eq!(progress.committed.map(|offset| offset.0), last);
+                prop_assert_eq!(progress.committed.clone(), last.map(said));
             }
             prop_assert!(progress.is_settled());
             prop_assert_eq!((last, wished), (Some(highest), false));

@@ -113,6 +113,23 @@ impl DoneSet {
         self.base == committed && self.highest().is_none_or(|highest| highest < end)
     }
 
+    /// Does it say more than another one of the same assignment, which only ever says more?
+    ///
+    /// ```
+    /// use pelton_engine::{DoneSet, Offset};
+    ///
+    /// let (start, mut more) = (DoneSet::above(Offset(100)), DoneSet::above(Offset(100)));
+    /// more.push(Offset(102), Offset(102));
+    /// assert!(more.is_ahead_of(&start) && DoneSet::above(Offset(103)).is_ahead_of(&more));
+    /// assert!(!more.is_ahead_of(&more));
+    /// ```
+    #[must_use]
+    pub fn is_ahead_of(&self, other: &Self) -> bool {
+        let names =
+            |set: &Self| set.ranges.iter().map(|range| range.end - range.start).sum::<i64>();
+        (self.base, names(self)) > (other.base, names(other))
+    }
+
     /// As text, at most `room_bytes` long: its lowest offsets, as many as there is room for. Empty
     /// if there is room for none.
     #[must_use]

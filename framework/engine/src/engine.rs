@@ -14,6 +14,7 @@ mod fetches;
 mod out_of_range;
 mod pauses;
 mod rebalances;
+mod seeks;
 mod watchdogs;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use crate::event::{Event, HeldEffects};
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::limits::EngineLimits;
 use crate::planted::Bug;
+use crate::standing::Standing;
 use crate::time::Time;
 
 /// What can be seen of a partition.
@@ -65,7 +67,7 @@ pub struct PartitionView {
 /// The worker's half that decides for all partitions.
 ///
 /// ```
-/// use pelton_engine::{Action, Engine, EngineLimits, Epoch, Event, Offset, PartitionId, Time};
+/// use pelton_engine::{Action, Standing, Engine, EngineLimits, Epoch, Event, Offset, PartitionId, Time};
 ///
 /// let (now, partition, epoch) = (Time::ZERO, PartitionId(0), Epoch(1));
 /// let (mut engine, mut actions) = (Engine::new(EngineLimits::default()), Vec::new());
@@ -73,9 +75,10 @@ pub struct PartitionView {
 /// let (position, committed) = (Offset(3), None);
 /// engine.handle(now, Event::Restored { partition, epoch, position, committed }, &mut actions);
 /// // Records 3 and 4 are done and durable: 5 is committed.
-/// engine.handle(now, Event::Sealed { partition, epoch, offset: Offset(5) }, &mut actions);
+/// let standing = Standing::at(Offset(5));
+/// engine.handle(now, Event::Sealed { partition, epoch, standing }, &mut actions);
 /// let wake = engine.tick(now, &mut actions);
-/// assert!(matches!(&actions[..], [.., Action::Commit { items, .. }] if items[0].offset == Offset(5)));
+/// assert!(matches!(&actions[..], [.., Action::Commit { items, .. }] if items[0].offset() == Offset(5)));
 /// assert!(wake.is_some()); // tick again then, or after the next event
 /// ```
 #[derive(Debug)]
@@ -177,8 +180,8 @@ impl Engine {
             Event::Holds { partition, epoch, effects } => {
                 self.holds(now, partition, epoch, effects);
             }
-            Event::Sealed { partition, epoch, offset } => {
-                self.sealed(partition, epoch, offset, out);
+            Event::Sealed { partition, epoch, standing } => {
+                self.sealed(partition, epoch, standing, out);
             }
             Event::Drained { partition, epoch } => {
                 if let Some(Assignment { phase: Phase::Draining { drain, .. }, .. }) =
@@ -212,6 +215,7 @@ impl Engine {
             Event::CommitAnswered { id, statuses } => self.answered(now, id, &statuses, out),
             Event::Paused { partitions } => self.pause(&partitions, out),
             Event::Resumed { partitions } => self.resume(&partitions, out),
+            Event::SeekWanted { partition, to } => self.seek(now, partition, to, out),
             Event::Shutdown { cancel_at, release_at } => {
                 self.begin_shutdown(now, cancel_at, release_at, out);
             }
@@ -243,7 +247,7 @@ impl Engine {
                 epoch: assignment.epoch,
                 state: assignment.state(),
                 position: active.map(|a| a.expected),
-                committed: active.and_then(|a| a.progress.committed),
+                committed: active.and_then(|a| a.progress.committed.as_ref()).map(Standing::offset),
                 end: active.and_then(|a| a.end),
                 buffered_records: active.map_or(0, |a| a.buffered.records),
                 buffered_bytes: active.map_or(0, |a| a.buffered.bytes),

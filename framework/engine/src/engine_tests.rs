@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::standing::Standing;
 use crate::{
     Action, Bug, Closing, CommitStatus, Engine, EngineLimits, Epoch, Event, LogRange, Offset,
-    PartitionId, RunInfo, Time,
+    PartitionId, RestoreFrom, RunInfo, Time,
 };
 
 const PARTITIONS: u32 = 4;
@@ -31,16 +32,20 @@ struct Task {
     /// Everything below it is done.
     done: i64,
     /// Everything below it is durable.
-    sealed: i64,
+    sealed: Standing,
+    /// Behind the first open record so many are done, too.
+    above: i64,
     seals_asked: u32,
     draining: bool,
     /// It was told to start nothing.
     paused: bool,
     /// One record ran when that word came.
     in_hand: bool,
-    accepted: Option<i64>,
+    accepted: Option<Standing>,
     /// Nothing more can be read: its log does not hold `position`.
     astray: bool,
+    /// It goes on here.
+    seek: Option<i64>,
 }
 
 /// A rebalance event that is not acknowledged.
@@ -51,7 +56,7 @@ enum Waiting {
 }
 
 /// A commit without an answer: its number, what it commits.
-type Sent = (u64, Vec<(PartitionId, Epoch, i64)>);
+type Sent = (u64, Vec<(PartitionId, Epoch, Standing)>);
 
 #[derive(Debug)]
 struct World {
@@ -62,11 +67,13 @@ struct World {
     paused: BTreeSet<PartitionId>,
     tasks: BTreeMap<PartitionId, Task>,
     waiting: Option<Waiting>,
-    committed: BTreeMap<PartitionId, i64>,
+    committed: BTreeMap<PartitionId, Standing>,
     in_flight: Option<Sent>,
     at_hand: Option<(PartitionId, i64, i64)>,
     /// The position of the partition that was just reset because its log does not hold it.
     left_behind: Option<i64>,
+    /// What the task that was closed last had done was committed.
+    all_committed: bool,
     left: bool,
     ending: bool,
     /// The client that fetches is to be replaced.
@@ -88,6 +95,7 @@ impl World {
             in_flight: None,
             at_hand: None,
             left_behind: None,
+            all_committed: true,
             left: false,
             ending: false,
             renewing: false,
@@ -143,14 +151,26 @@ impl World {
     fn act_on(&mut self, action: Action) {
         match action {
             Action::Acknowledge => self.acknowledged(),
-            Action::Restore { partition, epoch, out_of_range } => {
+            Action::Restore { partition, epoch, from } => {
                 assert!(self.owned.contains_key(&partition), "restores what is not ours");
                 assert!(!self.tasks.contains_key(&partition), "two tasks of one partition");
                 let left = self.left_behind.take();
-                assert_eq!(left, out_of_range.map(|at| at.0), "a jump that nobody knows of");
+                let (astray, seek) = match from {
+                    RestoreFrom::Committed => (None, None),
+                    RestoreFrom::OutOfRange(at) => (Some(at.0), None),
+                    RestoreFrom::Seek(to) => (None, Some(to.0)),
+                };
+                assert!(
+                    left.is_none() || astray == left || seek.is_some(),
+                    "a jump that nobody knows of"
+                );
+                if seek.is_some() {
+                    assert!(self.all_committed, "a seek leaves work behind that is not committed");
+                }
                 let mut task = Task::restoring(epoch);
-                task.astray = out_of_range.is_some();
-                task.done = out_of_range.map_or(0, |at| at.0);
+                task.astray = astray.is_some();
+                task.seek = seek;
+                task.done = astray.unwrap_or(0);
                 self.tasks.insert(partition, task);
             }
             Action::StartFetch { partition, from } => {
@@ -208,10 +228,12 @@ impl World {
                     let task =
                         self.tasks.get(&item.partition).expect("INV-5: commits what is ours");
                     assert_eq!(task.epoch, item.epoch, "INV-7: of another assignment");
-                    assert!(item.offset.0 <= task.sealed, "INV-1: a commit passes what is durable");
-                    let floor = task.accepted.unwrap_or(i64::MIN);
-                    assert!(item.offset.0 >= floor, "INV-6: a commit goes backwards");
-                    sent.push((item.partition, item.epoch, item.offset.0));
+                    let passes = item.standing.is_ahead_of(&task.sealed);
+                    assert!(!passes, "INV-1: a commit passes what is durable");
+                    let floor = task.accepted.as_ref();
+                    let goes_back = floor.is_some_and(|floor| floor.is_ahead_of(&item.standing));
+                    assert!(!goes_back, "INV-6: a commit goes backwards");
+                    sent.push((item.partition, item.epoch, item.standing));
                 }
                 self.in_flight = Some((id, sent));
             }
@@ -245,14 +267,21 @@ impl World {
         let task = self.tasks.remove(&partition).expect("a close needs a task");
         assert_eq!(task.epoch, epoch);
         assert!(!task.fetching, "a partition is given up while it is fetched");
-        self.left_behind = (closing == Closing::Reset && task.astray).then(|| {
+        let durable =
+            task.accepted.as_ref().is_some_and(|accepted| !task.sealed.is_ahead_of(accepted));
+        let sealed = task.sealed.offset() == Offset(task.done);
+        self.all_committed = !task.running || durable && sealed;
+        let leaves = closing == Closing::Reset && task.astray && !task.draining;
+        self.left_behind = leaves.then(|| {
             assert_eq!(task.buffered, 0, "what was read is thrown away");
-            let all = !task.running || task.accepted == Some(task.done);
+            let accepted = task.accepted.as_ref().map(Standing::offset);
+            let all = !task.running || accepted == Some(Offset(task.done));
             assert!(all, "what was done is not committed");
             task.done
         });
-        if closing == Closing::Released && task.draining && task.sealed > task.accepted.unwrap_or(0)
-        {
+        let accepted = task.accepted.as_ref();
+        let is_open = accepted.is_none_or(|accepted| task.sealed.is_ahead_of(accepted));
+        if closing == Closing::Released && task.draining && is_open {
             // Released with work uncommitted: only a deadline may do that.
             assert!(
                 self.now > Time::ZERO + Duration::from_secs(5),
@@ -313,6 +342,7 @@ impl World {
                 }
             }
             30 | 31 => self.resume(partition),
+            32 => self.tell(Event::SeekWanted { partition, to: Offset(size * 7) }),
             25 if size % 8 == 0 => self.member_gone(),
             26 => {
                 if let Some(task) = self.tasks.get(&partition) {
@@ -361,17 +391,21 @@ impl World {
         {
             self.answered(3);
         }
-        let committed = self.committed.get(&partition).copied();
+        let committed = self.committed.get(&partition).cloned();
         let Some(task) = self.tasks.get_mut(&partition).filter(|task| !task.running) else {
             return;
         };
         // Out of range: the log goes on anywhere, before or behind what is committed.
-        let (astray, jumped) = (task.astray, (task.epoch.0 * 37 % 200).cast_signed());
+        let jumped = task.seek.unwrap_or_else(|| (task.epoch.0 * 37 % 200).cast_signed());
+        let astray = task.astray || task.seek.take().is_some();
         let committed = committed.filter(|_| !astray);
-        let position = if astray { jumped } else { committed.unwrap_or(0) };
+        let base = committed.as_ref().map_or(0, |committed| committed.offset().0);
+        let position = if astray { jumped } else { base };
         (task.running, task.astray) = (true, false);
-        (task.done, task.sealed, task.accepted) = (position, position, committed);
-        let (epoch, committed) = (task.epoch, committed.map(Offset));
+        let start = Standing::at(Offset(position));
+        task.sealed = committed.clone().unwrap_or(start);
+        (task.done, task.above, task.accepted) = (position, 0, committed.clone());
+        let epoch = task.epoch;
         self.tell(Event::Restored { partition, epoch, position: Offset(position), committed });
     }
 
@@ -405,6 +439,7 @@ impl World {
         let records = if task.paused { 1 } else { (size % task.buffered) + 1 };
         task.buffered -= records;
         task.done += records;
+        task.above = 0;
         let epoch = task.epoch;
         self.tell(progressed(partition, epoch, records.unsigned_abs(), true));
     }
@@ -414,18 +449,16 @@ impl World {
             return;
         };
         task.seals_asked -= 1;
-        task.sealed = task.done;
-        let (epoch, offset) = (task.epoch, Offset(task.done));
-        self.tell(Event::Sealed { partition, epoch, offset });
+        let (epoch, standing) = (task.epoch, task.seal());
+        self.tell(Event::Sealed { partition, epoch, standing });
     }
 
     fn drained(&mut self, partition: PartitionId) {
         let Some(task) = self.tasks.get_mut(&partition).filter(|task| task.draining) else {
             return;
         };
-        task.sealed = task.done;
-        let (epoch, offset) = (task.epoch, Offset(task.done));
-        self.tell(Event::Sealed { partition, epoch, offset });
+        let (epoch, standing) = (task.epoch, task.seal());
+        self.tell(Event::Sealed { partition, epoch, standing });
         self.tell(Event::Drained { partition, epoch });
     }
 
@@ -440,11 +473,11 @@ impl World {
             _ => CommitStatus::Accepted,
         };
         let mut statuses = Vec::new();
-        for (partition, epoch, offset) in items {
+        for (partition, epoch, standing) in items {
             if status == CommitStatus::Accepted {
-                self.committed.insert(partition, offset);
+                self.committed.insert(partition, standing.clone());
                 if let Some(task) = self.tasks.get_mut(&partition).filter(|t| t.epoch == epoch) {
-                    task.accepted = Some(offset);
+                    task.accepted = Some(standing);
                 }
             }
             statuses.push((partition, status));
@@ -484,7 +517,8 @@ impl World {
         let epoch = Epoch(current.wrapping_sub(1));
         let offset = Offset(1_000_000);
         let before = format!("{:?}", self.engine);
-        self.tell(Event::Sealed { partition, epoch, offset });
+        let standing = Standing::at(offset);
+        self.tell(Event::Sealed { partition, epoch, standing });
         self.tell(Event::Drained { partition, epoch });
         self.tell(Event::Restored { partition, epoch, position: offset, committed: None });
         self.tell(progressed(partition, epoch, 1_000, true));
@@ -515,13 +549,22 @@ impl World {
         for (partition, task) in &self.tasks {
             let fetching = !paused.contains(partition);
             assert!(task.running && task.fetching == fetching, "{partition:?} is stuck: {task:?}");
-            assert_eq!(self.committed.get(partition), Some(&task.done), "uncommitted work");
+            let committed = self.committed.get(partition).map(Standing::offset);
+            assert_eq!(committed, Some(Offset(task.done)), "uncommitted work");
         }
         assert!(!self.ending || self.left, "the group is never left");
     }
 }
 
 impl Task {
+    /// Each time a little more is done behind the first open record.
+    fn seal(&mut self) -> Standing {
+        self.above = (self.above + 1).min(self.buffered - 1).max(self.above);
+        self.sealed = Standing::at(Offset(self.done));
+        self.sealed.done.push(Offset(self.done + 1), Offset(self.done + self.above));
+        self.sealed.clone()
+    }
+
     fn restoring(epoch: Epoch) -> Self {
         Self {
             epoch,
@@ -530,13 +573,15 @@ impl Task {
             position: 0,
             buffered: 0,
             done: 0,
-            sealed: 0,
+            sealed: Standing::at(Offset(0)),
+            above: 0,
             seals_asked: 0,
             draining: false,
             paused: false,
             in_hand: false,
             accepted: None,
             astray: false,
+            seek: None,
         }
     }
 }
@@ -558,7 +603,7 @@ proptest! {
     /// goes on where it stood.
     #[test]
     fn inv_4_5_6_7_and_15_hold_whatever_happens(
-        history in proptest::collection::vec((0u8..32, any::<u32>(), any::<u8>()), 0..300),
+        history in proptest::collection::vec((0u8..33, any::<u32>(), any::<u8>()), 0..300),
     ) {
         live(None, history);
     }
@@ -594,6 +639,7 @@ fn each_bug_planted_into_the_engine_is_found() {
         Bug::CommitsOvertake,
         Bug::ReleaseBeforeCommit,
         Bug::AcknowledgeFirst,
+        Bug::SeekWithoutDrain,
     ];
     for bug in bugs {
         let found = (1..2_000u64).any(|seed| {
@@ -608,7 +654,7 @@ fn each_bug_planted_into_the_engine_is_found() {
                 .map(|_| {
                     let bytes = next();
                     let pick = u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
-                    (bytes[0] % 32, pick, bytes[5])
+                    (bytes[0] % 33, pick, bytes[5])
                 })
                 .collect();
             std::panic::catch_unwind(|| live(Some(bug), history)).is_err()
@@ -642,7 +688,10 @@ fn in_the_middle() -> World {
 fn what_was_read_before_the_log_lost_its_place_is_finished_first() {
     let partition = PartitionId(0);
     let mut world = in_the_middle();
-    assert_eq!((world.tasks[&partition].done, world.committed[&partition]), (40, 40));
+    assert_eq!(
+        (world.tasks[&partition].done, world.committed[&partition].offset()),
+        (40, Offset(40))
+    );
     world.goes_astray(partition);
     world.now = world.now + Duration::from_secs(60);
     world.tick();
@@ -651,7 +700,7 @@ fn what_was_read_before_the_log_lost_its_place_is_finished_first() {
     let task = &world.tasks[&partition];
     assert_eq!(task.epoch, Epoch(2), "a commit may go backwards only in another assignment");
     assert!(task.fetching && task.done == 74, "{task:?}"); // where the world lets it go on
-    assert_eq!(world.committed[&partition], 74, "the new start is committed");
+    assert_eq!(world.committed[&partition].offset(), Offset(74), "the new start is committed");
 }
 
 /// A log that ends before the position and does not say so: asked for once, it may be a leader
@@ -665,7 +714,7 @@ fn a_log_that_ends_before_the_position_twice_is_out_of_range() {
     let mut out = Vec::new();
     let mut now = Time::ZERO;
     engine.handle(now, Event::Assigned { partitions: vec![partition] }, &mut out);
-    let (position, committed) = (Offset(100), Some(Offset(100)));
+    let (position, committed) = (Offset(100), Some(Standing::at(Offset(100))));
     engine.handle(now, Event::Restored { partition, epoch, position, committed }, &mut out);
     let mut look = |engine: &mut Engine, end| {
         now = now + silent;
@@ -683,8 +732,8 @@ fn a_log_that_ends_before_the_position_twice_is_out_of_range() {
     assert_eq!(look(&mut engine, 100), [], "it was only late");
     assert_eq!(look(&mut engine, 80), anew);
     let reset = look(&mut engine, 80);
-    let out_of_range = Some(Offset(100));
-    let restore = Action::Restore { partition, epoch: Epoch(2), out_of_range };
+    let from = RestoreFrom::OutOfRange(Offset(100));
+    let restore = Action::Restore { partition, epoch: Epoch(2), from };
     assert_eq!((&reset[0], reset.last()), (&Action::StopFetch { partition }, Some(&restore)));
 }
 
@@ -700,7 +749,7 @@ fn a_lost_position_is_not_forgotten_when_its_partition_is_begun_anew() {
         let mut actions = Vec::new();
         let _wake = world.engine.tick(world.now, &mut actions);
         seen.extend(actions.iter().filter_map(|action| match action {
-            Action::Restore { out_of_range, .. } => Some(*out_of_range),
+            Action::Restore { from, .. } => Some(*from),
             _ => None,
         }));
         world.act(actions);
@@ -708,5 +757,5 @@ fn a_lost_position_is_not_forgotten_when_its_partition_is_begun_anew() {
         world.sealed(partition);
         world.answered(3);
     }
-    assert_eq!(seen, [Some(Offset(100)); 3]);
+    assert_eq!(seen, [RestoreFrom::OutOfRange(Offset(100)); 3]);
 }

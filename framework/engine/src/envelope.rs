@@ -9,9 +9,15 @@
 
 use std::fmt;
 
+use crate::done_set::DoneSet;
+use crate::standing::Mark;
+
 /// No metadata is longer than this, in bytes; Kafka's own limit is 4,096
 /// (`offset.metadata.max.bytes`) and above 32 KiB the connection is dropped.
 pub const METADATA_LIMIT_BYTES: usize = 4_000;
+
+/// Marks take no more of it.
+const MARKS_LIMIT_BYTES: usize = 1_500;
 
 const MAGIC: &str = "pelton";
 const VERSION: &str = "1";
@@ -38,8 +44,10 @@ pub struct Envelope {
     pub partitions: u32,
     /// Which process wrote it and its how many-th commit it was (`i`).
     pub incarnation: Option<(String, u64)>,
-    /// Offsets done above the committed one; empty until orderings need it (`d`).
-    pub done_set: String,
+    /// What is known of records that are not done (`m`).
+    pub marks: Vec<Mark>,
+    /// What is done above the committed offset, if anything (`d`).
+    pub done_set: Option<DoneSet>,
 }
 
 /// Why metadata that is ours can't be used.
@@ -78,7 +86,8 @@ impl std::error::Error for EnvelopeError {}
 impl Envelope {
     /// The text to commit, at most [`METADATA_LIMIT_BYTES`] long.
     ///
-    /// The done-set is left out where it does not fit: a subset is always true.
+    /// The done-set gets the room that is left, and what does not fit is left out: a part of it
+    /// is as true.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut body = format!("p={}", self.partitions);
@@ -91,9 +100,14 @@ impl Envelope {
         if let Some(topic) = &self.topic {
             body.push_str(&format!(" t={}", token(topic, 100)));
         }
+        let marks = Mark::encode_all(&self.marks, MARKS_LIMIT_BYTES);
+        if !marks.is_empty() {
+            body.push_str(&format!(" m={marks}"));
+        }
         let head = MAGIC.len() + VERSION.len() + 10;
-        let done = token(&self.done_set, METADATA_LIMIT_BYTES);
-        if !done.is_empty() && head + body.len() + 3 + done.len() <= METADATA_LIMIT_BYTES {
+        let room = METADATA_LIMIT_BYTES.saturating_sub(head + body.len() + " d=".len());
+        let done = self.done_set.as_ref().map(|done| done.encode(room)).unwrap_or_default();
+        if !done.is_empty() {
             body.push_str(&format!(" d={done}"));
         }
         format!("{MAGIC}{VERSION} {:08x} {body}", checksum(&body))
@@ -124,12 +138,31 @@ impl Envelope {
         Ok(Some(envelope))
     }
 
+    /// The done-set in the text of an envelope, as it stands there; empty if there is none.
+    ///
+    /// ```
+    /// use pelton_engine::{DoneSet, Envelope, Offset};
+    ///
+    /// let mut done = DoneSet::above(Offset(5));
+    /// done.push(Offset(7), Offset(7));
+    /// let text = Envelope { done_set: Some(done), ..Envelope::default() }.encode();
+    /// assert_eq!(Envelope::done_set_of(&text), "5-7bE");
+    /// ```
+    #[must_use]
+    pub fn done_set_of(text: &str) -> &str {
+        text.split(' ').find_map(|field| field.strip_prefix("d=")).unwrap_or_default()
+    }
+
     fn take(&mut self, tag: &str, value: &str) -> Result<(), EnvelopeError> {
         match tag {
             "p" => self.partitions = value.parse().map_err(|_| EnvelopeError::Damaged)?,
             "c" => self.cluster = Some(value.to_owned()),
             "t" => self.topic = Some(value.to_owned()),
-            "d" => self.done_set = value.to_owned(),
+            "m" => self.marks = Mark::decode_all(value).ok_or(EnvelopeError::Damaged)?,
+            "d" => {
+                let done = DoneSet::decode(value).map_err(|_| EnvelopeError::Damaged)?;
+                self.done_set = Some(done);
+            }
             "i" => {
                 let (name, n) = value.rsplit_once(':').ok_or(EnvelopeError::Damaged)?;
                 let n = n.parse().map_err(|_| EnvelopeError::Damaged)?;
@@ -162,6 +195,7 @@ pub(crate) fn sealed(version: &str, body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Offset;
     use proptest::prelude::*;
 
     #[test]
@@ -183,8 +217,16 @@ mod tests {
 
     #[test]
     fn the_longest_envelope_keeps_kafkas_limit() {
-        let envelope = Envelope { done_set: "x".repeat(10_000), ..Envelope::default() };
+        let cluster = Some("c".repeat(10_000));
+        let envelope = Envelope { cluster, done_set: Some(every_other()), ..Envelope::default() };
         assert!(envelope.encode().len() <= METADATA_LIMIT_BYTES);
+    }
+
+    /// A done-set that has more to say than there is room.
+    fn every_other() -> DoneSet {
+        let mut done = DoneSet::above(Offset(0));
+        (0..100_000).for_each(|n| done.push(Offset(2 * n + 1), Offset(2 * n + 1)));
+        done
     }
 
     /// Other versions read it: it is as it always was.
@@ -196,11 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn a_done_set_is_kept_up_to_the_last_byte_that_fits() {
-        let of = |bytes| Envelope { done_set: "x".repeat(bytes), ..Envelope::default() }.encode();
-        let room = METADATA_LIMIT_BYTES - of(0).len() - " d=".len();
-        assert_eq!(of(room).len(), METADATA_LIMIT_BYTES);
-        assert_eq!(of(room + 1), of(0), "a subset is always true");
+    fn a_done_set_gets_the_room_that_is_left() {
+        let envelope = Envelope { done_set: Some(every_other()), ..Envelope::default() };
+        let text = envelope.encode();
+        assert!((METADATA_LIMIT_BYTES - 4..=METADATA_LIMIT_BYTES).contains(&text.len()));
+        let read = Envelope::decode(&text).ok().flatten().and_then(|read| read.done_set);
+        let highest = read.and_then(|done| done.highest()).expect("a part of it");
+        assert!(highest > Offset(20_000) && highest.0 % 2 == 1, "{highest}");
     }
 
     proptest! {
@@ -212,10 +256,17 @@ mod tests {
 
         #[test]
         fn what_is_encoded_is_decoded(
-            partitions in any::<u32>(), n in any::<u64>(), name in "[a-z0-9:-]{1,40}", done in "[A-Za-z0-9+/]{0,200}",
+            partitions in any::<u32>(), n in any::<u64>(), name in "[a-z0-9:-]{1,40}", done in prop::option::of(1i64..1 << 40),
         ) {
+            let done_set = done.map(|done| {
+                let mut set = DoneSet::above(Offset(done));
+                set.push(Offset(2 * done), Offset(3 * done));
+                set
+            });
+            let marks = done.map(|done| Mark { attempts: 3, ..Mark::of(Offset(done)) });
+            let marks = marks.into_iter().collect();
             let envelope = Envelope {
-                cluster: Some("abc_DEF-1".into()), topic: Some("Q0s-x_9".into()), partitions, incarnation: Some((name, n)), done_set: done,
+                cluster: Some("abc_DEF-1".into()), topic: Some("Q0s-x_9".into()), partitions, incarnation: Some((name, n)), marks, done_set,
             };
             prop_assert_eq!(Envelope::decode(&envelope.encode()), Ok(Some(envelope)));
         }

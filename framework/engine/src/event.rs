@@ -3,6 +3,7 @@
 use crate::commit::CommitStatus;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::log_range::LogRange;
+use crate::standing::Standing;
 use crate::time::Time;
 
 /// A run as the engine sees it: records of one partition that arrived together.
@@ -68,12 +69,12 @@ impl HeldEffects {
 ///
 /// ```
 /// use pelton_engine::{Action, Event};
-/// # use pelton_engine::{Engine, EngineLimits, Epoch, Offset, PartitionId, Time};
+/// # use pelton_engine::{Standing, Engine, EngineLimits, Epoch, Offset, PartitionId, Time};
 /// # let partition = PartitionId(0);
 /// # let mut engine = Engine::new(EngineLimits { budget_records: 100, ..EngineLimits::default() });
 /// # let mut actions = Vec::new();
 /// # engine.handle(Time::ZERO, Event::Assigned { partitions: vec![partition] }, &mut actions);
-/// # let (epoch, position, committed) = (Epoch(1), Offset(3), Some(Offset(3)));
+/// # let (epoch, position, committed) = (Epoch(1), Offset(3), Some(Standing::at(Offset(3))));
 /// # engine.handle(Time::ZERO, Event::Restored { partition, epoch, position, committed }, &mut actions);
 /// # actions.clear();
 ///
@@ -111,7 +112,7 @@ pub enum Event {
         /// The first offset to read.
         position: Offset,
         /// What the group has committed, if anything.
-        committed: Option<Offset>,
+        committed: Option<Standing>,
     },
     /// The partition's task gives a sign of life while it prepares.
     Preparing {
@@ -152,14 +153,14 @@ pub enum Event {
         /// What it holds now.
         effects: HeldEffects,
     },
-    /// Everything below `offset` is done, and its effects are durable.
+    /// This much is done, and its effects are durable.
     Sealed {
         /// Which partition.
         partition: PartitionId,
         /// Of which assignment.
         epoch: Epoch,
-        /// The offset that may be committed.
-        offset: Offset,
+        /// What may be committed.
+        standing: Standing,
     },
     /// The partition's task has drained: nothing runs, nothing is undelivered.
     Drained {
@@ -231,6 +232,14 @@ pub enum Event {
     Resumed {
         /// Which.
         partitions: Vec<PartitionId>,
+    },
+    /// Somebody wants a partition to go on elsewhere, if it is ours: as if it were handed over to
+    /// itself.
+    SeekWanted {
+        /// Which partition.
+        partition: PartitionId,
+        /// The next offset to read.
+        to: Offset,
     },
     /// The worker is to end: everything drains.
     Shutdown {

@@ -11,12 +11,13 @@ use crate::{DoneSet, DoneSetDamaged, Envelope, EnvelopeError, METADATA_LIMIT_BYT
 fn envelope() -> impl Strategy<Value = Envelope> {
     let word = "[A-Za-z0-9_-]{0,30}";
     let fields = (prop::option::of(word), prop::option::of(word), any::<u32>());
-    (fields, prop::option::of((word, any::<u64>())), "[A-Za-z0-9+/]{0,300}").prop_map(
+    (fields, prop::option::of((word, any::<u64>())), prop::option::of(done_set())).prop_map(
         |((cluster, topic, partitions), incarnation, done_set)| Envelope {
             cluster,
             topic,
             partitions,
             incarnation,
+            marks: Vec::new(),
             done_set,
         },
     )

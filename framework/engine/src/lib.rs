@@ -25,6 +25,7 @@ mod budget;
 mod commit;
 #[cfg(test)]
 mod damage;
+mod dead_letters;
 mod done_set;
 mod engine;
 #[cfg(test)]
@@ -35,6 +36,7 @@ mod event;
 mod foreign_bytes;
 mod ids;
 mod limits;
+mod line_table;
 mod log_range;
 #[cfg(test)]
 mod memory_tests;
@@ -43,14 +45,18 @@ mod moment_tests;
 mod offset_tracker;
 mod pace;
 mod planted;
+mod queue;
 mod retry;
 mod schedule;
+mod shares;
+mod standing;
 mod start_offset;
 mod time;
 
-pub use action::{Action, Closing, CommitItem, SilentAction};
+pub use action::{Action, Closing, CommitItem, RestoreFrom, SilentAction};
 pub use assignment::PartitionState;
 pub use commit::CommitStatus;
+pub use dead_letters::{DeadLetterGauge, DeadLetterLimit};
 pub use done_set::{DoneSet, DoneSetDamaged};
 pub use engine::{Engine, PartitionView};
 pub use envelope::{Envelope, EnvelopeError, METADATA_LIMIT_BYTES};
@@ -61,7 +67,9 @@ pub use log_range::{Jump, LogRange, OutOfRange, OutOfRangePolicy, RangeCause};
 pub use offset_tracker::OffsetTracker;
 pub use pace::Pace;
 pub use planted::{Alarm, Bug};
-pub use retry::RetryPolicy;
+pub use retry::{RetryLimit, RetryPolicy};
 pub use schedule::{Backwards, Finish, Item, Next, Ordering, Schedule};
+pub use shares::Shares;
+pub use standing::{Mark, Standing};
 pub use start_offset::{OffsetReset, StartDecision, TopicCommits};
 pub use time::Time;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use crate::standing::Standing;
 use crate::{
     Action, Bug, CommitStatus, Engine, EngineLimits, Epoch, Event, HeldEffects, Offset,
     PartitionId, RunInfo, Time,
@@ -106,7 +107,7 @@ impl World {
         world.tell(Event::Assigned { partitions: all.clone() });
         for partition in all {
             world.tasks.insert(partition, Task::default());
-            let (position, committed) = (Offset(0), Some(Offset(0)));
+            let (position, committed) = (Offset(0), Some(Standing::at(Offset(0))));
             world.tell(Event::Restored { partition, epoch: EPOCH, position, committed });
         }
         world.tick();
@@ -307,10 +308,10 @@ impl World {
             task.seal_wanted = false;
             task.sealed += std::mem::take(&mut task.unsealed);
         }
-        let offset = Offset(task.done);
+        let standing = Standing::at(Offset(task.done));
         self.tell_effects(partition);
         if seals {
-            self.tell(Event::Sealed { partition, epoch: EPOCH, offset });
+            self.tell(Event::Sealed { partition, epoch: EPOCH, standing });
         }
     }
 }

@@ -10,6 +10,7 @@ mod watchdogs;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::standing::Standing;
 use crate::{
     Action, Closing, CommitStatus, Engine, EngineLimits, Epoch, Event, HeldEffects, Offset,
     PartitionId, RunInfo, Time,
@@ -52,7 +53,7 @@ impl Worker {
     }
 
     fn restored(&mut self, partition: PartitionId) {
-        let (position, committed) = (Offset(3), Some(Offset(3)));
+        let (position, committed) = (Offset(3), Some(Standing::at(Offset(3))));
         self.tell(Event::Restored { partition, epoch: EPOCH, position, committed });
     }
 
@@ -95,8 +96,8 @@ impl Worker {
     }
 
     fn sealed(&mut self, offset: i64) -> Vec<Action> {
-        let (partition, epoch, offset) = (PARTITION, EPOCH, Offset(offset));
-        self.tell(Event::Sealed { partition, epoch, offset })
+        let (partition, epoch, standing) = (PARTITION, EPOCH, Standing::at(Offset(offset)));
+        self.tell(Event::Sealed { partition, epoch, standing })
     }
 
     fn holds(&mut self, outputs: u64, unsealed: u64) {

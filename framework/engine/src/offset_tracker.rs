@@ -85,13 +85,25 @@ impl OffsetTracker {
         if self.open.front().is_some_and(|first| first.offset == offset) {
             self.open.pop_front();
             self.committable = offset.next();
-        } else if let Ok(at) = self.open.binary_search_by_key(&offset, |open| open.offset) {
+        } else if let Some(at) = self.place(offset) {
             self.open[at].done = true;
+            return;
         }
         while let Some(first) = self.open.front().filter(|first| first.done) {
             self.committable = first.offset.next();
             self.open.pop_front();
         }
+    }
+
+    /// Where the record is among the open ones. Without a gap before it, it is as far from the first
+    /// as their offsets are.
+    fn place(&self, offset: Offset) -> Option<usize> {
+        let first = self.open.front()?.offset;
+        let guess = usize::try_from(offset.0.checked_sub(first.0)?).ok()?;
+        if self.open.get(guess).is_some_and(|open| open.offset == offset) {
+            return Some(guess);
+        }
+        self.open.binary_search_by_key(&offset, |open| open.offset).ok()
     }
 
     /// The offset to commit: the next one to read after a restart.

@@ -140,7 +140,20 @@ bugs! {
     DuplicatesPass "duplicates-pass" INV 2: A3 A6;
     /// The record that was in hand when its partition was taken away counts as still in hand when
     /// the partition comes back: the fresh one is hidden by the stale one (parallel-consumer #909).
-    StaleHidesFresh "stale-hides-fresh" INV 3: A2 A3;
+    StaleHidesFresh "stale-hides-fresh" INV 3: A3 A2;
+
+    /// The records of a key start at once, as if each were a key of its own.
+    KeyOrderForgotten "key-order-forgotten" INV 2: A3;
+    /// When a record leaves, the next one of its key is not told that it is its turn.
+    NextOfItsKeyForgotten "next-of-its-key-forgotten" INV 3: A2 A7;
+    /// A deferred record counts as done when its handler returns.
+    DeferredDoneAtReturn "deferred-done-at-return" INV 1: A1;
+    /// A record that is given up is done without its dead letter.
+    DeadLetterForgotten "dead-letter-forgotten" INV 3: Totals;
+    /// Nobody counts how many records of an input are in hand.
+    PlacesWithoutLimit "places-without-limit" INV 16: Engine;
+    /// A partition that has nothing in hand any more keeps its places: the others starve.
+    PlacesLeak "places-leak" INV 16: A2 A7;
 
     // --- Owning a partition ------------------------------------------------------------------
 
@@ -189,6 +202,13 @@ bugs! {
     /// A drained partition is given up before its commit is answered (arroyo PR#559).
     ReleaseBeforeCommit "release-before-commit" INV 5: A6;
 
+    /// The done-set names records that are still in hand.
+    DoneSetNamesRunning "done-set-names-running" INV 1: A1 A2;
+    /// A commit that only proves ownership says less than the one before: its done-set is empty.
+    ProofForgetsDoneSet "proof-forgets-done-set" INV 6: A5 A6;
+    /// A seek leaves behind what was done and not committed.
+    SeekWithoutDrain "seek-without-drain" INV 6: Engine;
+
     // --- Where a partition starts ------------------------------------------------------------
 
     /// A new assignment starts again at the beginning of the last commit interval.
@@ -201,6 +221,9 @@ bugs! {
     DamageDropsCommit "damage-drops-commit" INV 8: A3 A6;
     /// A position that is not in its log goes on at the end, and nobody says so.
     JumpToLatest "jump-to-latest" INV 9: A2 A1;
+
+    /// What the last owner's commit names as done is handled again.
+    DoneSetDropped "done-set-dropped" INV 9: A6;
 
     // --- Standing still ----------------------------------------------------------------------
 
@@ -219,6 +242,8 @@ bugs! {
 
     /// Offsets are committed without waiting for the outputs.
     CommitBeforeDelivery "commit-before-delivery" INV 12: Totals;
+    /// A commit names records as done whose outputs are not delivered.
+    DoneSetBeforeDelivery "done-set-before-delivery" INV 12: Totals;
     /// The changelog's records enter the outbox behind the seal that should wait for them.
     ChangelogBehindCommit "changelog-behind-commit" INV 12: Totals;
     /// A seal repeats what the seal before it holds, which may be older, and puts it last.
@@ -240,6 +265,8 @@ bugs! {
 
     /// Stores start empty instead of being restored.
     SkipRestore "skip-restore" INV 10: Totals;
+    /// A change that commutes is laid on what its key held when the handler asked for it.
+    MergeTooEarly "merge-too-early" INV 17: Totals;
     /// A restore ends one record before the changelog's end.
     RestoreEndsEarly "restore-ends-early" INV 10: Totals;
     /// A restore overlooks tombstones: deleted keys come back.

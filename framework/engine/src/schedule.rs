@@ -4,15 +4,20 @@
 //! record. It holds offsets, not data: records are named by their index, counted from 0 in the
 //! order of arrival, and the task keeps the bytes.
 //!
-//! Upholds INV-1 (through its tracker), INV-2 (records of an ordering unit one at a time, in
-//! offset order) and INV-3 (a record whose attempt failed is tried again until it is done).
+//! Upholds INV-1 (through its tracker), INV-2 (through its queue: records of an ordering unit one at
+//! a time, in offset order) and INV-3 (a record whose attempt failed is tried again until it is done).
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
+use crate::done_set::DoneSet;
 use crate::ids::Offset;
 use crate::offset_tracker::OffsetTracker;
 use crate::planted::Bug;
+use crate::queue::{Entry, Queue, Units};
 use crate::retry::RetryPolicy;
+use crate::standing::{MOST_MARKS, Mark, Standing};
 use crate::time::Time;
 
 /// What is kept in order.
@@ -33,6 +38,64 @@ pub enum Ordering {
     /// All records of a partition, one at a time. The default.
     #[default]
     Partition,
+    /// The records of each key, one at a time; so many keys at once.
+    /// A slow one, or one that waits for a retry, delays only itself.
+    Key {
+        /// So many records at once, of all partitions of an input in one worker.
+        concurrency: NonZeroU32,
+    },
+    /// Nothing: each record by itself, so many at once.
+    Unordered {
+        /// So many records at once, of all partitions of an input in one worker.
+        concurrency: NonZeroU32,
+    },
+}
+
+impl Ordering {
+    /// [`Key`](Self::Key) with so many records at once; 0 counts as 1.
+    ///
+    /// ```
+    /// use pelton_engine::Ordering;
+    /// assert_eq!(Ordering::key(200).concurrency(), 200);
+    /// ```
+    #[must_use]
+    pub const fn key(concurrency: u32) -> Self {
+        Self::Key { concurrency: at_least_one(concurrency) }
+    }
+
+    /// [`Unordered`](Self::Unordered) with so many records at once; 0 counts as 1.
+    ///
+    /// ```
+    /// use pelton_engine::Ordering;
+    /// assert_eq!(Ordering::unordered(200).concurrency(), 200);
+    /// ```
+    #[must_use]
+    pub const fn unordered(concurrency: u32) -> Self {
+        Self::Unordered { concurrency: at_least_one(concurrency) }
+    }
+
+    /// So many records at once.
+    ///
+    /// ```
+    /// use pelton_engine::Ordering;
+    /// assert_eq!(Ordering::Partition.concurrency(), 1);
+    /// ```
+    #[must_use]
+    pub fn concurrency(self) -> usize {
+        match self {
+            Self::Partition => 1,
+            Self::Key { concurrency } | Self::Unordered { concurrency } => {
+                usize::try_from(concurrency.get()).unwrap_or(usize::MAX)
+            }
+        }
+    }
+}
+
+const fn at_least_one(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
 }
 
 /// A record as the schedule sees it.
@@ -51,7 +114,8 @@ pub enum Ordering {
 pub struct Item {
     /// Its offset.
     pub offset: Offset,
-    /// The hash of its ordering unit; [`Ordering::Partition`] ignores it.
+    /// The hash of its ordering unit, for [`Ordering::Key`]. (Two units of one hash are one: they wait
+    /// for each other.)
     pub unit: u64,
 }
 
@@ -84,7 +148,7 @@ pub enum Next {
     },
     /// Nothing before this moment: a retry waits.
     WaitUntil(Time),
-    /// Nothing until a record arrives or the running one ends.
+    /// Nothing until a record arrives or a running one ends.
     Idle,
 }
 
@@ -149,32 +213,18 @@ pub struct Schedule {
     retry: RetryPolicy,
     seed: u64,
     tracker: OffsetTracker,
-    /// Records that are not done, first to last; the head may be running or waiting.
-    waiting: VecDeque<Waiting>,
-    /// The index of the next record to arrive.
-    arrivals: u64,
-    head: Head,
+    /// Records that are neither done nor handled.
+    queue: Queue,
+    /// What the last owner knew of records that are still to come, by offset.
+    known: BTreeMap<Offset, Mark>,
     /// Handled records that the next flush will make done.
     handled: Vec<Offset>,
     starting: bool,
+    /// So many batches are in hand, where records are handled in batches.
+    batches: Option<usize>,
     bug: Option<Bug>,
     /// Planted bug: this record counts as in hand already.
     hidden: Option<Offset>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    index: u64,
-    offset: Offset,
-    attempts: u32,
-}
-
-/// What the record at the head of the queue is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Head {
-    Ready,
-    Running,
-    RetryAt(Time),
 }
 
 impl Schedule {
@@ -183,16 +233,38 @@ impl Schedule {
     /// `seed` spreads the retries of many partitions; the same seed gives the same waits.
     #[must_use]
     pub fn new(ordering: Ordering, position: Offset, retry: RetryPolicy, seed: u64) -> Self {
+        Self::resuming(ordering, Standing::at(position), retry, seed)
+    }
+
+    /// The same, for a partition whose last commit said this: what was done is not handled again,
+    /// under any ordering, and attempts are counted on.
+    ///
+    /// ```
+    /// use pelton_engine::{Item, Next, Offset, Ordering, RetryPolicy, Schedule, Standing, Time};
+    ///
+    /// let mut before = Standing::at(Offset(3));
+    /// before.done.push(Offset(3), Offset(3));
+    /// let mut schedule = Schedule::resuming(Ordering::Partition, before, RetryPolicy::default(), 1);
+    /// schedule.push([3, 4].map(|offset| Item { offset: Offset(offset), unit: 0 }))?;
+    /// assert_eq!(schedule.next(Time::ZERO), Next::Start { index: 1, offset: Offset(4), attempt: 1 });
+    /// # Ok::<(), pelton_engine::Backwards>(())
+    /// ```
+    #[must_use]
+    pub fn resuming(ordering: Ordering, before: Standing, retry: RetryPolicy, seed: u64) -> Self {
         Self {
             ordering,
             retry,
             seed,
-            tracker: OffsetTracker::starting_at(position),
-            waiting: VecDeque::new(),
-            arrivals: 0,
-            head: Head::Ready,
+            tracker: OffsetTracker::resuming(before.done),
+            queue: Queue::new(match ordering {
+                Ordering::Partition => Units::One,
+                Ordering::Key { .. } => Units::Many,
+                Ordering::Unordered { .. } => Units::None,
+            }),
+            known: before.marks.iter().map(|mark| (mark.offset, *mark)).collect(),
             handled: Vec::new(),
             starting: true,
+            batches: None,
             bug: None,
             hidden: None,
         }
@@ -202,6 +274,7 @@ impl Schedule {
     /// `in_hand` is the record that its partition's assignment before had in hand when it ended.
     pub fn plant(&mut self, bug: Option<Bug>, in_hand: Option<Offset>) {
         self.bug = bug;
+        self.queue.plant(bug);
         self.hidden = in_hand.filter(|_| Bug::StaleHidesFresh.is(bug));
     }
 
@@ -211,91 +284,191 @@ impl Schedule {
     ///
     /// If an offset is not above every offset before it; the records before it are taken.
     pub fn push(&mut self, items: impl IntoIterator<Item = Item>) -> Result<(), Backwards> {
-        for Item { offset, .. } in items {
+        for Item { offset, unit } in items {
             let expected = self.tracker.expected();
-            if offset < expected && !Bug::DuplicatesPass.is(self.bug) {
+            let goes_back = offset < expected;
+            if goes_back && !Bug::DuplicatesPass.is(self.bug) {
                 return Err(Backwards { offset, expected });
             }
-            let index = self.arrivals;
-            self.arrivals += 1;
+            let index = self.queue.end();
             if Bug::SkipRecords.is(self.bug) && index % 50 == 49 {
+                self.queue.skip();
                 continue;
             }
-            self.tracker.arrived(offset);
-            if self.hidden == Some(offset) {
+            let is_open = self.tracker.arrived(offset) || goes_back;
+            if !is_open || self.hidden == Some(offset) {
+                self.queue.skip();
                 continue;
             }
-            self.waiting.push_back(Waiting { index, offset, attempts: 0 });
+            let unit = match self.ordering {
+                Ordering::Partition => 0,
+                Ordering::Key { .. } if !Bug::KeyOrderForgotten.is(self.bug) => unit,
+                Ordering::Key { .. } | Ordering::Unordered { .. } => index,
+            };
+            let mark = self.known.remove(&offset).unwrap_or_else(|| Mark::of(offset));
+            self.queue.push(offset, unit, mark.attempts, mark.waited);
         }
         Ok(())
     }
 
-    /// The record to handle now, if there is one and nothing else of its unit runs.
+    /// The record to handle now, if there is one, nothing else of its unit runs, and not as many run
+    /// as may.
     pub fn next(&mut self, now: Time) -> Next {
-        if !self.starting {
+        if !self.may_start() {
             return Next::Idle;
         }
-        match self.head {
-            Head::Running => return Next::Idle,
-            Head::RetryAt(at) if at > now => {
-                if !Bug::RetryOutOfOrder.is(self.bug) || self.waiting.len() < 2 {
-                    return Next::WaitUntil(at);
+        if Bug::RetryOutOfOrder.is(self.bug) && !self.queue.is_due(now) {
+            self.queue.let_the_second_pass();
+        }
+        match self.queue.start(now) {
+            Some((index, entry)) => {
+                if Bug::CommitPastInFlight.is(self.bug) {
+                    self.tracker.done(entry.offset);
                 }
-                self.waiting.swap(0, 1);
+                Next::Start { index, offset: entry.offset, attempt: entry.attempts }
             }
-            Head::RetryAt(_) | Head::Ready => {}
+            None => self.queue.next_retry().map_or(Next::Idle, Next::WaitUntil),
         }
-        let Some(first) = self.waiting.front_mut() else {
-            return Next::Idle;
-        };
-        first.attempts = first.attempts.saturating_add(1);
-        let start =
-            Next::Start { index: first.index, offset: first.offset, attempt: first.attempts };
-        if Bug::CommitPastInFlight.is(self.bug) {
-            self.tracker.done(first.offset);
+    }
+
+    /// Records are handled in batches from now on: [`next_batch`](Self::next_batch) starts them, and
+    /// so many batches run at once as the ordering allows records.
+    pub fn in_batches(&mut self) {
+        self.batches = Some(0);
+    }
+
+    /// The records to handle now as one batch: of each unit the first ones, in order. `has_room` says
+    /// of those taken so far whether there is room for another. A record that has failed before is a batch
+    /// of its own, so that it spoils no other.
+    ///
+    /// Each is finished as if it had been started alone, in this order, and the batch then with
+    /// [`batch_ended`](Self::batch_ended).
+    ///
+    /// ```
+    /// use pelton_engine::{Finish, Item, Next, Offset, Ordering, RetryPolicy, Schedule, Time};
+    ///
+    /// let mut schedule = Schedule::new(Ordering::Partition, Offset(3), RetryPolicy::default(), 1);
+    /// schedule.in_batches();
+    /// schedule.push([3, 4, 5].map(|offset| Item { offset: Offset(offset), unit: 0 }))?;
+    /// let batch = schedule.next_batch(Time::ZERO, |taken| taken.len() < 2);
+    /// assert_eq!(batch.len(), 2);
+    /// # Ok::<(), pelton_engine::Backwards>(())
+    /// ```
+    pub fn next_batch(&mut self, now: Time, has_room: impl Fn(&[Next]) -> bool) -> Vec<Next> {
+        let mut batch = Vec::new();
+        let mut alone = false;
+        while self.may_start() && !alone && (batch.is_empty() || has_room(&batch)) {
+            if !batch.is_empty() && self.queue.next_is_retry(now) {
+                break;
+            }
+            let Some((index, entry)) = self.queue.start(now) else { break };
+            alone = entry.attempts > 1;
+            batch.push(started(index, entry));
+            let mut last = index;
+            while !alone
+                && has_room(&batch)
+                && let Some((next, entry)) = self.queue.start_next(last, now)
+            {
+                batch.push(started(next, entry));
+                last = next;
+            }
         }
-        self.head = Head::Running;
-        start
+        if let Some(batches) = self.batches.as_mut().filter(|_| !batch.is_empty()) {
+            *batches += 1;
+        }
+        batch
+    }
+
+    /// A batch is through.
+    pub fn batch_ended(&mut self) {
+        if let Some(batches) = &mut self.batches {
+            *batches = batches.saturating_sub(1);
+        }
+    }
+
+    /// How many records, or batches, run.
+    #[must_use]
+    pub fn in_hand(&self) -> usize {
+        self.batches.unwrap_or_else(|| self.queue.running_records())
+    }
+
+    /// Records that wait for their turn and not for a retry, whether their unit is free or not.
+    #[must_use]
+    pub fn lingering_records(&self) -> usize {
+        self.queue.records() - self.queue.running_records() - self.queue.retries()
+    }
+
+    /// Has an attempt at a record before it in the same batch failed? Then it is to be handled again,
+    /// or its unit would be out of order.
+    #[must_use]
+    pub fn is_overtaken(&mut self, index: u64) -> bool {
+        !self.queue.is_first(index)
+    }
+
+    fn may_start(&self) -> bool {
+        self.starting && self.in_hand() < self.ordering.concurrency()
     }
 
     /// Would [`next`](Self::next) start a record?
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {
-        let waits = match self.head {
-            Head::Running => true,
-            Head::RetryAt(at) => at > now,
-            Head::Ready => false,
-        };
-        self.starting && !waits && !self.waiting.is_empty()
+        self.may_start() && self.queue.is_due(now)
+    }
+
+    /// How many records could start now.
+    #[must_use]
+    pub fn due_records(&self, now: Time) -> usize {
+        let room = self.ordering.concurrency().saturating_sub(self.in_hand());
+        let passes = Bug::RetryOutOfOrder.is(self.bug) && self.queue.first_retry().is_some();
+        let due = self.queue.due_records(now).max(usize::from(passes));
+        if self.starting { due.min(room) } else { 0 }
+    }
+
+    /// When the first of the records that wait for a retry is due.
+    #[must_use]
+    pub fn next_retry(&self) -> Option<Time> {
+        self.queue.next_retry().filter(|_| self.starting)
+    }
+
+    /// How many records run.
+    #[must_use]
+    pub fn running_records(&self) -> usize {
+        self.queue.running_records()
+    }
+
+    /// An attempt at record `index` has failed: may it be tried again?
+    #[must_use]
+    pub fn may_retry(&self, index: u64, now: Time) -> bool {
+        self.queue
+            .running(index)
+            .is_none_or(|entry| self.retry.may_retry(entry.attempts, entry.tried_for(now)))
     }
 
     /// The attempt at record `index` has ended. Ignored if that record is not running.
     pub fn finished(&mut self, index: u64, finish: Finish, now: Time) {
-        let Some(first) = self.waiting.front().copied().filter(|first| first.index == index) else {
-            return;
-        };
-        if self.head != Head::Running {
-            return;
-        }
-        self.head = Head::Ready;
+        let Some(entry) = self.queue.running(index) else { return };
         match finish {
             Finish::Done => {
-                self.waiting.pop_front();
-                self.tracker.done(first.offset);
+                self.queue.leave(index);
+                self.tracker.done(entry.offset);
             }
             Finish::Handled => {
-                self.waiting.pop_front();
-                self.handled.push(first.offset);
+                self.queue.leave(index);
+                self.handled.push(entry.offset);
             }
             Finish::Retry if Bug::DropFailedRecord.is(self.bug) => {
-                self.waiting.pop_front();
-                self.tracker.done(first.offset);
+                self.queue.leave(index);
+                self.tracker.done(entry.offset);
             }
             Finish::Retry => {
-                let wait = self.retry.backoff(first.attempts, self.seed);
-                self.head = Head::RetryAt(now + wait);
+                // Units that failed together do not come back together.
+                let wait = self.retry.backoff(entry.attempts, self.seed ^ entry.unit);
+                self.queue.retry(index, now + wait);
             }
-            Finish::Cancelled => {}
+            Finish::Cancelled if self.batches.is_some() && self.is_overtaken(index) => {
+                self.queue.back_in_line(index);
+            }
+            Finish::Cancelled => self.queue.give_back(index),
         }
     }
 
@@ -310,26 +483,50 @@ impl Schedule {
     /// Returns how many records were dropped.
     pub fn stop_starting(&mut self) -> usize {
         self.starting = false;
-        if Bug::RetryDoneByDrain.is(self.bug) && matches!(self.head, Head::RetryAt(_)) {
-            self.waiting.front().iter().for_each(|first| self.tracker.done(first.offset));
+        if Bug::RetryDoneByDrain.is(self.bug) {
+            self.queue.first_retry().into_iter().for_each(|offset| self.tracker.done(offset));
         }
-        let keep = usize::from(self.head == Head::Running);
-        let dropped = self.waiting.len().saturating_sub(keep);
-        self.waiting.truncate(keep);
-        dropped
+        self.queue.drop_waiting()
     }
 
     /// The offset to commit: the next one to read after a restart.
     #[must_use]
     pub fn committable(&self) -> Offset {
         let offset = self.tracker.committable();
-        if Bug::CommitOffByOne.is(self.bug) && !self.waiting.is_empty() {
+        if Bug::CommitOffByOne.is(self.bug) && self.queue.records() > 0 {
             offset.next()
-        } else if Bug::CommitHighestSeen.is(self.bug) && self.waiting.is_empty() {
+        } else if Bug::CommitHighestSeen.is(self.bug) && self.queue.records() == 0 {
             self.tracker.expected()
         } else {
             offset
         }
+    }
+
+    /// What to commit: that offset, what is done above it, and, where a limit of retries depends on
+    /// it, what is known of records that have failed.
+    #[must_use]
+    pub fn standing(&self, now: Time) -> Standing {
+        let mut standing = Standing::from(self.done_set());
+        if self.retry.limit.is_some() {
+            let failed = self.queue.failed().map(|entry| Mark {
+                attempts: entry.attempts.saturating_sub(u32::from(entry.is_running())),
+                waited: whole_seconds(entry.tried_for(now)),
+                ..Mark::of(entry.offset)
+            });
+            let known = self.known.values().copied();
+            standing.marks = failed.chain(known).take(MOST_MARKS).collect();
+        }
+        standing
+    }
+
+    fn done_set(&self) -> DoneSet {
+        let (done, offset) = (self.tracker.done_set(), self.committable());
+        if Bug::DoneSetNamesRunning.is(self.bug) {
+            let mut all = DoneSet::above(offset);
+            all.push(offset.next(), Offset(self.tracker.expected().0 - 1));
+            return all;
+        }
+        if done.base() == offset { done } else { DoneSet::above(offset) } // a planted bug
     }
 
     /// The lowest offset that may arrive next.
@@ -341,19 +538,19 @@ impl Schedule {
     /// The index of the first record whose bytes are still needed.
     #[must_use]
     pub fn first_needed(&self) -> u64 {
-        self.waiting.front().map_or(self.arrivals, |first| first.index)
+        self.queue.first_needed()
     }
 
     /// Records that have arrived and are not done or handled.
     #[must_use]
     pub fn waiting_records(&self) -> usize {
-        self.waiting.len()
+        self.queue.records()
     }
 
     /// Is an attempt running?
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.head == Head::Running
+        self.queue.running_records() > 0
     }
 
     /// What is kept in order.
@@ -361,6 +558,15 @@ impl Schedule {
     pub fn ordering(&self) -> Ordering {
         self.ordering
     }
+}
+
+fn started(index: u64, entry: Entry) -> Next {
+    Next::Start { index, offset: entry.offset, attempt: entry.attempts }
+}
+
+/// Marks say whole seconds; what changes within one is not worth a commit.
+fn whole_seconds(time: Duration) -> Duration {
+    Duration::from_secs(time.as_secs())
 }
 
 #[cfg(test)]
@@ -443,7 +649,145 @@ mod tests {
         assert_eq!(refused, Err(Backwards { offset: Offset(2), expected: Offset(3) }));
     }
 
+    fn orderings() -> impl Strategy<Value = Ordering> {
+        let concurrency = || (1u32..9).prop_map(|n| NonZeroU32::new(n).expect("at least 1"));
+        prop_oneof![
+            Just(Ordering::Partition),
+            concurrency().prop_map(|concurrency| Ordering::Key { concurrency }),
+            concurrency().prop_map(|concurrency| Ordering::Unordered { concurrency }),
+        ]
+    }
+
+    /// One of the records that run: its index, its offset and its unit.
+    type Started = (u64, i64, u64);
+
+    fn indices(batch: &[Next]) -> Vec<u64> {
+        let index = |next: &Next| match next {
+            Next::Start { index, .. } => Some(*index),
+            Next::WaitUntil(_) | Next::Idle => None,
+        };
+        batch.iter().filter_map(index).collect()
+    }
+
+    #[test]
+    fn inv_2_in_a_batch_what_follows_a_failure_of_its_unit_is_handled_again_behind_it() {
+        let mut schedule = Schedule::new(Ordering::key(2), Offset(0), RetryPolicy::default(), 9);
+        schedule.in_batches();
+        let units = [7, 7, 8, 7];
+        let items = (0..).zip(units).map(|(at, unit)| Item { offset: Offset(at), unit });
+        schedule.push(items).expect("ascending offsets");
+        let batch = schedule.next_batch(Time::ZERO, |taken| taken.len() < 10);
+        assert_eq!(indices(&batch), [0, 1, 3, 2], "of each unit the first ones");
+        schedule.finished(0, Finish::Done, Time::ZERO);
+        schedule.finished(1, Finish::Retry, Time::ZERO);
+        assert!(schedule.is_overtaken(3) && !schedule.is_overtaken(2));
+        schedule.finished(3, Finish::Cancelled, Time::ZERO);
+        schedule.finished(2, Finish::Done, Time::ZERO);
+        schedule.batch_ended();
+        assert_eq!(schedule.committable(), Offset(1));
+        let Some(due) = schedule.next_retry() else { panic!("1 waits") };
+        let again = schedule.next_batch(due, |taken| taken.len() < 10);
+        assert_eq!(again, [Next::Start { index: 1, offset: Offset(1), attempt: 2 }], "alone");
+        schedule.finished(1, Finish::Done, due);
+        schedule.batch_ended();
+        let last = schedule.next_batch(due, |taken| taken.len() < 10);
+        assert_eq!(last, [Next::Start { index: 3, offset: Offset(3), attempt: 1 }]);
+    }
+
+    #[test]
+    fn a_drain_keeps_the_order_of_a_batch_that_runs() {
+        let mut schedule = schedule(&[0, 1, 2, 3]);
+        schedule.in_batches();
+        let batch = schedule.next_batch(Time::ZERO, |taken| taken.len() < 3);
+        assert_eq!(indices(&batch), [0, 1, 2]);
+        assert_eq!(schedule.stop_starting(), 1);
+        for index in 0..3 {
+            assert!(!schedule.is_overtaken(index));
+            schedule.finished(index, Finish::Done, Time::ZERO);
+        }
+        assert_eq!(schedule.committable(), Offset(3));
+    }
+
     proptest! {
+        /// INV-1, INV-2 and INV-3 under every ordering: whatever fails, is cut off or takes long,
+        /// every record is done once, those of a unit in order and one at a time, never more at once
+        /// than may; no commit passes one that is open, and nobody waits without a reason.
+        #[test]
+        fn inv_1_2_and_3_hold_under_every_ordering(
+            ordering in orderings(),
+            units in proptest::collection::vec(0u64..5, 1..40),
+            fates in proptest::collection::vec((0u8..6, any::<proptest::sample::Index>()), 0..300),
+        ) {
+            let item = |(offset, unit): (i64, &u64)| Item { offset: Offset(offset * 3), unit: *unit };
+            let items: Vec<Item> = (0..).zip(&units).map(item).collect();
+            let mut schedule = Schedule::new(ordering, Offset(0), RetryPolicy::default(), 9);
+            schedule.push(items.iter().copied()).expect("ascending offsets");
+            let (mut now, mut fates) = (Time::ZERO, fates.into_iter());
+            let (mut running, mut done): (Vec<Started>, Vec<(i64, u64)>) = Default::default();
+            let mut retried = std::collections::BTreeSet::new();
+            while done.len() < items.len() {
+                match schedule.next(now) {
+                    Next::Start { index, offset, .. } => {
+                        let item = items.iter().find(|item| item.offset == offset).expect("it came");
+                        running.push((index, offset.0, item.unit));
+                        retried.remove(&offset);
+                    }
+                    next => {
+                        prop_assert!(!schedule.is_due(now));
+                        let is_open = |item: &&Item| done.iter().all(|done| done.0 != item.offset.0);
+                        let is_first = |item: &&Item| match ordering {
+                            Ordering::Partition => items.iter().find(is_open) == Some(item),
+                            Ordering::Key { .. } => {
+                                items.iter().filter(is_open).find(|i| i.unit == item.unit) == Some(item)
+                            }
+                            Ordering::Unordered { .. } => true,
+                        };
+                        let runs = |item: &&Item| running.iter().any(|r| r.1 == item.offset.0);
+                        let may = |item: &&Item| !runs(item) && !retried.contains(&item.offset);
+                        let could = items.iter().filter(is_open).filter(is_first).find(may);
+                        prop_assert!(could.is_none() || running.len() == ordering.concurrency(), "{could:?} could start");
+                        if running.is_empty() {
+                            let Next::WaitUntil(at) = next else { panic!("nothing runs or waits") };
+                            prop_assert!(at > now);
+                            now = at;
+                            continue;
+                        }
+                        let (fate, at) = fates.next().map_or((5, 0), |(fate, pick)| (fate, pick.index(running.len())));
+                        let (index, offset, unit) = running.swap_remove(at);
+                        let finish = match fate { 0 => Finish::Retry, 1 => Finish::Cancelled, _ => Finish::Done };
+                        schedule.finished(index, finish, now);
+                        if finish == Finish::Retry { retried.insert(Offset(offset)); }
+                        if finish == Finish::Done { done.push((offset, unit)); }
+                    }
+                }
+                prop_assert!(running.len() <= ordering.concurrency());
+                let unit_of = |started: &Started| match ordering {
+                    Ordering::Partition => 0,
+                    Ordering::Key { .. } => started.2,
+                    Ordering::Unordered { .. } => started.0,
+                };
+                let mut busy: Vec<u64> = running.iter().map(unit_of).collect();
+                busy.sort_unstable();
+                prop_assert!(busy.is_sorted_by(|one, next| one < next), "two of a unit run");
+                let open = items.iter().map(|item| item.offset.0).find(|o| done.iter().all(|d| d.0 != *o));
+                let last = items.last().map_or(0, |item| item.offset.0 + 1);
+                let committable = schedule.committable().0;
+                prop_assert!(committable <= open.unwrap_or(last));
+                for item in &items {
+                    let is_done = done.iter().any(|(offset, _)| *offset == item.offset.0);
+                    let is_told = item.offset.0 < committable || schedule.done_set().contains(item.offset);
+                    prop_assert_eq!(is_done, is_told);
+                }
+            }
+            for unit in 0..5 {
+                let of_unit: Vec<i64> = done.iter().filter(|d| d.1 == unit).map(|d| d.0).collect();
+                let is_free = matches!(ordering, Ordering::Unordered { .. });
+                prop_assert!(is_free || of_unit.is_sorted());
+            }
+            prop_assert!(ordering != Ordering::Partition || done.is_sorted());
+            prop_assert_eq!(schedule.first_needed(), items.len() as u64);
+        }
+
         /// INV-2 and INV-3: whatever fails and however long it waits, every record is done
         /// exactly once, in offset order, one at a time.
         #[test]

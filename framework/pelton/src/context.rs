@@ -1,17 +1,22 @@
 //! What may a handler do besides reading the record? Read and write stores, emit, look around.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use pelton_engine::Bug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
+use crate::completion::{Complete, Completion};
 use crate::error::HandlerError;
 use crate::output::{Emit, Output, OutputSpec};
 use crate::ports::OutRecord;
-use crate::state::{Store, StoreKey, StoreSpec, Stores, Writes, decode, encode};
+use crate::state::{
+    Merge, Store, StoreAccess, StoreKey, StoreSpec, Stores, Writes, decode, encode,
+};
 use crate::topic_partition::TopicPartition;
 
 /// Keys and values above it are refused in the attempt: librdkafka's `message.max.bytes`
@@ -22,6 +27,11 @@ pub(crate) const MAX_RECORD_BYTES: usize = 999_000;
 ///
 /// What is emitted or written here belongs to the record at hand and counts only when the
 /// handler returns `Ok`. Reads see the record's own writes and everything done before it.
+///
+/// Which keys of a store a record may use follows from the input's ordering, so that two slots never
+/// interleave a read and a write of the same key: all under `Ordering::Partition`, the record's own
+/// ordering key under `Ordering::Key`, and under `Ordering::Unordered` only changes that commute
+/// ([`add`](Self::add), [`merge`](Self::merge)).
 ///
 /// ```
 /// use pelton::{Context, HandlerError, Output, Record, Store};
@@ -39,6 +49,13 @@ pub struct Context<'a> {
     pub(crate) place: &'a Place,
     pub(crate) attempt: u32,
     pub(crate) may_emit: bool,
+    pub(crate) access: StoreAccess<'a>,
+    /// What the records of its batch have written so far, where it is one of a batch.
+    pub(crate) batch_writes: Option<BatchWrites>,
+    /// The record, if it may be left to somebody else.
+    pub(crate) may_defer: Option<u64>,
+    /// It is, for so long.
+    pub(crate) deferred: Option<Duration>,
     pub(crate) effects: Effects,
 }
 
@@ -53,18 +70,66 @@ pub(crate) struct Place {
     pub(crate) bound: Vec<Option<usize>>,
     pub(crate) stores: Stores,
     pub(crate) cancelled: watch::Receiver<bool>,
+    pub(crate) complete: Completing,
+    pub(crate) bug: Option<Bug>,
 }
+
+/// The way of completions to the partition.
+pub(crate) struct Completing(pub(crate) Arc<Complete>);
+
+impl std::fmt::Debug for Completing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Completing")
+    }
+}
+
+/// What the records of a batch have written, for those behind them: none of it is in the stores yet.
+pub(crate) type BatchWrites = Arc<Mutex<BTreeMap<usize, Writes>>>;
 
 /// What one attempt wants to have done.
 #[derive(Debug, Default)]
 pub(crate) struct Effects {
     pub(crate) outputs: Vec<OutRecord>,
     pub(crate) writes: BTreeMap<usize, Writes>,
+    /// Changes to what is there when the record is done.
+    pub(crate) merges: Vec<Merge>,
+}
+
+impl Effects {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.outputs.is_empty() && self.writes.is_empty() && self.merges.is_empty()
+    }
+
+    /// Makes writes of the changes that commute, by what the stores hold now.
+    ///
+    /// # Errors
+    ///
+    /// If one of them can't be made: the record is not done.
+    pub(crate) fn resolve(&mut self, stores: &Stores) -> Result<(), HandlerError> {
+        for merge in std::mem::take(&mut self.merges) {
+            merge.resolve(stores, &mut self.writes)?;
+        }
+        Ok(())
+    }
 }
 
 impl<'a> Context<'a> {
-    pub(crate) fn new(place: &'a Place, attempt: u32, may_emit: bool) -> Self {
-        Self { place, attempt, may_emit, effects: Effects::default() }
+    pub(crate) fn new(place: &'a Place, attempt: u32, access: StoreAccess<'a>) -> Self {
+        Self {
+            place,
+            attempt,
+            may_emit: true,
+            access,
+            batch_writes: None,
+            may_defer: None,
+            deferred: None,
+            effects: Effects::default(),
+        }
+    }
+
+    /// The same for a hook whose outputs nobody would send.
+    pub(crate) fn without_outputs(self) -> Self {
+        Self { may_emit: false, ..self }
     }
 
     /// Writes `value` as JSON under `key` to an output. The partition follows from the key as
@@ -134,11 +199,13 @@ impl<'a> Context<'a> {
         Ok(())
     }
 
-    /// The value under `key`, if there is one.
+    /// The value under `key`, if there is one. Under `Ordering::Key` only the record's own ordering
+    /// key may be read or written, under `Ordering::Unordered` none (see [`merge`](Self::merge)).
     ///
     /// # Errors
     ///
-    /// If the store is not bound to this input, or its content does not fit `V` (both fatal).
+    /// If the store is not bound to this input, the ordering does not allow the key, or its content
+    /// does not fit `V` (all fatal).
     pub fn get<K, V>(&self, store: Store<K, V>, key: &K) -> Result<Option<V>, HandlerError>
     where
         K: StoreKey + ?Sized,
@@ -146,8 +213,12 @@ impl<'a> Context<'a> {
     {
         let (at, name) = self.bound(store.index)?;
         let key = key.store_key();
+        self.access.check(name, &key)?;
         let own = self.effects.writes.get(&at).and_then(|writes| writes.get(key.as_ref()));
         if let Some(written) = own {
+            return written.as_deref().map(|bytes| decode(name, bytes)).transpose();
+        }
+        if let Some(written) = self.written_before(at, &key) {
             return written.as_deref().map(|bytes| decode(name, bytes)).transpose();
         }
         let stores = self.place.stores.lock();
@@ -200,6 +271,79 @@ impl<'a> Context<'a> {
         Ok(value)
     }
 
+    /// Changes the value under `key` when the record is done, by what it is then. For changes that
+    /// commute: records that are handled at the same time are done in any order. Allowed under every
+    /// ordering and for every key; the same attempt does not see it yet.
+    ///
+    /// `change` runs for a moment while the partition waits; if it panics, the attempt has failed.
+    ///
+    /// # Errors
+    ///
+    /// If the store is not bound to this input, or this is a tick or hook beside other slots (fatal).
+    pub fn merge<K, V>(
+        &mut self,
+        store: Store<K, V>,
+        key: &K,
+        change: impl FnOnce(Option<V>) -> V + Send + 'static,
+    ) -> Result<(), HandlerError>
+    where
+        K: StoreKey + ?Sized,
+        V: Serialize + DeserializeOwned,
+    {
+        let (at, name) = self.bound(store.index)?;
+        let key = key.store_key().into_owned();
+        self.access.check_merge(name, &key)?;
+        if Bug::MergeTooEarly.is(self.place.bug) {
+            let now = self.place.stores.lock()[at].read(&key).map(<[u8]>::to_vec);
+            let now = now.map(|bytes| decode::<V>(name, &bytes)).transpose()?;
+            let value = encode(&change(now))?;
+            self.effects.writes.entry(at).or_default().insert(key, Some(value));
+            return Ok(());
+        }
+        self.effects.merges.push(Merge::new(at, name, key, change));
+        Ok(())
+    }
+
+    /// Adds `more` to the value under `key`, or to the type's default, when the record is done: a
+    /// [`merge`](Self::merge).
+    ///
+    /// ```
+    /// # use pelton::{Context, HandlerError, Record, Store};
+    /// fn count(record: &Record<'_>, ctx: &mut Context<'_>, totals: Store<str, u64>) -> Result<(), HandlerError> {
+    ///     ctx.add(totals, record.key_str()?, 1)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`merge`](Self::merge).
+    pub fn add<K, V>(&mut self, store: Store<K, V>, key: &K, more: V) -> Result<(), HandlerError>
+    where
+        K: StoreKey + ?Sized,
+        V: Serialize + DeserializeOwned + Default + std::ops::Add<Output = V> + Send + 'static,
+    {
+        self.merge(store, key, move |value| value.unwrap_or_default() + more)
+    }
+
+    /// Leaves the record's completion to something else: when the handler returns `Ok`, its slot is
+    /// free, and the record is done, its effects with it, when the returned [`Completion`] says so.
+    /// Until then its offset and its ordering unit wait, and it keeps its place among the records in
+    /// hand. Not completed within `limit`, the attempt has failed. If the handler returns an error,
+    /// that counts, and the completion does not.
+    ///
+    /// A drain waits for it until its deadline.
+    ///
+    /// # Errors
+    ///
+    /// In hooks, and where the input has `flush_every` (fatal).
+    pub fn defer(&mut self, limit: Duration) -> Result<Completion, HandlerError> {
+        let index = self.may_defer.ok_or_else(|| {
+            HandlerError::fatal("only a record of an input without flush_every can be deferred")
+        })?;
+        self.deferred = Some(limit);
+        Ok(Completion::new(Arc::clone(&self.place.complete.0), index, self.attempt))
+    }
+
     /// Which attempt at the record this is, from 1.
     #[must_use]
     pub fn attempt(&self) -> u32 {
@@ -238,14 +382,25 @@ impl<'a> Context<'a> {
         value: Option<Vec<u8>>,
     ) -> Result<(), HandlerError> {
         let (at, name) = self.bound(store)?;
+        self.access.check(name, &key)?;
         let bytes = key.len() + value.as_ref().map_or(0, Vec::len);
         if bytes > MAX_RECORD_BYTES {
             return Err(HandlerError::fatal(format!(
                 "an entry of {bytes} bytes for the store {name} is larger than {MAX_RECORD_BYTES}"
             )));
         }
+        if let Some(batch) = &self.batch_writes {
+            let mut batch = batch.lock().unwrap_or_else(PoisonError::into_inner);
+            batch.entry(at).or_default().insert(key.clone(), value.clone());
+        }
         self.effects.writes.entry(at).or_default().insert(key, value);
         Ok(())
+    }
+
+    /// By a record before it in its batch.
+    fn written_before(&self, at: usize, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let batch = self.batch_writes.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        batch.get(&at)?.get(key).cloned()
     }
 
     fn bound(&self, store: usize) -> Result<(usize, &'a str), HandlerError> {

@@ -27,7 +27,7 @@ use crate::topic_partition::TopicPartition;
 /// assert!(HandlerError::invalid("no user").is_invalid());
 /// assert_eq!(HandlerError::fatal("no disk").to_string(), "no disk");
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct HandlerError {
     kind: Kind,
     message: String,
@@ -246,6 +246,22 @@ pub enum WorkerError {
         /// Why.
         reason: String,
     },
+    /// The retry policy gives a record up, and its input has no dead letters.
+    #[error(
+        "PLT-0404: the record at {partition} offset {offset} is given up after {attempts} attempts: \
+         {reason}; mend what fails and start again, retry for longer, or give the input a topic for \
+         dead letters"
+    )]
+    GaveUp {
+        /// Which partition.
+        partition: TopicPartition,
+        /// The record's offset.
+        offset: i64,
+        /// How many attempts failed.
+        attempts: u32,
+        /// What the last one said.
+        reason: String,
+    },
     /// Another process has joined with this group instance id.
     #[error(
         "PLT-0501: another member of the group has the group_instance_id of this one \
@@ -327,7 +343,7 @@ impl WorkerError {
             | Self::Telemetry(_)
             | Self::ClientSettings { .. } => 2,
             Self::InvalidRecord { .. } => 3,
-            Self::Handler { .. } => 4,
+            Self::Handler { .. } | Self::GaveUp { .. } => 4,
             Self::ShutdownTimeout { .. } => 5,
             Self::InstanceFenced { .. } => 6,
             Self::Client { .. } => 7,

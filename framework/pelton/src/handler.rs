@@ -2,11 +2,17 @@
 
 use std::future::{Future, ready};
 
+use crate::batch::Batch;
 use crate::context::Context;
 use crate::error::HandlerError;
 use crate::record::Record;
 
-/// User code for one input: one instance per slot, one record at a time, in order.
+/// User code for one input: one instance per slot, one record at a time.
+///
+/// Under `Ordering::Partition` a partition has one slot, and all of its records come to the same
+/// instance in order. Under `Ordering::Key` and `Ordering::Unordered` it has as many as records are
+/// handled at once, and any free one takes the next record: `self` is scratch space then, and what
+/// belongs to a key lives in stores.
 ///
 /// A record's effects (emits, store writes) are its own until `handle` returns `Ok`: a failed
 /// attempt leaves nothing behind. After a panic or a cancellation the instance is dropped and
@@ -41,6 +47,21 @@ pub trait Handler: Send + 'static {
         record: &Record<'_>,
         ctx: &mut Context<'_>,
     ) -> impl Future<Output = Result<(), HandlerError>> + Send;
+
+    /// What a batch handler is called with; others handle one record after the other.
+    #[doc(hidden)]
+    fn handle_batch(
+        &mut self,
+        batch: &mut Batch<'_>,
+    ) -> impl Future<Output = Result<(), HandlerError>> + Send
+    where
+        Self: Sized,
+    {
+        async {
+            batch.one_by_one(self).await;
+            Ok(())
+        }
+    }
 
     /// Makes effects of the handler's own durable (a bulk insert). Called only where the input
     /// declares `flush_every`: at its limits, before commits and in a drain, always between two
@@ -108,6 +129,7 @@ pub trait Handler: Send + 'static {
 pub struct SlotId {
     /// The partition it works for.
     pub partition: crate::TopicPartition,
-    /// Its number within the partition; always 0 under `Ordering::Partition`.
+    /// Its number within the partition; always 0 under `Ordering::Partition`, otherwise below the
+    /// ordering's concurrency.
     pub index: usize,
 }

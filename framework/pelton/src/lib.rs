@@ -52,6 +52,8 @@
 //! graceful hand-over repeats nothing. `docs/guarantees.md` says what is *not* covered.
 
 pub mod admin;
+mod batch;
+mod completion;
 pub mod config;
 mod context;
 #[cfg(test)]
@@ -67,6 +69,7 @@ mod json_problem;
 mod kafka;
 mod oauth;
 mod output;
+mod panic_place;
 pub mod ports;
 mod record;
 mod refusal;
@@ -82,20 +85,22 @@ mod topic_partition;
 mod unwind;
 mod worker;
 
+pub use batch::{Batch, BatchHandler, Batches};
+pub use completion::Completion;
 pub use context::{Cancellation, Context};
 pub use error::{Exit, HandlerError, WorkerError};
 pub use handler::{Handler, SlotId};
 #[doc(hidden)]
 pub use kafka::KafkaPorts;
 pub use oauth::OauthToken;
-pub use output::{Emit, Output};
+pub use output::{DeadLetters, Emit, Output};
 #[doc(hidden)]
 pub use pelton_engine::{Alarm, Bug};
-pub use pelton_engine::{Ordering, RetryPolicy};
+pub use pelton_engine::{DoneSet, Ordering, RetryLimit, RetryPolicy};
 pub use record::{Record, Run};
 #[doc(hidden)]
 pub use runtime::{Fault, FaultHandle};
-pub use runtime::{OnInvalid, SteppedWorker};
+pub use runtime::{OnInvalid, Scope, SteppedWorker};
 pub use state::{Store, StoreKey};
 pub use topic_partition::TopicPartition;
 pub use worker::{InputBuilder, Worker, WorkerBuilder, WorkerHandle};

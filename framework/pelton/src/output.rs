@@ -1,9 +1,12 @@
 //! What a handler emits, until Kafka has it.
 
+mod dead_letter;
 mod emit;
 mod gate;
 mod outbox;
 
+pub use dead_letter::DeadLetters;
+pub(crate) use dead_letter::{Failure, FailureKind, dead_letter};
 pub(crate) use emit::OutputSpec;
 pub use emit::{Emit, Output};
 pub(crate) use gate::{GateLimits, SendGate};

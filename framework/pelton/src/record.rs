@@ -111,6 +111,12 @@ impl Run {
         self.entries.get(index).map(|entry| Record { run: self, entry })
     }
 
+    /// Its records, first to last.
+    #[must_use]
+    pub fn records(&self) -> impl DoubleEndedIterator<Item = Record<'_>> + '_ {
+        self.entries.iter().map(|entry| Record { run: self, entry })
+    }
+
     /// The offset of the record at `index`.
     #[must_use]
     pub fn offset(&self, index: usize) -> Option<i64> {
@@ -187,7 +193,7 @@ impl<'a> Record<'a> {
     /// Its key, if it has one; it may be empty.
     #[must_use]
     pub fn key(&self) -> Option<&'a [u8]> {
-        self.bytes(self.entry.key.as_ref())
+        self.slice(self.entry.key.as_ref())
     }
 
     /// Its key as text.
@@ -204,7 +210,7 @@ impl<'a> Record<'a> {
     /// Its value; `None` is a tombstone.
     #[must_use]
     pub fn value(&self) -> Option<&'a [u8]> {
-        self.bytes(self.entry.value.as_ref())
+        self.slice(self.entry.value.as_ref())
     }
 
     /// Its headers, in order; a name may occur more than once.
@@ -215,7 +221,7 @@ impl<'a> Record<'a> {
         let this = *self;
         self.run.headers[self.entry.headers.clone()].iter().map(move |header| {
             let name = std::str::from_utf8(&this.run.arena[header.name.clone()]).unwrap_or("");
-            (name, this.bytes(header.value.as_ref()))
+            (name, this.slice(header.value.as_ref()))
         })
     }
 
@@ -223,6 +229,12 @@ impl<'a> Record<'a> {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
         self.headers().rev().find(|(found, _)| *found == name).and_then(|(_, value)| value)
+    }
+
+    /// The bytes of its key and value.
+    pub(crate) fn bytes(&self) -> usize {
+        let length = |bytes: Option<&Range<usize>>| bytes.map_or(0, |range| range.len());
+        length(self.entry.key.as_ref()) + length(self.entry.value.as_ref())
     }
 
     /// Reads its value as JSON; text may be borrowed from the record.
@@ -237,7 +249,7 @@ impl<'a> Record<'a> {
             .map_err(|error| HandlerError::invalid(json_problem::describe(&error)))
     }
 
-    fn bytes(&self, range: Option<&Range<usize>>) -> Option<&'a [u8]> {
+    fn slice(&self, range: Option<&Range<usize>>) -> Option<&'a [u8]> {
         range.map(|range| &self.run.arena[range.clone()])
     }
 }

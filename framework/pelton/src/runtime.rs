@@ -2,6 +2,7 @@
 
 mod committed;
 mod desk;
+mod in_flight;
 mod in_poll;
 mod input;
 mod jump;
@@ -15,12 +16,16 @@ mod process;
 mod rebuilds;
 mod shared;
 mod slot;
+mod slot_task;
 mod start;
 mod start_up;
 mod status;
+mod wish;
 
 pub use input::OnInvalid;
-pub(crate) use input::{HandlerFactory, Input, InputSpec, SlotFactory, Subscription};
+pub(crate) use input::{
+    DeadLetterRoute, HandlerFactory, Input, InputSpec, SlotFactory, Subscription,
+};
 pub(crate) use live::{Control, Live};
 #[doc(hidden)]
 pub use live::{Fault, FaultHandle};
@@ -29,3 +34,5 @@ pub(crate) use process::{WorkerParts, start};
 pub(crate) use shared::Plan;
 pub(crate) use start::{SignsOfLife, Stage};
 pub(crate) use status::StatusBoard;
+pub use wish::Scope;
+pub(crate) use wish::Wish;

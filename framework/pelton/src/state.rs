@@ -1,14 +1,18 @@
 //! State that follows its partition: stores, their changelogs, their restore.
 
+mod access;
 mod changelog;
 mod directory;
 mod layers;
+mod merge;
 mod restore;
 mod store;
 
+pub(crate) use access::StoreAccess;
 pub(crate) use changelog::{StoreSpec, changelog_records, changelog_settings, create_command};
 pub(crate) use directory::check as check_directory;
 pub(crate) use layers::{StoreLayers, Stores, Writes, writes_bytes};
+pub(crate) use merge::Merge;
 #[cfg(test)]
 pub(crate) use restore::take;
 pub(crate) use restore::{RestoreRequest, restore};

@@ -9,6 +9,8 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pelton_engine::Ordering;
+
 pub use builder::WorkerBuilder;
 pub use handle::WorkerHandle;
 pub use input::InputBuilder;
@@ -128,6 +130,19 @@ impl Worker {
             .chain(outputs)
             .chain(changelogs.map(str::to_owned))
             .collect()
+    }
+
+    /// What its inputs keep in order, the loosest of them. For test kits.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn ordering(&self) -> Ordering {
+        let orderings = self.parts.plan.inputs.iter().map(|input| input.spec.ordering);
+        let looseness = |ordering: &Ordering| match ordering {
+            Ordering::Partition => 0,
+            Ordering::Key { .. } => 1,
+            _ => 2,
+        };
+        orderings.max_by_key(|of| (looseness(of), of.concurrency())).unwrap_or_default()
     }
 
     /// Puts the worker on ports of your own, to be stepped by you. Start-up checks are skipped.

@@ -476,6 +476,14 @@ impl TestDriver {
         Ok(())
     }
 
+    /// What may be asked of a running worker; [`settle`](Self::settle) lets it take effect. `None`
+    /// once it was killed.
+    #[must_use]
+    pub fn handle(&self, worker: usize) -> Option<&WorkerHandle> {
+        let hosted = self.workers.get(worker).and_then(Option::as_ref);
+        hosted.map(|hosted| &hosted.handle)
+    }
+
     /// What a worker shows of itself; `None` once it was killed.
     #[must_use]
     pub fn status(&self, worker: usize) -> Option<&dyn Status> {

@@ -25,9 +25,10 @@
 //! ```
 //!
 //! What is judged ([`Invariant`]): A1 commits cover only what is done · A2 nothing is lost ·
-//! A3 order, per partition and key · A4 one owner at a time · A5 commits only advance ·
-//! A6 every repeat is explained by a fault · A7 no partition stands still. [`TotalsCheck`] looks
-//! at effects instead: the last value per key. [`Timeline`] measures hand-overs.
+//! A3 order, per partition or key ([`Check::ordering`]) · A4 one owner at a time · A5 commits only
+//! advance · A6 every repeat is explained by a fault · A7 no partition stands still.
+//! [`TotalsCheck`] looks at effects instead: the last value per key. [`Timeline`] measures
+//! hand-overs.
 //!
 //! What it does not see: effects outside Kafka; a lie told by a worker.
 

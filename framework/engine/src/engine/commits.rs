@@ -6,9 +6,10 @@
 use super::{Ending, Engine, InFlight};
 use crate::action::{Action, CommitItem};
 use crate::assignment::Phase;
-use crate::commit::CommitStatus;
-use crate::ids::{Epoch, Offset, PartitionId};
+use crate::commit::{Accepted, CommitStatus};
+use crate::ids::{Epoch, PartitionId};
 use crate::planted::Bug;
+use crate::standing::Standing;
 use crate::time::Time;
 
 impl Engine {
@@ -39,7 +40,7 @@ impl Engine {
         &mut self,
         partition: PartitionId,
         epoch: Epoch,
-        offset: Offset,
+        standing: Standing,
         out: &mut Vec<Action>,
     ) {
         let (bug, ending) = (self.limits.bug, self.ending);
@@ -56,13 +57,15 @@ impl Engine {
             return;
         };
         active.progress.sealing = false;
-        active.progress.ready(offset);
-        if let Some(committed) = active.progress.committed.filter(|committed| offset <= *committed)
-        {
+        let committed = active.progress.committed.as_ref();
+        if let Some(committed) = committed.filter(|committed| !standing.is_ahead_of(committed)) {
             // Effects without an offset of their own (a tick's): nothing has to be committed.
-            out.push(Action::Committed { partition, offset: committed, proof: false });
+            let standing = committed.clone();
+            out.push(Action::Committed { partition, standing, proof: false });
         }
-        if Bug::CommitBackwards.is(bug) && offset.0 % 7 == 0 {
+        let sevenfold = standing.offset().0 % 7 == 0;
+        active.progress.ready(standing);
+        if Bug::CommitBackwards.is(bug) && sevenfold {
             active.progress.ready_backwards(15);
         }
     }
@@ -81,8 +84,11 @@ impl Engine {
             if overtakes {
                 active.progress.leave_in_flight();
             }
-            if let Some(offset) = active.progress.take(now) {
-                items.push(CommitItem { partition: *partition, epoch, offset });
+            if Bug::ProofForgetsDoneSet.is(self.limits.bug) {
+                active.progress.forget_done_set();
+            }
+            if let Some(standing) = active.progress.take(now) {
+                items.push(CommitItem { partition: *partition, epoch, standing });
             }
         }
         if items.is_empty() {
@@ -130,8 +136,8 @@ impl Engine {
                 continue;
             };
             if let Some(accepted) = active.progress.answered(status, now, retry) {
-                let (offset, proof) = (accepted.offset, accepted.proof);
-                out.push(Action::Committed { partition, offset, proof });
+                let Accepted { standing, proof } = accepted;
+                out.push(Action::Committed { partition, standing, proof });
             }
             if status == CommitStatus::TopicGone && drained {
                 self.release(partition, out);

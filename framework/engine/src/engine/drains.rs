@@ -33,12 +33,17 @@ impl Engine {
             let settled = active.progress.is_settled() || Bug::ReleaseBeforeCommit.is(bug);
             let too_late =
                 now >= drain.release_at || (Bug::JoinTimeOut.is(bug) && now >= drain.cancel_at);
-            if (drain.drained && settled) || too_late {
-                finished.push(*partition);
+            let through = drain.drained && settled;
+            if through || too_late {
+                finished.push((*partition, assignment.epoch, drain.seek.is_some(), through));
             }
         }
-        for partition in finished {
-            self.release(partition, out);
+        for (partition, epoch, seeks, through) in finished {
+            if seeks {
+                self.go_on(now, partition, epoch, through, out);
+            } else {
+                self.release(partition, out);
+            }
         }
     }
 
@@ -90,7 +95,7 @@ impl Engine {
             return;
         }
         self.ending = Ending::Draining;
-        let drain = Drain { cancel_at, release_at, cancelled: false, drained: false };
+        let drain = Drain { cancel_at, release_at, cancelled: false, drained: false, seek: None };
         let all: Vec<_> = self.assignments.keys().copied().collect();
         for partition in all {
             // The last commit is sent even if nothing moved: its answer says that the group

@@ -5,10 +5,11 @@
 //! committed (INV-6). Where that is, the runtime finds out and decides by its policy.
 
 use super::Engine;
-use crate::action::Action;
+use crate::action::{Action, RestoreFrom};
 use crate::assignment::{Assignment, Fetching, Phase};
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::log_range::LogRange;
+use crate::standing::Standing;
 use crate::time::Time;
 
 impl Engine {
@@ -60,14 +61,15 @@ impl Engine {
             let Phase::Running(active) = &assignment.phase else {
                 return None;
             };
-            let through = active.progress.committed == Some(active.expected);
+            let committed = active.progress.committed.as_ref().map(Standing::offset);
+            let through = committed == Some(active.expected);
             let leaves = active.out_of_range && through && !self.is_under_way(*partition);
             leaves.then_some((*partition, assignment.epoch, active.expected))
         };
         let leaving: Vec<(PartitionId, Epoch, Offset)> =
             self.assignments.iter().filter_map(leaves).collect();
         for (partition, epoch, position) in leaving {
-            self.reset(now, partition, epoch, Some(position), out);
+            self.reset(now, partition, epoch, RestoreFrom::OutOfRange(position), out);
         }
     }
 }

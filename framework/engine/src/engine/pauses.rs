@@ -42,6 +42,7 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::standing::Standing;
     use crate::{EngineLimits, Epoch, Event, Offset, RunInfo, Time};
 
     /// The budget has one place, and the records of a paused partition are in it: others take the
@@ -58,7 +59,7 @@ mod tests {
         let run = RunInfo { first: Offset(0), last: Offset(4), records: 5, bytes: 500 };
         let epoch = Epoch(1);
         for partition in [paused, other] {
-            let (position, committed) = (Offset(0), Some(Offset(0)));
+            let (position, committed) = (Offset(0), Some(Standing::at(Offset(0))));
             tell(&mut engine, Event::Restored { partition, epoch, position, committed });
             tell(&mut engine, Event::End { partition, end: Offset(100) });
         }

@@ -3,13 +3,14 @@
 //! Upholds INV-5: nothing starts unless it is ours, nothing of a lost partition is committed.
 
 use super::{Ending, Engine};
-use crate::action::{Action, Closing, CommitItem};
+use crate::action::{Action, Closing, CommitItem, RestoreFrom};
 use crate::assignment::{Active, Assignment, Drain, Fetching, Helped, Phase, Preparing};
 use crate::budget::Volume;
 use crate::commit::Progress;
 use crate::event::HeldEffects;
 use crate::ids::{Epoch, Offset, PartitionId};
 use crate::planted::Bug;
+use crate::standing::Standing;
 use crate::time::Time;
 
 impl Engine {
@@ -27,8 +28,8 @@ impl Engine {
             let phase = if self.ending != Ending::No {
                 Phase::Released
             } else {
-                let out_of_range = None;
-                out.push(Action::Restore { partition: *partition, epoch, out_of_range });
+                let from = RestoreFrom::Committed;
+                out.push(Action::Restore { partition: *partition, epoch, from });
                 Phase::Restoring(Preparing::since(now, self.limits.restart_after))
             };
             self.assignments.insert(*partition, Assignment { epoch, phase });
@@ -46,6 +47,7 @@ impl Engine {
             release_at: now + self.limits.release_timeout,
             cancelled: false,
             drained: false,
+            seek: None,
         };
         let send_until = drain.cancel_at.max(drain.release_at - self.limits.delivery_timeout);
         for partition in &partitions {
@@ -84,6 +86,7 @@ impl Engine {
             Phase::Draining { drain: earlier, .. } => {
                 earlier.cancel_at = earlier.cancel_at.min(drain.cancel_at);
                 earlier.release_at = earlier.release_at.min(drain.release_at);
+                earlier.seek = earlier.seek.and(drain.seek); // who gives it up does not go on
             }
             Phase::Released | Phase::Lost { .. } => {}
         }
@@ -106,7 +109,11 @@ impl Engine {
             if let Some(active) =
                 assignment.active().filter(|_| Bug::CommitLost.is(self.limits.bug))
             {
-                zombie_commit.push(CommitItem { partition, epoch, offset: active.expected });
+                zombie_commit.push(CommitItem {
+                    partition,
+                    epoch,
+                    standing: Standing::at(active.expected),
+                });
             }
             match assignment.phase {
                 Phase::Restoring(_) | Phase::Running(_) | Phase::Draining { .. } => {
@@ -127,7 +134,7 @@ impl Engine {
         partition: PartitionId,
         epoch: Epoch,
         position: Offset,
-        committed: Option<Offset>,
+        committed: Option<Standing>,
         out: &mut Vec<Action>,
     ) {
         let forgotten = Bug::PauseForgotten.is(self.limits.bug);
@@ -173,7 +180,7 @@ impl Engine {
         let ready: Vec<_> = self.resets.iter().filter(ready).map(|(p, e)| (*p, *e)).collect();
         for (partition, epoch) in ready {
             self.resets.remove(&partition);
-            self.reset(now, partition, epoch, None, out);
+            self.reset(now, partition, epoch, RestoreFrom::Committed, out);
         }
     }
 
@@ -182,7 +189,7 @@ impl Engine {
         now: Time,
         partition: PartitionId,
         epoch: Epoch,
-        out_of_range: Option<Offset>,
+        from: RestoreFrom,
         out: &mut Vec<Action>,
     ) {
         let Some(assignment) = self.current(partition, epoch) else {
@@ -195,7 +202,7 @@ impl Engine {
             out.push(Action::StopFetch { partition });
         }
         let preparing = Preparing::since(now, self.limits.restart_after);
-        self.begin_anew(partition, epoch, Preparing { out_of_range, ..preparing }, out);
+        self.begin_anew(partition, epoch, Preparing { from, ..preparing }, out);
     }
 
     /// The partition stays ours; its task ends and another begins.
@@ -208,10 +215,10 @@ impl Engine {
     ) {
         out.push(Action::Close { partition, epoch, closing: Closing::Reset });
         let epoch = self.next_epoch(partition);
-        let out_of_range = preparing.out_of_range;
+        let from = preparing.from;
         let phase = Phase::Restoring(preparing);
         self.assignments.insert(partition, Assignment { epoch, phase });
-        out.push(Action::Restore { partition, epoch, out_of_range });
+        out.push(Action::Restore { partition, epoch, from });
     }
 
     /// Without its client nothing is ours any more, and nobody will say so.

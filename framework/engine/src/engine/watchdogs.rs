@@ -120,8 +120,8 @@ impl Engine {
             let most = self.limits.restart_after.saturating_mul(PATIENCE);
             let patience = before.patience.saturating_mul(2).min(most);
             out.push(Action::Silent { partition, what: SilentAction::RestoredAnew });
-            let Preparing { out_of_range, .. } = before;
-            let preparing = Preparing { out_of_range, ..Preparing::since(now, patience) };
+            let Preparing { from, .. } = before;
+            let preparing = Preparing { from, ..Preparing::since(now, patience) };
             self.begin_anew(partition, epoch, preparing, out);
         }
     }
@@ -173,6 +173,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::action::RestoreFrom;
+    use crate::standing::Standing;
     use crate::{Closing, Event, Offset, RunInfo};
 
     const PARTITION: PartitionId = PartitionId(0);
@@ -239,7 +241,8 @@ mod tests {
         let actions = tick(&mut engine, limits.restart_after.as_secs());
         let closing = Closing::Reset;
         let close = Action::Close { partition: PARTITION, epoch: EPOCH, closing };
-        let restore = Action::Restore { partition: PARTITION, epoch: Epoch(2), out_of_range: None };
+        let restore =
+            Action::Restore { partition: PARTITION, epoch: Epoch(2), from: RestoreFrom::Committed };
         assert!(actions.windows(2).any(|two| two == [close.clone(), restore.clone()]));
         // INV-7: what the old task still says counts for nothing.
         let (partition, position) = (PARTITION, Offset(9));
@@ -313,7 +316,7 @@ mod tests {
     fn without_its_client_the_group_is_waited_for_and_nothing_is_committed() {
         let mut engine = running();
         let (partition, epoch) = (PARTITION, EPOCH);
-        tell(&mut engine, 1, Event::Sealed { partition, epoch, offset: Offset(5) });
+        tell(&mut engine, 1, Event::Sealed { partition, epoch, standing: Standing::at(Offset(5)) });
         let sent = tick(&mut engine, 1);
         let commit = sent.iter().find_map(|action| match action {
             Action::Commit { id, .. } => Some(*id),
@@ -327,7 +330,7 @@ mod tests {
         assert_eq!(tell(&mut engine, 3, late), []);
         assert_eq!(barks(&mut engine, 3..500), []);
         let given = tell(&mut engine, 500, Event::Assigned { partitions: vec![partition] });
-        let restore = Action::Restore { partition, epoch: Epoch(2), out_of_range: None };
+        let restore = Action::Restore { partition, epoch: Epoch(2), from: RestoreFrom::Committed };
         assert_eq!(given, [Action::Acknowledge, restore]);
     }
 }

@@ -45,8 +45,8 @@ fn large_effects_are_sealed_before_half_of_the_room_is_full() {
 #[test]
 fn a_seal_that_moves_nothing_is_answered_without_a_commit() {
     let mut worker = Worker::running(limits());
-    let (partition, offset, proof) = (PARTITION, Offset(3), false);
-    assert_eq!(worker.sealed(3), [Action::Committed { partition, offset, proof }]);
+    let (partition, standing, proof) = (PARTITION, Standing::at(Offset(3)), false);
+    assert_eq!(worker.sealed(3), [Action::Committed { partition, standing, proof }]);
     assert_eq!(commit(&worker.tick()), None);
     assert_eq!(worker.sealed(4), []);
     assert_eq!(commit(&worker.tick()), Some(1));

@@ -83,8 +83,8 @@ fn a_shutdown_commits_once_more_and_leaves_the_group_when_nothing_is_left() {
     assert_eq!(commit(&sent), Some(1));
     worker.answer(1, PARTITION, CommitStatus::Accepted);
     worker.sealed(4);
-    let offset = Offset(4);
-    let item = CommitItem { partition: PARTITION, epoch: EPOCH, offset };
+    let standing = Standing::at(Offset(4));
+    let item = CommitItem { partition: PARTITION, epoch: EPOCH, standing };
     assert!(worker.tick().contains(&Action::Commit { id: 2, items: vec![item] }), "what was done");
     assert!(!sent.contains(&Action::Cancel { partition: PARTITION }) && !leaves(&sent), "{sent:?}");
     worker.tell(Event::Drained { partition: PARTITION, epoch: EPOCH });

@@ -40,8 +40,8 @@ fn a_try_that_is_due_does_not_wake_while_another_commit_is_in_flight() {
     worker.sealed(4);
     worker.tick();
     worker.answer(1, PARTITION, CommitStatus::Retry);
-    let (epoch, offset) = (EPOCH, Offset(9));
-    worker.tell(Event::Sealed { partition: other, epoch, offset });
+    let (epoch, standing) = (EPOCH, Standing::at(Offset(9)));
+    worker.tell(Event::Sealed { partition: other, epoch, standing });
     assert_eq!(commit(&worker.tick()), Some(2));
     worker.tick_at(Time::ZERO + limits().commit_retry);
     assert_eq!(worker.wake, Some(Time::ZERO + limits().commit_interval));

@@ -81,6 +81,9 @@ const READING: &[(&str, &str)] = &[
     ("queued.min.messages", "20000"),
 ];
 
+/// Between two looks at who leads the partitions that are written to.
+const PRODUCER_REFRESH_MS: &str = "10000";
+
 impl ClientSettings {
     /// The member: joins, commits, never fetches.
     pub(crate) fn member(&self) -> ClientConfig {
@@ -177,6 +180,9 @@ impl ClientSettings {
             .set("acks", "all")
             // Java's default partitioner for keyed records.
             .set("partitioner", "murmur2_random")
+            // A partition whose leader was unknown once, while its broker came back, is not asked for
+            // again before this refresh: five minutes by default, in which nothing is delivered.
+            .set("topic.metadata.refresh.interval.ms", PRODUCER_REFRESH_MS)
             // A frozen process must find its old messages dead when it wakes.
             .set("message.timeout.ms", self.message_timeout.as_millis().to_string());
         config

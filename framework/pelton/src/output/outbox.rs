@@ -17,7 +17,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use pelton_engine::{Bug, Offset};
+use pelton_engine::{Bug, Standing};
 
 use crate::ports::OutRecord;
 
@@ -45,12 +45,12 @@ struct Pending {
     delivered: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seal {
     /// Counts the partition's seals, from 1.
     pub(crate) number: u64,
-    /// Everything below it is done.
-    pub(crate) offset: Offset,
+    /// How the partition stood then.
+    pub(crate) standing: Standing,
     /// Every ticket below this one belongs to it.
     before: u64,
 }
@@ -97,11 +97,11 @@ impl Outbox {
         }
     }
 
-    /// Closes what is there: once it is durable, `offset` may be committed.
+    /// Closes what is there: once it is durable, `standing` may be committed.
     /// Returns the seal's number.
-    pub(crate) fn seal(&mut self, offset: Offset) -> u64 {
+    pub(crate) fn seal(&mut self, standing: Standing) -> u64 {
         self.sealed += 1;
-        self.seals.push_back(Seal { number: self.sealed, offset, before: self.end_ticket() });
+        self.seals.push_back(Seal { number: self.sealed, standing, before: self.end_ticket() });
         self.sealed
     }
 
@@ -248,6 +248,7 @@ pub(crate) fn kept_bytes(record: &OutRecord) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pelton_engine::Offset;
 
     fn record(n: u8) -> OutRecord {
         OutRecord {
@@ -273,20 +274,20 @@ mod tests {
     fn inv_12_a_seal_is_durable_only_when_everything_before_it_is_delivered() {
         let mut outbox = Outbox::new();
         outbox.push([record(1), record(2)]);
-        outbox.seal(Offset(5));
+        outbox.seal(Standing::at(Offset(5)));
         send_all(&mut outbox);
         outbox.reported(1, true);
         assert_eq!(outbox.take_durable(), None);
         outbox.reported(0, true);
-        assert_eq!(outbox.take_durable().map(|seal| seal.offset), Some(Offset(5)));
+        assert_eq!(outbox.take_durable().map(|seal| seal.standing.offset()), Some(Offset(5)));
         assert!(outbox.is_empty());
     }
 
     #[test]
     fn a_seal_without_effects_is_durable_at_once() {
         let mut outbox = Outbox::new();
-        outbox.seal(Offset(5));
-        assert_eq!(outbox.take_durable().map(|seal| seal.offset), Some(Offset(5)));
+        outbox.seal(Standing::at(Offset(5)));
+        assert_eq!(outbox.take_durable().map(|seal| seal.standing.offset()), Some(Offset(5)));
     }
 
     #[test]
@@ -307,8 +308,8 @@ mod tests {
         for ticket in 1..4 {
             outbox.reported(ticket, true);
         }
-        outbox.seal(Offset(9));
-        assert_eq!(outbox.take_durable().map(|seal| seal.offset), Some(Offset(9)));
+        outbox.seal(Standing::at(Offset(9)));
+        assert_eq!(outbox.take_durable().map(|seal| seal.standing.offset()), Some(Offset(9)));
     }
 
     #[test]

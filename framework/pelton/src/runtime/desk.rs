@@ -1,28 +1,37 @@
 //! What is one partition's state of affairs? Its schedule, its bytes, its outbox.
 //!
-//! The partition's task owns the desk and its slot side by side: while user code runs in the
-//! slot, the desk goes on taking commands, sending outputs and answering seals.
+//! The partition's task and its slots share the desk. The task brings commands; a slot comes when
+//! it has nothing in hand, leaves what became of the last record, and takes the next. While user
+//! code runs in the slots, the desk goes on sending outputs and answering seals.
 
+mod deferrals;
 mod flow;
 mod memory;
+mod outcomes;
 mod records;
+mod slots;
 mod steps;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pelton_engine::{
-    Closing, Epoch, Event, HeldEffects, Item, Offset, PartitionId, RetryPolicy, Schedule, Time,
+    Closing, DeadLetterGauge, Epoch, Event, HeldEffects, Item, Offset, PartitionId, RetryPolicy,
+    Schedule, Standing, Time,
 };
+use tokio::sync::Notify;
 
+use self::deferrals::Deferrals;
+use self::slots::{At, Slots};
 use crate::context::{Effects, Place};
-use crate::error::WorkerError;
+use crate::error::{HandlerError, WorkerError};
 use crate::output::Outbox;
 use crate::ports::Reports;
 use crate::record::Run;
-use crate::runtime::in_poll::{InPoll, WaitingCalls};
+use crate::runtime::in_flight::Share;
+use crate::runtime::in_poll::{HeldCall, InPoll, WaitingCalls};
 use crate::runtime::input::InputSpec;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent};
 use crate::runtime::start::Stage;
@@ -45,12 +54,18 @@ pub(crate) enum Command {
     ChangePace,
     Close(Closing),
     Committed {
-        offset: Offset,
+        standing: Standing,
         proof: bool,
     },
     Delivered {
         ticket: u64,
         error: Option<String>,
+    },
+    /// A deferred attempt is completed.
+    Completed {
+        index: u64,
+        attempt: u32,
+        result: Result<(), HandlerError>,
     },
 }
 
@@ -66,7 +81,7 @@ const SEND_RETRY: Duration = Duration::from_millis(5);
 
 /// Between two proofs of ownership for an outbox that failed.
 const RESEND: RetryPolicy =
-    RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(5) };
+    RetryPolicy::exponential(Duration::from_millis(200), Duration::from_secs(5));
 
 /// The poll loop hears of progress at least after so many records, and at least so often: slow
 /// records are committed as promptly as fast ones.
@@ -85,10 +100,18 @@ pub(crate) struct Desk {
     lease: Arc<Lease>,
     outputs: Vec<(Arc<str>, OutputMetrics)>,
     schedule: Schedule,
+    slots: Slots,
+    deferrals: Deferrals,
+    /// Its part of the input's places, where slots share them.
+    share: Option<Share>,
+    /// Wakes the partition's task.
+    task: Arc<Notify>,
+    /// When the task wakes by itself.
+    task_wakes: Option<Time>,
     runs: VecDeque<Held>,
     outbox: Outbox,
     /// Seals that Kafka has not confirmed, oldest first.
-    sealed: VecDeque<(u64, Offset)>,
+    sealed: VecDeque<(u64, Standing)>,
     /// Bytes of its runs.
     run_bytes: usize,
     /// What it holds of effects, as the poll loop knows it.
@@ -110,16 +133,46 @@ pub(crate) struct Desk {
     progress_told: Time,
     /// Records with an index below it are out of the buffer, and counted as such.
     freed_below: u64,
+    /// The index of the record that is told to be the oldest.
+    oldest_told: Option<u64>,
     /// Something was done since the last seal.
     unsealed: bool,
     state: State,
     send_again_at: Option<Time>,
+    /// The outbox is shown as blocked.
+    shows_blocked: bool,
     proof: Proof,
     resends: u32,
     next_tick: Option<Time>,
     paused: bool,
     /// When the next record may start, once asked for.
     may_start: Option<Time>,
+    /// When there may be room for a record's effects again.
+    look_for_room_at: Option<Time>,
+    /// Since when records wait for others to make a batch with.
+    lingers_since: Option<Time>,
+    /// The most that one record's effects ever came to here.
+    usual_effects: u64,
+    /// What became of the last records.
+    dead_letters: DeadLetterGauge,
+    /// All is durable: the slots have their last hooks.
+    revoking: bool,
+    /// What runs is to be cut off, and is not yet.
+    cut_wanted: bool,
+}
+
+/// The desk, as its task and its slots share it: locked for one step, never while user code runs.
+#[derive(Clone)]
+pub(crate) struct SharedDesk(Arc<Mutex<Desk>>);
+
+impl SharedDesk {
+    pub(crate) fn new(desk: Desk) -> Self {
+        Self(Arc::new(Mutex::new(desk)))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Desk> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a task and the poll loop share about one assignment, besides messages.
@@ -129,10 +182,11 @@ pub(crate) struct Lease {
     pub(crate) alive: AtomicBool,
     /// Timestamp of the oldest record that is not done, or -1.
     pub(crate) oldest: AtomicI64,
-    /// Whether user code holds its thread.
-    pub(crate) user_code: InPoll,
     /// How far its start has come.
     stage: AtomicU8,
+    /// Whether user code holds its thread, by slot.
+    user_code: Mutex<Vec<Arc<InPoll>>>,
+    waiting: WaitingCalls,
 }
 
 impl Lease {
@@ -140,9 +194,36 @@ impl Lease {
         Self {
             alive: AtomicBool::new(true),
             oldest: AtomicI64::new(-1),
-            user_code: InPoll::new(waiting),
             stage: AtomicU8::new(0),
+            user_code: Mutex::default(),
+            waiting,
         }
+    }
+
+    /// Marks for the user code of another slot.
+    pub(crate) fn add_slot(&self) -> Arc<InPoll> {
+        let marks = Arc::new(InPoll::new(self.waiting.clone()));
+        self.marks().push(Arc::clone(&marks));
+        marks
+    }
+
+    /// A call that waits while no slot does.
+    pub(crate) fn hold_call(&self) -> HeldCall {
+        self.waiting.hold()
+    }
+
+    /// For how long user code has held its thread, in the slot where it is longest.
+    pub(crate) fn blocking_ms(&self) -> u64 {
+        self.marks().iter().map(|marks| marks.blocking_ms()).max().unwrap_or(0)
+    }
+
+    /// The record that was begun last, or -1.
+    pub(crate) fn last_begun(&self) -> i64 {
+        self.marks().iter().map(|marks| marks.offset()).max().unwrap_or(-1)
+    }
+
+    fn marks(&self) -> MutexGuard<'_, Vec<Arc<InPoll>>> {
+        self.user_code.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn enter(&self, stage: Stage) {
@@ -192,20 +273,43 @@ struct Proof {
     not_before: Time,
 }
 
-/// What the task should do now.
-#[derive(Debug, PartialEq, Eq)]
+/// One attempt at one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub(crate) index: u64,
+    pub(crate) offset: Offset,
+    pub(crate) attempt: u32,
+}
+
+/// An attempt, the run that holds its record, and the record's place there.
+pub(crate) type InHand = (Turn, Arc<Run>, usize);
+
+/// What a slot should do now. A record comes with the run that holds it, and its place there.
+#[derive(Debug)]
 pub(crate) enum Step {
-    Handle {
-        index: u64,
-        offset: Offset,
-        attempt: u32,
-    },
+    Handle(Turn, Arc<Run>, usize),
+    Batch(Vec<InHand>),
     Flush,
     Tick,
-    Wait(Option<Time>),
-    /// Everything is finished, flushed and durable: say so.
-    Drained,
-    Closed(Closing),
+    /// Call the `revoked` hook.
+    Revoked,
+    /// Wait until woken.
+    Rest,
+    /// Call the last hooks and end.
+    End(Closing),
+}
+
+/// What the partition's task should do now.
+#[derive(Debug, Default)]
+pub(crate) struct Chores {
+    /// So many slots more are wanted.
+    pub(crate) new_slots: usize,
+    /// These are to be cut off.
+    pub(crate) cut: Vec<usize>,
+    /// The partition is over: wait for the slots to end.
+    pub(crate) closed: Option<Closing>,
+    /// Nothing else before this moment, unless something happens.
+    pub(crate) wake: Option<Time>,
 }
 
 impl Desk {
@@ -221,11 +325,18 @@ impl Desk {
         lease: Arc<Lease>,
         metrics: PartitionMetrics,
         thaws: u64,
-        position: Offset,
+        before: Standing,
+        share: Option<Share>,
+        task: Arc<Notify>,
     ) -> Self {
         let seed = shared.host.seed() ^ u64::from(id.0).rotate_left(32) ^ epoch.0;
-        let schedule = Schedule::new(spec.ordering, position, spec.retry, seed);
+        let mut schedule = Schedule::resuming(spec.ordering, before, spec.retry, seed);
+        if spec.batches.is_some() {
+            schedule.in_batches();
+        }
         let now = shared.host.now();
+        let dead_letters = spec.dead_letters.as_ref();
+        let dead_letter_limit = dead_letters.map(|letters| letters.limit).unwrap_or_default();
         Self {
             id,
             epoch,
@@ -240,6 +351,11 @@ impl Desk {
             reports,
             lease,
             schedule,
+            slots: Slots::default(),
+            deferrals: Deferrals::default(),
+            share,
+            task,
+            task_wakes: None,
             runs: VecDeque::new(),
             run_bytes: 0,
             effects_told: HeldEffects::default(),
@@ -258,13 +374,36 @@ impl Desk {
             progress: Freed::default(),
             progress_told: now,
             freed_below: 0,
+            oldest_told: None,
             unsealed: false,
             state: State::Running,
             send_again_at: None,
+            shows_blocked: false,
             resends: 0,
             paused: false,
             may_start: None,
+            look_for_room_at: None,
+            lingers_since: None,
+            usual_effects: 0,
+            dead_letters: DeadLetterGauge::new(dead_letter_limit),
+            revoking: false,
+            cut_wanted: false,
         }
+    }
+
+    /// What its task is rung with.
+    pub(crate) fn bell(&self) -> Arc<Notify> {
+        Arc::clone(&self.task)
+    }
+
+    /// Another slot: its number, and what wakes it.
+    pub(crate) fn add_slot(&mut self) -> (usize, Arc<Notify>) {
+        self.slots.add()
+    }
+
+    /// The slot is in its first hook.
+    pub(crate) fn calls_hook(&mut self, slot: usize) {
+        self.slots.set(slot, At::Call);
     }
 
     pub(crate) fn now(&self) -> Time {
@@ -295,6 +434,7 @@ impl Desk {
             Command::Cancel => {
                 if let State::Draining { cancelled, .. } = &mut self.state {
                     *cancelled = true;
+                    self.cut_wanted = true;
                 }
             }
             Command::Pause => self.paused = true,
@@ -302,15 +442,19 @@ impl Desk {
             Command::ChangePace => self.may_start = None,
             Command::Close(closing) => {
                 self.state = State::Closed(closing);
+                self.cut_wanted = true;
                 self.drop_waiting(now);
+                self.slots.wake_all();
             }
-            Command::Committed { offset, proof } => self.committed(offset, proof),
+            Command::Committed { standing, proof } => self.committed(&standing, proof),
             Command::Delivered { ticket, error } => self.delivered(ticket, error.as_deref(), now),
+            Command::Completed { index, attempt, result } => {
+                self.completed(index, attempt, result, now);
+            }
         }
     }
 
     fn take_run(&mut self, run: Run, now: Time) {
-        let items = run.offsets().map(|offset| Item { offset: Offset(offset), unit: 0 });
         let bytes = run.bytes();
         let records = run.len();
         if self.state != State::Running {
@@ -320,6 +464,11 @@ impl Desk {
             return;
         }
         let first = self.arrivals();
+        let spec = &self.spec;
+        let items = run
+            .records()
+            .map(|record| Item { offset: Offset(record.offset()), unit: spec.unit(&record) });
+        let committable = self.schedule.committable();
         if let Err(backwards) = self.schedule.push(items) {
             // The poll loop drops what was delivered before: this would be a bug of ours, and
             // going on would lose or swallow records.
@@ -333,6 +482,12 @@ impl Desk {
         }
         self.run_bytes += bytes;
         self.runs.push_back(Held { first, run: Arc::new(run) });
+        if self.schedule.committable() != committable {
+            // The last owner had done the first of them.
+            self.progress.dirty = true;
+            self.unsealed = true;
+        }
+        self.forget_done(now);
     }
 
     /// The index the next record to arrive will get.
@@ -346,14 +501,6 @@ impl Desk {
     fn drop_waiting(&mut self, now: Time) {
         self.schedule.stop_starting();
         self.forget_done(now);
-    }
-
-    pub(crate) fn drained(&mut self) {
-        if !matches!(self.state, State::Draining { .. }) {
-            return; // closed while the last hook ran
-        }
-        self.state = State::Drained;
-        self.tell(Event::Drained { partition: self.id, epoch: self.epoch });
     }
 
     /// The worker can't go on with this partition: nothing starts any more.
@@ -373,9 +520,7 @@ impl Desk {
         self.events.send(TaskEvent::Engine(event));
     }
 
-    pub(crate) fn observe_start(&self, offset: Offset, attempt: u32, timestamp_ms: Option<i64>) {
-        self.lease.oldest.store(timestamp_ms.unwrap_or(-1), Ordering::Relaxed);
-        self.lease.user_code.at(offset.0);
+    fn observe_start(&self, Turn { offset, attempt, .. }: Turn) {
         let (partition, epoch) = (&self.place.partition, self.epoch.0);
         self.shared.observe(&Observation::Start { partition, epoch, offset: offset.0, attempt });
     }
@@ -390,9 +535,9 @@ impl Desk {
         self.shared.observe(&Observation::Undelivered { partition, epoch });
     }
 
-    pub(crate) fn observe_end(&self, offset: Offset, attempt: u32, outcome: RecordOutcome) {
+    pub(crate) fn observe_end(&self, turn: Turn, outcome: RecordOutcome) {
         let (partition, epoch) = (&self.place.partition, self.epoch.0);
-        let offset = offset.0;
+        let Turn { offset: Offset(offset), attempt, .. } = turn;
         self.shared.observe(&Observation::End { partition, epoch, offset, attempt, outcome });
     }
 }

@@ -32,9 +32,24 @@ impl WaitingCalls {
         self.0.load(Ordering::Relaxed) > 0
     }
 
+    pub(crate) fn hold(&self) -> HeldCall {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        HeldCall(self.clone())
+    }
+
     fn one_more(&self) -> WaitingCall<'_> {
         self.0.fetch_add(1, Ordering::Relaxed);
         WaitingCall(self)
+    }
+}
+
+/// A call that waits in nobody's hands, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct HeldCall(WaitingCalls);
+
+impl Drop for HeldCall {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

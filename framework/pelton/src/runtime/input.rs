@@ -1,16 +1,22 @@
 //! What is an input? A subscription, its rules, and the maker of its handlers.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use pelton_engine::{Ordering, RetryPolicy};
+use pelton_engine::{DeadLetterLimit, Ordering, RetryPolicy};
 use regex::Regex;
 
+use crate::batch::Batches;
 use crate::error::HandlerError;
 use crate::handler::{Handler, SlotId};
+use crate::record::Record;
 use crate::runtime::partition_task::{TaskParts, run};
+use crate::state::StoreAccess;
 
 /// What to do with a record that its handler calls invalid.
 ///
@@ -27,6 +33,9 @@ pub enum OnInvalid {
     Stop,
     /// Log topic, partition and offset, count it, and go on.
     Skip,
+    /// Make a dead letter of it. The default where the input has
+    /// [`dead_letters`](crate::InputBuilder::dead_letters).
+    DeadLetter,
 }
 
 /// A declared input.
@@ -70,16 +79,106 @@ impl Subscription {
     }
 }
 
+/// What a record's unit is called, where that is not its key.
+pub(crate) type KeyBy = dyn for<'a> Fn(&Record<'a>) -> Option<Cow<'a, [u8]>> + Send + Sync;
+
 /// An input's rules, as values.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct InputSpec {
     pub(crate) ordering: Ordering,
-    pub(crate) on_invalid: OnInvalid,
+    pub(crate) key_by: Option<Arc<KeyBy>>,
+    pub(crate) on_invalid: Option<OnInvalid>,
     pub(crate) retry: RetryPolicy,
+    pub(crate) attempt_timeout: Option<Duration>,
+    pub(crate) dead_letters: Option<DeadLetterRoute>,
+    pub(crate) batches: Option<Batches>,
     pub(crate) flush_every: Option<(usize, Duration)>,
     pub(crate) tick_every: Option<Duration>,
     /// Indices of the declared stores that it uses.
     pub(crate) stores: Vec<usize>,
+}
+
+impl InputSpec {
+    /// The key by which the record is kept in order; records without one are one unit.
+    pub(crate) fn key<'a>(&self, record: &Record<'a>) -> Option<Cow<'a, [u8]>> {
+        let Some(key_by) = &self.key_by else { return record.key().map(Cow::Borrowed) };
+        match catch_unwind(AssertUnwindSafe(|| key_by(record))) {
+            Ok(key) => key,
+            Err(_) => {
+                let (partition, offset) = (record.topic_partition(), record.offset());
+                tracing::error!(%partition, offset, "key_by panicked; the record is kept in order with those without a key");
+                None
+            }
+        }
+    }
+
+    /// What becomes of invalid records.
+    pub(crate) fn on_invalid(&self) -> OnInvalid {
+        self.on_invalid.unwrap_or(match self.dead_letters {
+            Some(_) => OnInvalid::DeadLetter,
+            None => OnInvalid::Stop,
+        })
+    }
+
+    /// What in it can't go together.
+    pub(crate) fn problem(&self) -> Option<&'static str> {
+        if self.on_invalid == Some(OnInvalid::DeadLetter) && self.dead_letters.is_none() {
+            return Some(
+                "makes dead letters of invalid records and has no topic for them; add .dead_letters(topic)",
+            );
+        }
+        let keyed = matches!(self.ordering, Ordering::Key { .. });
+        if self.flush_every.is_some() && self.ordering != Ordering::Partition {
+            return Some(
+                "has flush_every, which needs one slot for each partition; leave it out, or use Ordering::Partition",
+            );
+        }
+        if self.flush_every.is_some() && self.batches.is_some() {
+            return Some(
+                "has flush_every and a batch handler; leave flush_every out: a batch is done when its call returns",
+            );
+        }
+        (self.key_by.is_some() && !keyed)
+            .then_some("has key_by without Ordering::Key; add .ordering(Ordering::key(…))")
+    }
+
+    /// What the record's handler may do with stores.
+    pub(crate) fn access<'a>(&self, record: &Record<'a>) -> StoreAccess<'a> {
+        match self.ordering {
+            Ordering::Partition => StoreAccess::Any,
+            _ if self.stores.is_empty() => StoreAccess::Nothing,
+            Ordering::Key { .. } => StoreAccess::OwnKey(self.key(record)),
+            _ => StoreAccess::Merges,
+        }
+    }
+
+    /// What ticks, flushes and hooks may do with stores.
+    pub(crate) fn access_of_calls(&self) -> StoreAccess<'static> {
+        if self.ordering == Ordering::Partition { StoreAccess::Any } else { StoreAccess::Nothing }
+    }
+
+    /// The hash of the record's ordering unit; anything where all are one unit.
+    pub(crate) fn unit(&self, record: &Record<'_>) -> u64 {
+        if !matches!(self.ordering, Ordering::Key { .. }) {
+            return 0;
+        }
+        let mut hasher = DefaultHasher::new();
+        self.key(record).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+impl fmt::Debug for InputSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InputSpec").field("ordering", &self.ordering).finish_non_exhaustive()
+    }
+}
+
+/// Where dead letters go, and how many may.
+#[derive(Clone, Debug)]
+pub(crate) struct DeadLetterRoute {
+    pub(crate) topic: Arc<str>,
+    pub(crate) limit: DeadLetterLimit,
 }
 
 /// Makes the task of a partition, handlers included; hides their type.

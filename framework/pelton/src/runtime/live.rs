@@ -1,6 +1,6 @@
 //! What of a worker may change while it runs, and who tells it?
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -9,7 +9,9 @@ use std::thread::Thread;
 use pelton_engine::{Pace, Time};
 
 use crate::ports::ClientKind;
+use crate::runtime::wish::{Scope, Wish};
 use crate::spared_lock::SparedLock;
+use crate::topic_partition::TopicPartition;
 
 /// The part of the settings that a running worker takes over at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,7 @@ pub(crate) struct Live {
 pub(crate) struct Control {
     end_wanted: AtomicBool,
     live: Mutex<Option<Live>>,
+    wishes: Mutex<Vec<Wish>>,
     /// The process is there for this worker alone, and may be ended with it.
     owns_process: AtomicBool,
     faults: Mutex<Vec<Fault>>,
@@ -96,6 +99,16 @@ impl Control {
         lock(&self.live).take()
     }
 
+    /// In the order in which they were made.
+    pub(crate) fn wish(&self, wish: Wish) {
+        lock(&self.wishes).push(wish);
+        self.wake();
+    }
+
+    pub(crate) fn take_wishes(&self) -> Vec<Wish> {
+        std::mem::take(&mut lock(&self.wishes))
+    }
+
     pub(crate) fn own_process(&self) {
         self.owns_process.store(true, Ordering::Release);
     }
@@ -120,17 +133,32 @@ impl Control {
 pub(crate) struct Pacer {
     /// Most workers have no limit, and pay for none.
     pace: SparedLock<Option<Pace>>,
+    /// Of topics and partitions that have a limit of their own.
+    scoped: SparedLock<BTreeMap<Scope, Pace>>,
 }
 
 impl Pacer {
     pub(crate) fn new(per_second: Option<NonZeroU32>, now: Time) -> Self {
-        Self { pace: SparedLock::new(per_second.map(|rate| Pace::new(rate, now))) }
+        let pace = SparedLock::new(per_second.map(|rate| Pace::new(rate, now)));
+        Self { pace, scoped: SparedLock::default() }
     }
 
-    /// When the caller's next record may start; the moment is the caller's.
-    pub(crate) fn take(&self, now: Time) -> Time {
+    /// When the partition's next record may start; the moment is the caller's.
+    pub(crate) fn take(&self, partition: &TopicPartition, now: Time) -> Time {
         let taken = self.pace.if_there(|pace| Some(pace.as_mut()?.take(now)));
-        taken.flatten().unwrap_or(now)
+        let scoped = self.scoped.if_there(|scoped| {
+            let limits = scoped.iter_mut().filter(|(scope, _)| scope.contains(partition));
+            limits.map(|(_, pace)| pace.take(now)).max()
+        });
+        [taken.flatten(), scoped.flatten()].into_iter().flatten().fold(now, Time::max)
+    }
+
+    /// Another limit of a topic or a partition from now on.
+    pub(crate) fn limit(&self, scope: Scope, per_second: Option<NonZeroU32>, now: Time) {
+        self.scoped.with(|scoped| match per_second {
+            Some(rate) => drop(scoped.insert(scope, Pace::new(rate, now))),
+            None => drop(scoped.remove(&scope)),
+        });
     }
 
     /// Another limit from now on. Who holds a moment of the old one gives it up.

@@ -17,7 +17,7 @@ use pelton_engine::Time;
 
 use crate::error::WorkerError;
 use crate::ports::Host;
-use crate::runtime::desk::Lease;
+use crate::runtime::in_poll::InPoll;
 use crate::runtime::status::StatusBoard;
 use crate::telemetry::WorkerMetrics;
 use crate::topic_partition::TopicPartition;
@@ -80,8 +80,8 @@ pub(crate) struct Lookout {
     /// Counts the poll loop's turns.
     turns: AtomicU64,
     doing: AtomicU8,
-    /// Partitions that the lookout does not know yet.
-    fresh: Mutex<Vec<(TopicPartition, Weak<Lease>)>>,
+    /// Slots that the lookout does not know yet.
+    fresh: Mutex<Vec<(TopicPartition, Weak<InPoll>)>>,
 }
 
 impl Lookout {
@@ -94,10 +94,10 @@ impl Lookout {
         self.doing.store(doing as u8, Ordering::Relaxed);
     }
 
-    /// A partition's task starts.
-    pub(crate) fn watch(&self, partition: TopicPartition, lease: &Arc<Lease>) {
+    /// A slot of the partition starts.
+    pub(crate) fn watch(&self, partition: TopicPartition, marks: &Arc<InPoll>) {
         let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-        fresh.push((partition, Arc::downgrade(lease)));
+        fresh.push((partition, Arc::downgrade(marks)));
     }
 }
 
@@ -168,7 +168,7 @@ impl Duty {
                 }
             }
             let mut fresh = lookout.fresh.lock().unwrap_or_else(PoisonError::into_inner);
-            slots.extend(fresh.drain(..).map(|(partition, lease)| Slot::new(partition, lease)));
+            slots.extend(fresh.drain(..).map(|(partition, marks)| Slot::new(partition, marks)));
             drop(fresh);
             slots.retain_mut(|slot| slot.look(now, &metrics));
             let blocking = slots.iter().filter(|slot| slot.blocking.is_some()).count();
@@ -271,26 +271,25 @@ impl LoopWatch {
     }
 }
 
-/// One partition's user code.
+/// One slot's user code.
 struct Slot {
     partition: TopicPartition,
-    lease: Weak<Lease>,
+    marks: Weak<InPoll>,
     still: Still,
     /// It holds its thread, for so long.
     blocking: Option<Duration>,
 }
 
 impl Slot {
-    fn new(partition: TopicPartition, lease: Weak<Lease>) -> Self {
-        Self { partition, lease, still: Still::new(HANDLER_LIMIT), blocking: None }
+    fn new(partition: TopicPartition, marks: Weak<InPoll>) -> Self {
+        Self { partition, marks, still: Still::new(HANDLER_LIMIT), blocking: None }
     }
 
-    /// Says what there is to say; false once the partition's task is gone.
+    /// Says what there is to say; false once the slot is gone.
     fn look(&mut self, now: Duration, metrics: &WorkerMetrics) -> bool {
-        let Some(lease) = self.lease.upgrade() else {
+        let Some(user_code) = self.marks.upgrade() else {
             return false;
         };
-        let user_code = &lease.user_code;
         let (still, word) = self.still.look(now, user_code.under_way());
         let (partition, offset) = (&self.partition, user_code.offset());
         if word {

@@ -1,33 +1,33 @@
-//! One partition's loop: take commands, do the next step, again.
+//! One partition's loop: take commands, see to what the slots can't, again.
 //!
-//! The task owns the partition's desk and its slot. User code runs here and nowhere else; while
-//! it waits, the desk goes on. The task never waits for another partition.
+//! The task prepares the partition, makes its slots, wakes them when there is work, cuts them off
+//! when their time is over and waits for their end. It never waits for another partition.
 
-use std::future::Future;
-use std::pin::pin;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
-use futures::{FutureExt, poll};
-use pelton_engine::{Bug, Closing, Epoch, Event, Finish, Offset, PartitionId, Time};
+use pelton_engine::{Bug, Closing, Epoch, Event, Offset, Ordering, PartitionId, Standing, Time};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, WeakUnboundedSender};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::sync::{Notify, watch};
+use tokio::task::{AbortHandle, Id, JoinError, JoinHandle, JoinSet};
 
-use crate::context::{Effects, Place};
-use crate::error::{HandlerError, WorkerError};
+use crate::context::{Completing, Place};
+use crate::error::WorkerError;
 use crate::handler::Handler;
 use crate::ports::{PortError, Reports};
-use crate::runtime::desk::{Command, Desk, Lease, Step};
-use crate::runtime::input::{HandlerFactory, InputSpec, OnInvalid};
+use crate::runtime::desk::{Command, Desk, Lease, SharedDesk};
+use crate::runtime::in_flight::{InFlight, Share};
+use crate::runtime::input::{HandlerFactory, InputSpec};
+use crate::runtime::lookout::Lookout;
 use crate::runtime::prepare::{Preparing, prepare};
 use crate::runtime::shared::{EventSender, LostPosition, Shared, TaskEvent};
-use crate::runtime::slot::{Called, Slot};
+use crate::runtime::slot::Slot;
+use crate::runtime::slot_task::SlotTask;
 use crate::runtime::start::{SignsOfLife, Stage};
 use crate::state::Stores;
-use crate::telemetry::{Observation, PartitionMetrics, RecordOutcome};
+use crate::telemetry::{Observation, PartitionMetrics};
 use crate::topic_partition::TopicPartition;
 
 /// What a partition's task is made from.
@@ -42,6 +42,9 @@ pub(crate) struct TaskParts {
     pub(crate) own_commands: WeakUnboundedSender<Command>,
     pub(crate) events: EventSender,
     pub(crate) lease: Arc<Lease>,
+    pub(crate) look: Arc<Lookout>,
+    /// The places that it shares with its input's other partitions.
+    pub(crate) in_flight: Arc<InFlight>,
     pub(crate) metrics: PartitionMetrics,
     pub(crate) cancelled: watch::Receiver<bool>,
     /// The task of this partition's assignment before, while it has not ended.
@@ -50,6 +53,8 @@ pub(crate) struct TaskParts {
     pub(crate) last_begun: Option<Offset>,
     /// It can't go on at this position.
     pub(crate) lost_position: Option<LostPosition>,
+    /// Somebody wants it to go on here.
+    pub(crate) seek: Option<Offset>,
     /// How often the process had thawed when the partition was assigned: ownership is proved up
     /// to then, and no further.
     pub(crate) thaws: u64,
@@ -82,31 +87,223 @@ impl Reports for ReportsToTask {
     }
 }
 
+/// Completions go the way of all commands.
+fn completing(commands: WeakUnboundedSender<Command>) -> Completing {
+    Completing(Arc::new(move |index, attempt, result| {
+        if let Some(commands) = commands.upgrade() {
+            // A task that has ended needs no word.
+            let _ended = commands.send(Command::Completed { index, attempt, result }).is_err();
+        }
+    }))
+}
+
 /// Runs a partition from its assignment to its end.
 pub(crate) async fn run<H: Handler>(mut parts: TaskParts, factory: HandlerFactory<H>) {
-    let Some((mut desk, position, committed)) = begin(&mut parts).await else {
+    let Some((desk, position, committed)) = begin(&mut parts).await else {
         return;
     };
-    let bug = parts.shared.plan.bug;
-    let mut slot = Slot::new(Arc::clone(&desk.place), Arc::clone(&parts.lease), factory, bug);
-    parts.signs().at(Stage::Hook);
-    if let Some(closing) = assigned(&mut desk, &mut slot, &mut parts.commands).await {
-        return end(&desk, &mut slot, closing).await;
+    let mut task = PartitionTask::new(parts, desk, factory);
+    let mut first = task.new_slot();
+    task.parts.signs().at(Stage::Hook);
+    let assigned = tokio::select! {
+        biased;
+        closing = closed(&mut task.parts.commands) => Err(closing),
+        assigned = first.assigned() => Ok(assigned),
+    };
+    let closing = match assigned {
+        Err(closing) => closing,
+        Ok(false) => closed(&mut task.parts.commands).await,
+        Ok(true) => {
+            task.started(position, committed);
+            task.start(first);
+            return task.go().await;
+        }
+    };
+    task.desk.lock().take(Command::Close(closing), task.parts.shared.host.now());
+    task.start(first);
+    task.end(closing).await;
+}
+
+/// A partition whose records are handled.
+struct PartitionTask<H> {
+    parts: TaskParts,
+    desk: SharedDesk,
+    place: Arc<Place>,
+    factory: HandlerFactory<H>,
+    slots: JoinSet<usize>,
+    /// By their number.
+    handles: Vec<AbortHandle>,
+    numbers: HashMap<Id, usize>,
+    /// Rung by the slots.
+    bell: Arc<Notify>,
+}
+
+impl<H: Handler> PartitionTask<H> {
+    fn new(parts: TaskParts, desk: Desk, factory: HandlerFactory<H>) -> Self {
+        let (place, bell) = (Arc::clone(&desk.place), desk.bell());
+        let desk = SharedDesk::new(desk);
+        let slots = JoinSet::new();
+        let (handles, numbers) = (Vec::new(), HashMap::new());
+        Self { parts, desk, place, factory, slots, handles, numbers, bell }
     }
-    let (partition, epoch) = (desk.id, desk.epoch);
-    let start =
-        Observation::Started { partition: &parts.partition, epoch: epoch.0, position: position.0 };
-    desk.shared.observe(&start);
-    let restored = Event::Restored { partition, epoch, position, committed };
-    parts.events.send(TaskEvent::Engine(restored));
-    desk.tell_progress(desk.now()); // what `assigned` did is to be committed, too
-    let closing = go(&mut desk, &mut slot, &mut parts.commands).await;
-    end(&desk, &mut slot, closing).await;
+
+    fn started(&self, position: Offset, committed: Option<Standing>) {
+        let (partition, epoch) = (self.parts.id, self.parts.epoch);
+        self.parts.shared.observe(&Observation::Started {
+            partition: &self.parts.partition,
+            epoch: epoch.0,
+            position: position.0,
+        });
+        let restored = Event::Restored { partition, epoch, position, committed };
+        self.parts.events.send(TaskEvent::Engine(restored));
+        // What `assigned` did is to be committed, too.
+        self.desk.lock().tell_progress(self.parts.shared.host.now());
+    }
+
+    fn new_slot(&self) -> SlotTask<H> {
+        let (index, wake) = self.desk.lock().add_slot();
+        let marks = self.parts.lease.add_slot();
+        self.parts.look.watch(self.parts.partition.clone(), &marks);
+        let (place, factory) = (Arc::clone(&self.place), self.factory.clone());
+        let bug = self.parts.shared.plan.bug;
+        let (rules, host) = (self.parts.spec.clone(), Arc::clone(&self.parts.shared.host));
+        SlotTask {
+            slot: Slot::new(index, place, marks, rules, Arc::clone(&host), factory, bug),
+            desk: self.desk.clone(),
+            host,
+            partition: self.parts.partition.clone(),
+            retry: self.parts.spec.retry,
+            wake,
+        }
+    }
+
+    fn start(&mut self, slot: SlotTask<H>) {
+        let index = slot.slot.index;
+        let handle = self.slots.spawn(async move {
+            slot.work().await;
+            index
+        });
+        self.numbers.insert(handle.id(), index);
+        self.handles.push(handle);
+    }
+
+    /// A slot that was not there when the partition began.
+    fn start_another(&mut self) {
+        let mut slot = self.new_slot();
+        let index = slot.slot.index;
+        self.desk.lock().calls_hook(index);
+        let handle = self.slots.spawn(async move {
+            if slot.assigned().await {
+                slot.work().await;
+            }
+            index
+        });
+        self.numbers.insert(handle.id(), index);
+        self.handles.push(handle);
+    }
+
+    /// The loop. Ends when the partition is closed and its slots have ended.
+    async fn go(mut self) {
+        loop {
+            self.hear();
+            let now = self.parts.shared.host.now();
+            let chores = self.desk.lock().attend(now);
+            self.cut(&chores.cut);
+            if let Some(closing) = chores.closed {
+                return self.end(closing).await;
+            }
+            for _ in 0..chores.new_slots {
+                self.start_another();
+            }
+            self.wait(chores.wake, now).await;
+        }
+    }
+
+    /// Takes the commands that are there.
+    fn hear(&mut self) {
+        let now = self.parts.shared.host.now();
+        loop {
+            let command = match self.parts.commands.try_recv() {
+                Ok(command) => command,
+                Err(TryRecvError::Empty) => return,
+                // The poll loop has forgotten this task.
+                Err(TryRecvError::Disconnected) => Command::Close(Closing::Lost),
+            };
+            let is_last = matches!(command, Command::Close(_));
+            self.desk.lock().take(command, now);
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    /// Ends with a command, a word of a slot, or at a moment.
+    async fn wait(&mut self, until: Option<Time>, now: Time) {
+        let host = &self.parts.shared.host;
+        let timer = async {
+            match until {
+                Some(until) => host.sleep(until.since(now)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            command = self.parts.commands.recv() => {
+                let command = command.unwrap_or(Command::Close(Closing::Lost));
+                self.desk.lock().take(command, host.now());
+            }
+            Some(ended) = self.slots.join_next_with_id() => self.ended(ended),
+            () = self.bell.notified() => {}
+            () = timer => {}
+        }
+    }
+
+    /// Cuts off what these slots run, at its next await.
+    fn cut(&self, slots: &[usize]) {
+        for handle in slots.iter().filter_map(|slot| self.handles.get(*slot)) {
+            handle.abort();
+        }
+    }
+
+    fn ended(&mut self, ended: Result<(Id, usize), JoinError>) {
+        let id = ended.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+        let Some(slot) = self.numbers.remove(&id) else { return };
+        let mut desk = self.desk.lock();
+        desk.slot_ended(slot, self.parts.shared.host.now());
+        if ended.is_err_and(|error| error.is_panic()) {
+            let partition = &self.parts.partition;
+            let reason = format!("a slot of {partition} panicked; this is a bug in Pelton");
+            desk.fail(WorkerError::System(reason));
+        }
+    }
+
+    /// The slots have their last hooks; one that hangs is cut off.
+    async fn end(mut self, closing: Closing) {
+        let host = Arc::clone(&self.parts.shared.host);
+        let mut limit = host.sleep(HOOK_LIMIT);
+        let mut in_time = true;
+        while !self.slots.is_empty() {
+            tokio::select! {
+                biased;
+                Some(ended) = self.slots.join_next_with_id() => self.ended(ended),
+                () = &mut limit, if in_time => {
+                    in_time = false;
+                    // A handler that never yields is waited for all the same.
+                    if Bug::TwoSlots.is(self.parts.shared.plan.bug) {
+                        continue;
+                    }
+                    let partition = &self.parts.partition;
+                    tracing::warn!(%partition, ?closing, "a handler's last hook hangs and is cut off");
+                    self.slots.abort_all();
+                }
+            }
+        }
+    }
 }
 
 /// Reads the start offset, restores the stores and sets up the desk; `None` if the partition
 /// was given up meanwhile.
-async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> {
+async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Standing>)> {
     let signs = parts.signs();
     let left_alone = Bug::TwoSlots.is(parts.shared.plan.bug);
     if let Some(predecessor) = parts.predecessor.take().filter(|_| !left_alone) {
@@ -123,6 +320,7 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
         metrics: &parts.metrics,
         signs: &signs,
         lost_position: parts.lost_position.as_ref(),
+        seek: parts.seek,
     };
     let prepared = tokio::select! {
         biased;
@@ -139,6 +337,10 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
     };
     let (partition, epoch) = (parts.id, parts.epoch);
     parts.events.send(TaskEvent::Settled { partition, epoch, topic: prepared.topic });
+    if let Some(from) = prepared.sought_from {
+        let (partition, epoch, to) = (&parts.partition, parts.epoch.0, prepared.position);
+        parts.shared.observe(&Observation::Jumped { partition, epoch, from, to });
+    }
     if let Some(jump) = prepared.jump {
         let (partition, epoch) = (&parts.partition, epoch.0);
         let (from, to) = (jump.position, jump.went_on_at);
@@ -160,9 +362,20 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
         bound,
         stores: Stores::new(prepared.stores),
         cancelled: parts.cancelled.clone(),
+        complete: completing(parts.own_commands.clone()),
+        bug: parts.shared.plan.bug,
     });
     let behind = Bug::StartBehindCommit.is(parts.shared.plan.bug) && prepared.committed.is_some();
     let position = Offset((prepared.position - if behind { 20 } else { 0 }).max(0));
+    // What was done above a commit says nothing of another start.
+    let committed = prepared.committed;
+    let dropped = Bug::DoneSetDropped.is(parts.shared.plan.bug);
+    let fits = |committed: &Standing| committed.offset() == position && !dropped;
+    let before = committed.clone().filter(fits);
+    let task = Arc::new(Notify::new());
+    let shares = parts.spec.ordering != Ordering::Partition;
+    let share = shares
+        .then(|| Share::of(&parts.in_flight, partition, Arc::clone(&task), parts.shared.plan.bug));
     let mut desk = Desk::new(
         partition,
         epoch,
@@ -174,10 +387,12 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Offset>)> 
         Arc::clone(&parts.lease),
         parts.metrics.clone(),
         parts.thaws,
-        position,
+        before.unwrap_or_else(|| Standing::at(position)),
+        share,
+        task,
     );
     desk.plant(parts.last_begun);
-    Some((desk, position, prepared.committed.map(Offset)))
+    Some((desk, position, committed))
 }
 
 /// Ends when the poll loop closes the task or forgets it.
@@ -188,318 +403,4 @@ async fn closed(commands: &mut UnboundedReceiver<Command>) -> Closing {
         }
     }
     Closing::Lost
-}
-
-/// Calls the `assigned` hook until it succeeds.
-async fn assigned<H: Handler>(
-    desk: &mut Desk,
-    slot: &mut Slot<H>,
-    commands: &mut UnboundedReceiver<Command>,
-) -> Option<Closing> {
-    let mut attempt = 0;
-    loop {
-        let called = tokio::select! {
-            biased;
-            closing = closed(commands) => return Some(closing),
-            called = slot.assigned() => called,
-        };
-        attempt += 1;
-        match called {
-            Called::Done(effects) => {
-                desk.enter(effects);
-                return None;
-            }
-            Called::Failed(error) if error.is_fatal() => {
-                desk.fail(handler_failed(desk, Offset(-1), &error));
-                return Some(closed(commands).await);
-            }
-            Called::Failed(error) => log_retry(desk, "assigned", attempt, &error.to_string()),
-            Called::Panicked(panic) => {
-                slot.discard();
-                log_retry(desk, "assigned", attempt, &panic);
-            }
-        }
-        let wait = desk.spec.retry.backoff(attempt, desk.epoch.0);
-        tokio::select! {
-            biased;
-            closing = closed(commands) => return Some(closing),
-            () = desk.shared.host.sleep(wait) => {}
-        }
-    }
-}
-
-/// The loop. Ends when the partition is closed.
-async fn go<H: Handler>(
-    desk: &mut Desk,
-    slot: &mut Slot<H>,
-    commands: &mut UnboundedReceiver<Command>,
-) -> Closing {
-    let mut busy = 0u32;
-    loop {
-        let now = desk.now();
-        loop {
-            match commands.try_recv() {
-                Ok(command) => desk.take(command, now),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return Closing::Lost,
-            }
-        }
-        match desk.step(now) {
-            Step::Closed(closing) => return closing,
-            Step::Handle { index, offset, attempt } => {
-                handle(desk, slot, commands, Turn { index, offset, attempt }).await;
-                busy += 1;
-                if busy.is_multiple_of(64) {
-                    tokio::task::yield_now().await; // other partitions share this thread
-                }
-            }
-            Step::Flush => flush(desk, slot, commands).await,
-            Step::Tick => tick(desk, slot, commands).await,
-            Step::Drained => {
-                if supervise(desk, commands, slot.revoked()).await.is_none() {
-                    slot.discard();
-                }
-                desk.drained();
-            }
-            Step::Wait(until) => wait(desk, commands, until, now).await,
-        }
-    }
-}
-
-/// Ends with a command, at a moment, or when the poll loop has forgotten this task.
-async fn wait(
-    desk: &mut Desk,
-    commands: &mut UnboundedReceiver<Command>,
-    until: Option<Time>,
-    now: Time,
-) {
-    let timer = async {
-        match until {
-            Some(until) => desk.shared.host.sleep(until.since(now)).await,
-            None => std::future::pending().await,
-        }
-    };
-    let command = tokio::select! {
-        biased;
-        command = commands.recv() => command.or(Some(Command::Close(Closing::Lost))),
-        () = timer => None,
-    };
-    if let Some(command) = command {
-        let now = desk.now();
-        desk.take(command, now);
-    }
-}
-
-/// Runs user code to its end while the desk goes on; `None` if it had to be cut off.
-async fn supervise(
-    desk: &mut Desk,
-    commands: &mut UnboundedReceiver<Command>,
-    code: impl Future<Output = Called>,
-) -> Option<Called> {
-    let mut code = pin!(code);
-    if let Poll::Ready(called) = poll!(code.as_mut()) {
-        return Some(called); // most handlers never wait
-    }
-    loop {
-        let now = desk.now();
-        let timer = desk.pump_wake().map_or_else(
-            || std::future::pending().boxed(),
-            |at| desk.shared.host.sleep(at.since(now)),
-        );
-        tokio::select! {
-            biased;
-            called = code.as_mut() => return Some(called),
-            command = commands.recv() => match command {
-                Some(command) => desk.take(command, desk.now()),
-                None => {
-                    desk.take(Command::Close(Closing::Lost), desk.now());
-                    // The poll loop has forgotten this task. Always cut off, but for a planted bug.
-                    return if desk.must_cut() { None } else { Some(code.await) };
-                }
-            },
-            () = timer => {}
-        }
-        if desk.must_cut() {
-            return None;
-        }
-        let now = desk.now();
-        desk.pump(now);
-    }
-}
-
-/// One attempt at one record.
-#[derive(Clone, Copy)]
-struct Turn {
-    index: u64,
-    offset: Offset,
-    attempt: u32,
-}
-
-async fn handle<H: Handler>(
-    desk: &mut Desk,
-    slot: &mut Slot<H>,
-    commands: &mut UnboundedReceiver<Command>,
-    turn: Turn,
-) {
-    let Some((run, at)) = desk.record(turn.index) else {
-        return;
-    };
-    let Some(record) = run.record(at) else { return };
-    desk.observe_start(turn.offset, turn.attempt, record.timestamp_ms());
-    let begun = desk.now();
-    let called = supervise(desk, commands, slot.handle(&record, turn.attempt)).await;
-    let now = desk.now();
-    desk.metrics.handler_seconds.record(now.since(begun));
-    let outcome = match called {
-        Some(Called::Done(effects)) => {
-            let waits = desk.spec.flush_every.is_some();
-            let outcome = if waits { RecordOutcome::Handled } else { RecordOutcome::Done };
-            desk.observe_end(turn.offset, turn.attempt, outcome);
-            desk.done(turn.index, effects, now);
-            outcome
-        }
-        Some(Called::Failed(error)) => failed(desk, turn, &error, now),
-        Some(Called::Panicked(panic)) => {
-            slot.discard();
-            log_retry(desk, "handle", turn.attempt, &panic);
-            desk.observe_end(turn.offset, turn.attempt, RecordOutcome::Panicked);
-            if Bug::PanicCountsAsDone.is(desk.shared.plan.bug) {
-                desk.done(turn.index, Effects::default(), now);
-            } else {
-                desk.not_done(turn.index, Finish::Retry, now);
-            }
-            desk.reset_if_handled();
-            RecordOutcome::Panicked
-        }
-        None => {
-            slot.discard();
-            desk.observe_end(turn.offset, turn.attempt, RecordOutcome::Cancelled);
-            desk.not_done(turn.index, Finish::Cancelled, now);
-            desk.reset_if_handled();
-            RecordOutcome::Cancelled
-        }
-    };
-    desk.metrics.records(outcome).increment(1);
-    if matches!(outcome, RecordOutcome::Retry | RecordOutcome::Panicked) {
-        desk.metrics.retries.increment(1);
-    }
-}
-
-/// The handler returned an error: try again, skip, or stop.
-fn failed(desk: &mut Desk, turn: Turn, error: &HandlerError, now: Time) -> RecordOutcome {
-    let partition = desk.place.partition.clone();
-    let (offset, attempt) = (turn.offset.0, turn.attempt);
-    let outcome = if error.is_retryable() {
-        tracing::warn!(%partition, offset, attempt, %error, "the record failed and will be tried again");
-        RecordOutcome::Retry
-    } else if error.is_invalid() && desk.spec.on_invalid == OnInvalid::Skip {
-        tracing::warn!(%partition, offset, %error, "the record is invalid and is skipped");
-        RecordOutcome::Skipped
-    } else {
-        RecordOutcome::Fatal
-    };
-    desk.observe_end(turn.offset, attempt, outcome);
-    match outcome {
-        RecordOutcome::Retry => desk.not_done(turn.index, Finish::Retry, now),
-        RecordOutcome::Skipped => desk.done(turn.index, Effects::default(), now),
-        _ => {
-            desk.not_done(turn.index, Finish::Cancelled, now);
-            let error = if error.is_invalid() {
-                WorkerError::InvalidRecord { partition, offset, reason: error.to_string() }
-            } else {
-                handler_failed(desk, turn.offset, error)
-            };
-            desk.fail(error);
-        }
-    }
-    outcome
-}
-
-async fn flush<H: Handler>(
-    desk: &mut Desk,
-    slot: &mut Slot<H>,
-    commands: &mut UnboundedReceiver<Command>,
-) {
-    match supervise(desk, commands, slot.flush()).await {
-        Some(Called::Done(effects)) => {
-            desk.observe_flush();
-            desk.flushed(effects, desk.now());
-        }
-        Some(Called::Failed(error)) if error.is_fatal() => {
-            // What was handled can't become done any more: the drain must not ask again.
-            slot.discard();
-            desk.forget_handled();
-            desk.fail(handler_failed(desk, Offset(-1), &error));
-        }
-        Some(Called::Failed(error)) => {
-            log_retry(desk, "flush", 1, &error.to_string());
-            let now = desk.now();
-            if Bug::FailedFlushCounts.is(desk.shared.plan.bug) {
-                desk.flushed(Effects::default(), now);
-            } else {
-                desk.flush_failed(now);
-            }
-        }
-        Some(Called::Panicked(panic)) => {
-            log_retry(desk, "flush", 1, &panic);
-            slot.discard();
-            desk.reset_if_handled();
-        }
-        None => {
-            slot.discard();
-            desk.reset_if_handled();
-        }
-    }
-}
-
-async fn tick<H: Handler>(
-    desk: &mut Desk,
-    slot: &mut Slot<H>,
-    commands: &mut UnboundedReceiver<Command>,
-) {
-    match supervise(desk, commands, slot.tick()).await {
-        Some(Called::Done(effects)) => desk.ticked(effects, desk.now()),
-        Some(Called::Failed(error)) if error.is_fatal() => {
-            desk.fail(handler_failed(desk, Offset(-1), &error));
-        }
-        Some(Called::Failed(error)) => log_retry(desk, "tick", 1, &error.to_string()),
-        Some(Called::Panicked(panic)) => {
-            log_retry(desk, "tick", 1, &panic);
-            slot.discard();
-            desk.reset_if_handled();
-        }
-        None => {
-            slot.discard();
-            desk.reset_if_handled();
-        }
-    }
-}
-
-/// The last hooks; a hook that hangs is cut off.
-async fn end<H: Handler>(desk: &Desk, slot: &mut Slot<H>, closing: Closing) {
-    let hooks = async {
-        if closing != Closing::Released {
-            slot.lost().await;
-        }
-        slot.close().await;
-    };
-    tokio::select! {
-        biased;
-        () = hooks => {}
-        () = desk.shared.host.sleep(HOOK_LIMIT) => {
-            tracing::warn!(partition = %desk.place.partition, "the handler's last hook hangs and is cut off");
-        }
-    }
-}
-
-fn handler_failed(desk: &Desk, offset: Offset, error: &HandlerError) -> WorkerError {
-    WorkerError::Handler {
-        partition: desk.place.partition.clone(),
-        offset: offset.0,
-        reason: error.to_string(),
-    }
-}
-
-fn log_retry(desk: &Desk, call: &str, attempt: u32, error: &str) {
-    tracing::warn!(partition = %desk.place.partition, call, attempt, error, "user code failed and will be called again");
 }

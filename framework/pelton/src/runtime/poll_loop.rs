@@ -35,6 +35,7 @@ use crate::runtime::lookout::{Doing, Lookout};
 use crate::runtime::names::Names;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent, TopicMark};
 use crate::runtime::status::StatusBoard;
+use crate::runtime::wish::Scope;
 use crate::telemetry::{PartitionMetrics, WorkerMetrics};
 
 /// The loop looks around at least so often: it is also the gate's pulse.
@@ -56,6 +57,10 @@ pub(crate) struct PollLoop {
     runtime: tokio::runtime::Handle,
     engine: Engine,
     live: Live,
+    /// Topics and partitions that somebody wants to rest.
+    wished_pauses: BTreeSet<Scope>,
+    /// What rests now.
+    paused: BTreeSet<PartitionId>,
     inbox: mpsc::Receiver<TaskEvent>,
     events: EventSender,
     names: Names,
@@ -179,6 +184,8 @@ impl PollLoop {
             runtime: parts.runtime,
             engine: parts.engine,
             live: parts.live,
+            wished_pauses: BTreeSet::new(),
+            paused: BTreeSet::new(),
             inbox: parts.inbox,
             events: parts.events,
             names: Names::default(),

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use pelton_engine::{Bug, Envelope, Offset, RetryPolicy, StartDecision, TopicCommits};
+use pelton_engine::{
+    Bug, DoneSet, Envelope, Mark, Offset, RetryPolicy, Standing, StartDecision, TopicCommits,
+};
 
 use crate::admin::JumpStatus;
 use crate::error::WorkerError;
@@ -28,22 +30,26 @@ pub(crate) struct Preparing<'a> {
     pub(crate) signs: &'a SignsOfLife,
     /// It can't go on at this position.
     pub(crate) lost_position: Option<&'a LostPosition>,
+    /// Somebody wants it to go on here.
+    pub(crate) seek: Option<Offset>,
 }
 
 /// What a partition starts with.
 pub(crate) struct Prepared {
     pub(crate) position: i64,
     /// `None` if there is none, or if the start has to be committed although there is one.
-    pub(crate) committed: Option<i64>,
+    pub(crate) committed: Option<Standing>,
     /// What its commits have to say of the topic.
     pub(crate) topic: TopicMark,
     pub(crate) stores: Vec<StoreLayers>,
     /// Where it goes on instead of its position.
     pub(crate) jump: Option<JumpStatus>,
+    /// A seek: what was committed before, or -1.
+    pub(crate) sought_from: Option<i64>,
 }
 
 const RETRY: RetryPolicy =
-    RetryPolicy { initial: Duration::from_millis(100), max: Duration::from_secs(5) };
+    RetryPolicy::exponential(Duration::from_millis(100), Duration::from_secs(5));
 
 /// Reads the committed offset and restores the stores. Cancel safe.
 ///
@@ -87,7 +93,7 @@ impl From<WorkerError> for Trouble {
 }
 
 async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
-    let Preparing { shared, spec, partition, metrics, signs, lost_position } = *preparing;
+    let Preparing { shared, spec, partition, metrics, signs, lost_position, seek } = *preparing;
     let partitions = shared.admin.partitions(partition.topic()).await?.ok_or_else(|| {
         PortError::passing(format!("the topic {} is not there", partition.topic()))
     })?;
@@ -97,10 +103,12 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
             PortError::passing(format!("the topic {} is not there", partition.topic())).into()
         );
     };
-    let Start { at, settled, committed, recreated } =
+    let Start { at, settled, committed, done, marks, recreated } =
         start_of(preparing, partitions, id.as_deref()).await?;
     let bug = shared.plan.bug;
+    let at = seek.map_or(at, StartDecision::At);
     let jump = match at {
+        _ if seek.is_some() => None,
         StartDecision::At(offset) if recreated || lost_position.is_some() => {
             Some(jump(preparing, offset.0, recreated).await?)
         }
@@ -154,9 +162,35 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
     }
     let topic = TopicMark { partitions: settled, id };
     // Committed at once, so that nobody has to decide again.
-    let committed = committed.filter(|_| jump.is_none());
+    let sought_from = seek.map(|_| committed.unwrap_or(-1));
+    let committed = match committed.filter(|_| jump.is_none() && seek.is_none()) {
+        Some(offset) => {
+            let done = usable(done, Offset(offset), preparing).await?;
+            Some(Standing { done, marks })
+        }
+        None => None,
+    };
     let jump = jump.filter(|_| !Bug::JumpToLatest.is(bug));
-    Ok(Prepared { position, committed, topic, stores, jump })
+    Ok(Prepared { position, committed, topic, stores, jump, sought_from })
+}
+
+/// What is done above the committed offset, where the commit's metadata says it of this offset and
+/// this log: anybody may write a commit, and take its metadata from another.
+async fn usable(
+    done: Option<DoneSet>,
+    committed: Offset,
+    preparing: &Preparing<'_>,
+) -> Result<DoneSet, Trouble> {
+    let Some(done) = done.filter(|done| !done.is_empty()) else {
+        return Ok(DoneSet::above(committed));
+    };
+    let Preparing { shared, partition, .. } = preparing;
+    let end = shared.admin.offsets(partition).await?.1;
+    if done.fits(committed, Offset(end)) {
+        return Ok(done);
+    }
+    tracing::warn!(%partition, %committed, end, of = %done.base(), "the commit's done-set is not of this offset or this log and is dropped: what it names is handled again");
+    Ok(DoneSet::above(committed))
 }
 
 fn store_trouble(error: PortError, store: &str, partition: &TopicPartition) -> Trouble {
@@ -199,6 +233,10 @@ struct Start {
     /// The partition count that its commits record.
     settled: u32,
     committed: Option<i64>,
+    /// What its commit says to be done above it.
+    done: Option<DoneSet>,
+    /// What its commit says of records that are not.
+    marks: Vec<Mark>,
     /// Its commit, or the position it had, belongs to another topic of that name.
     recreated: bool,
 }
@@ -212,7 +250,7 @@ async fn start_of(
     let number = u32::try_from(partition.partition()).unwrap_or(0);
     // The count may be older than the assignment: a partition we were given exists.
     let partitions = u32::try_from(partitions).unwrap_or(0).max(number + 1);
-    let (own, mark) = own_position(preparing).await?;
+    let Own { offset: own, mark, done, marks } = own_position(preparing).await?;
     let other_id = |of: &str| topic_id.is_some_and(|id| id != of);
     let recreated =
         own.is_some() && mark.as_ref().and_then(|m| m.id.as_deref()).is_some_and(other_id);
@@ -220,7 +258,8 @@ async fn start_of(
         && mark.partitions >= partitions
     {
         let at = StartDecision::At(Offset(offset));
-        return Ok(Start { at, settled: mark.partitions, committed: own, recreated });
+        let settled = mark.partitions;
+        return Ok(Start { at, settled, committed: own, done, marks, recreated });
     }
     let topic = partition.topic_name();
     let all = (0..i32::try_from(partitions).unwrap_or(0))
@@ -244,15 +283,22 @@ async fn start_of(
         | StartDecision::AtTime(_)
         | StartDecision::Refused => None,
     };
-    Ok(Start { at, settled: commits.settled(), committed, recreated })
+    Ok(Start { at, settled: commits.settled(), committed, done, marks, recreated })
 }
 
-/// The position it can't go on at; otherwise its commit, and what that says of the topic.
-async fn own_position(
-    preparing: &Preparing<'_>,
-) -> Result<(Option<i64>, Option<TopicMark>), Trouble> {
+/// What a partition has of its own.
+struct Own {
+    offset: Option<i64>,
+    mark: Option<TopicMark>,
+    done: Option<DoneSet>,
+    marks: Vec<Mark>,
+}
+
+/// The position it can't go on at; otherwise its commit, and what that says.
+async fn own_position(preparing: &Preparing<'_>) -> Result<Own, Trouble> {
     if let Some(LostPosition { position, topic }) = preparing.lost_position {
-        return Ok((Some(position.0), Some(topic.clone())));
+        let (offset, mark) = (Some(position.0), Some(topic.clone()));
+        return Ok(Own { offset, mark, done: None, marks: Vec::new() });
     }
     let Preparing { shared, partition, .. } = preparing;
     let own = if Bug::CachedCommit.is(shared.plan.bug) {
@@ -264,11 +310,13 @@ async fn own_position(
         let dropped = Bug::DamageDropsCommit.is(shared.plan.bug) && !own.metadata.is_empty();
         !dropped || envelope_of(own).is_some()
     });
-    let mark = own
-        .as_ref()
-        .and_then(envelope_of)
-        .map(|envelope| TopicMark { partitions: envelope.partitions, id: envelope.topic });
-    Ok((own.and_then(|own| own.offset), mark))
+    let offset = own.as_ref().and_then(|own| own.offset);
+    Ok(match own.as_ref().and_then(envelope_of) {
+        Some(Envelope { partitions, topic: id, done_set: done, marks, .. }) => {
+            Own { offset, mark: Some(TopicMark { partitions, id }), done, marks }
+        }
+        None => Own { offset, mark: None, done: None, marks: Vec::new() },
+    })
 }
 
 /// A commit's envelope; what can't be used is named and ignored.

@@ -18,6 +18,7 @@ use crate::error::{Exit, WorkerError};
 use crate::host::Machine;
 use crate::kafka::{ClientSettings, KafkaAdmin, KafkaClients, KafkaProducer, KafkaRestores};
 use crate::output::{GateLimits, SendGate};
+use crate::panic_place;
 use crate::ports::{Clients, Host, PortError, Ports, Waker};
 use crate::runtime::committed::CurrentCommitted;
 use crate::runtime::live::{Control, Fault, Live, Pacer};
@@ -94,10 +95,12 @@ impl SteppedWorker {
         control: Arc<Control>,
         ports: Ports,
     ) -> Self {
+        panic_place::remember();
         let (queue, inbox) = mpsc::channel();
         let metrics = WorkerMetrics::new(&parts.clients.group_id);
         let shared = Arc::new(Shared {
             gate: SendGate::new(ports.host.now(), parts.gate),
+            in_flight: parts.plan.in_flight(),
             plan: parts.plan,
             host: Arc::clone(&ports.host),
             committed: CurrentCommitted::new(ports.member.committed()),
@@ -137,6 +140,9 @@ impl SteppedWorker {
         let now = self.host.now();
         if let Some(live) = self.control.take_change() {
             poll_loop.change(now, live);
+        }
+        for wish in self.control.take_wishes() {
+            poll_loop.wish(now, wish);
         }
         match poll_loop.step(now) {
             Turn::Again(at) => {
@@ -188,6 +194,7 @@ pub(crate) async fn start(
     status: Arc<StatusBoard>,
     control: &Arc<Control>,
 ) -> Result<Running, WorkerError> {
+    panic_place::remember();
     let host: Arc<dyn Host> = Arc::new(Machine::new());
     let lasting = |error: PortError| WorkerError::ClientSettings { reason: error.reason };
     let refusals = Arc::clone(&parts.clients.refusals);
@@ -231,6 +238,7 @@ pub(crate) async fn start(
             let (queue, inbox) = mpsc::channel();
             let shared = Arc::new(Shared {
                 gate: SendGate::new(host.now(), parts.gate),
+                in_flight: parts.plan.in_flight(),
                 plan: parts.plan,
                 host: Arc::clone(&host),
                 committed: CurrentCommitted::new(member.committed()),
@@ -325,6 +333,9 @@ fn drive(poll_loop: PollLoop, host: &dyn Host, control: &Control) -> Result<(), 
         let now = host.now();
         if let Some(live) = control.take_change() {
             poll_loop.change(now, live);
+        }
+        for wish in control.take_wishes() {
+            poll_loop.wish(now, wish);
         }
         if control.is_end_wanted() {
             poll_loop.shut_down(now);

@@ -14,6 +14,7 @@ use crate::output::{OutputSpec, SendGate};
 use crate::ports::{Admin, Host, Producer, RestoreFetches, TopicIdentity, Waker};
 use crate::refusals::Refusals;
 use crate::runtime::committed::CurrentCommitted;
+use crate::runtime::in_flight::InFlight;
 use crate::runtime::input::Input;
 use crate::runtime::live::Pacer;
 use crate::state::StoreSpec;
@@ -22,6 +23,8 @@ use crate::telemetry::{Observation, Observer, WorkerMetrics};
 /// The worker as it was declared and configured: values only.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// Its `client_id`.
+    pub(crate) worker: String,
     pub(crate) bootstrap_servers: String,
     pub(crate) inputs: Arc<[Input]>,
     pub(crate) outputs: Arc<[OutputSpec]>,
@@ -40,6 +43,12 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// The places of each input.
+    pub(crate) fn in_flight(&self) -> Vec<Arc<InFlight>> {
+        let limits = self.inputs.iter().map(|input| input.spec.ordering.concurrency());
+        limits.map(|limit| Arc::new(InFlight::new(limit))).collect()
+    }
+
     /// Is there anything to restore?
     pub(crate) fn has_changelogs(&self) -> bool {
         self.stores.iter().any(|store| store.changelog.is_some())
@@ -60,6 +69,8 @@ pub(crate) struct Shared {
     /// So many restores run at once at most: each has a client of its own.
     pub(crate) restoring: Semaphore,
     pub(crate) pacer: Pacer,
+    /// By input: how many of its records are in hand.
+    pub(crate) in_flight: Vec<Arc<InFlight>>,
     /// What Kafka refuses at the moment.
     pub(crate) refusals: Arc<Refusals>,
     /// A task starts a record only while it holds at most so many bytes, or no effects.

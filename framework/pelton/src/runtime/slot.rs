@@ -7,21 +7,31 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use pelton_engine::Bug;
 
-use crate::context::{Context, Effects, Place};
+use crate::batch::Batch;
+use crate::completion::Deferred;
+use crate::context::{BatchWrites, Context, Effects, Place};
 use crate::error::HandlerError;
 use crate::handler::{Handler, SlotId};
+use crate::panic_place;
+use crate::ports::Host;
 use crate::record::Record;
-use crate::runtime::desk::Lease;
-use crate::runtime::input::HandlerFactory;
+use crate::runtime::desk::Turn;
+use crate::runtime::in_poll::InPoll;
+use crate::runtime::input::{HandlerFactory, InputSpec};
 
 /// A handler instance and the way to make another.
 pub(crate) struct Slot<H> {
+    pub(crate) index: usize,
     place: Arc<Place>,
-    lease: Arc<Lease>,
+    /// Whether its user code holds its thread.
+    marks: Arc<InPoll>,
+    rules: InputSpec,
+    host: Arc<dyn Host>,
     factory: HandlerFactory<H>,
     handler: Option<H>,
     bug: Option<Bug>,
@@ -33,36 +43,105 @@ pub(crate) struct Slot<H> {
 #[derive(Debug)]
 pub(crate) enum Called {
     Done(Effects),
+    /// Somebody else completes it.
+    Deferred(Deferred),
     Failed(HandlerError),
+    TimedOut(Duration),
     Panicked(String),
 }
 
 impl<H: Handler> Slot<H> {
     pub(crate) fn new(
+        index: usize,
         place: Arc<Place>,
-        lease: Arc<Lease>,
+        marks: Arc<InPoll>,
+        rules: InputSpec,
+        host: Arc<dyn Host>,
         factory: HandlerFactory<H>,
         bug: Option<Bug>,
     ) -> Self {
-        Self { place, lease, factory, handler: None, bug, left: Effects::default() }
+        Self {
+            index,
+            place,
+            marks,
+            rules,
+            host,
+            factory,
+            handler: None,
+            bug,
+            left: Effects::default(),
+        }
     }
 
     /// One attempt at one record. Dropping the future cuts the attempt off; then
     /// [`discard`](Self::discard) must be called.
-    pub(crate) async fn handle(&mut self, record: &Record<'_>, attempt: u32) -> Called {
+    pub(crate) async fn handle(&mut self, record: &Record<'_>, turn: Turn) -> Called {
+        self.marks.at(record.offset());
         if let Err(error) = self.make().await {
             return Called::Failed(error);
         }
         let Some(handler) = &mut self.handler else {
             return Called::Done(Effects::default());
         };
-        let mut ctx = Context::new(&self.place, attempt, true);
+        let access = self.rules.access(record);
+        let mut ctx = Context::new(&self.place, turn.attempt, access);
+        ctx.may_defer = Some(turn.index).filter(|_| self.rules.flush_every.is_none());
         ctx.effects = std::mem::take(&mut self.left); // nothing
-        let called = caught(&self.lease, async { handler.handle(record, &mut ctx).await }).await;
+        let code = caught(&self.marks, async { handler.handle(record, &mut ctx).await });
+        let called = match self.rules.attempt_timeout {
+            None => code.await,
+            Some(limit) => tokio::select! {
+                biased;
+                called = code => called,
+                () = self.host.sleep(limit) => return Called::TimedOut(limit),
+            },
+        };
         if !matches!(called, Ok(Ok(()))) {
             self.left = left_behind(&mut ctx.effects, self.bug);
         }
         settle(called, ctx)
+    }
+
+    /// One attempt at each of these records, all in one call. Dropping the future cuts it off, as with
+    /// [`handle`](Self::handle).
+    pub(crate) async fn handle_batch(&mut self, records: Vec<(Turn, Record<'_>)>) -> Vec<Called> {
+        let all = |called: &dyn Fn() -> Called| records.iter().map(|_| called()).collect();
+        if let Err(error) = self.make().await {
+            return all(&|| Called::Failed(error.clone()));
+        }
+        let Some(handler) = &mut self.handler else {
+            return Vec::new();
+        };
+        if let Some((_, first)) = records.first() {
+            self.marks.at(first.offset());
+        }
+        let mut contexts = Vec::with_capacity(records.len());
+        let written = BatchWrites::default();
+        for (turn, record) in &records {
+            let mut ctx = Context::new(&self.place, turn.attempt, self.rules.access(record));
+            ctx.batch_writes = Some(Arc::clone(&written));
+            contexts.push(ctx);
+        }
+        let mut batch = Batch::new(records.iter().map(|(_, record)| *record).collect(), contexts);
+        let code = caught(&self.marks, async { handler.handle_batch(&mut batch).await });
+        let called = match self.rules.attempt_timeout {
+            None => code.await,
+            Some(limit) => tokio::select! {
+                biased;
+                called = code => called,
+                () = self.host.sleep(limit) => return all(&|| Called::TimedOut(limit)),
+            },
+        };
+        let whole = match called {
+            Ok(result) => result,
+            Err(panic) => return all(&|| Called::Panicked(panic.clone())),
+        };
+        let results = batch.into_results().map(|(ctx, own)| match (own, &whole) {
+            (Some(error), _) => Called::Failed(error),
+            (None, Err(error)) => Called::Failed(error.clone()),
+            (None, Ok(())) => Called::Done(ctx.effects),
+        });
+        results.collect()
     }
 
     pub(crate) async fn flush(&mut self) -> Called {
@@ -73,8 +152,8 @@ impl<H: Handler> Slot<H> {
             // What it had handled went with it: nothing of that may count as flushed.
             return Called::Panicked("the instance to flush is gone".to_owned());
         };
-        let mut ctx = Context::new(&self.place, 1, true);
-        let called = caught(&self.lease, async { handler.flush(&mut ctx).await }).await;
+        let mut ctx = Context::new(&self.place, 1, self.rules.access_of_calls());
+        let called = caught(&self.marks, async { handler.flush(&mut ctx).await }).await;
         settle(called, ctx)
     }
 
@@ -82,8 +161,8 @@ impl<H: Handler> Slot<H> {
         let Some(handler) = &mut self.handler else {
             return Called::Done(Effects::default());
         };
-        let mut ctx = Context::new(&self.place, 1, true);
-        let called = caught(&self.lease, async { handler.tick(&mut ctx).await }).await;
+        let mut ctx = Context::new(&self.place, 1, self.rules.access_of_calls());
+        let called = caught(&self.marks, async { handler.tick(&mut ctx).await }).await;
         settle(called, ctx)
     }
 
@@ -95,8 +174,8 @@ impl<H: Handler> Slot<H> {
         let Some(handler) = &mut self.handler else {
             return Called::Done(Effects::default());
         };
-        let mut ctx = Context::new(&self.place, 1, true);
-        let called = caught(&self.lease, async { handler.assigned(&mut ctx).await }).await;
+        let mut ctx = Context::new(&self.place, 1, self.rules.access_of_calls());
+        let called = caught(&self.marks, async { handler.assigned(&mut ctx).await }).await;
         settle(called, ctx)
     }
 
@@ -104,8 +183,8 @@ impl<H: Handler> Slot<H> {
         let Some(handler) = &mut self.handler else {
             return Called::Done(Effects::default());
         };
-        let mut ctx = Context::new(&self.place, 1, false);
-        let panic = caught(&self.lease, async { handler.revoked(&mut ctx).await }).await.err();
+        let mut ctx = Context::new(&self.place, 1, self.rules.access_of_calls()).without_outputs();
+        let panic = caught(&self.marks, async { handler.revoked(&mut ctx).await }).await.err();
         self.log_panic("revoked", panic);
         Called::Done(Effects::default())
     }
@@ -114,8 +193,8 @@ impl<H: Handler> Slot<H> {
         let Some(handler) = &mut self.handler else {
             return;
         };
-        let mut ctx = Context::new(&self.place, 1, false);
-        let panic = caught(&self.lease, async { handler.lost(&mut ctx).await }).await.err();
+        let mut ctx = Context::new(&self.place, 1, self.rules.access_of_calls()).without_outputs();
+        let panic = caught(&self.marks, async { handler.lost(&mut ctx).await }).await.err();
         self.log_panic("lost", panic);
     }
 
@@ -123,9 +202,14 @@ impl<H: Handler> Slot<H> {
         let Some(mut handler) = self.handler.take() else {
             return;
         };
-        let panic = caught(&self.lease, async { handler.close().await }).await.err();
+        let panic = caught(&self.marks, async { handler.close().await }).await.err();
         drop(handler);
         self.log_panic("close", panic);
+    }
+
+    /// Is there no instance?
+    pub(crate) fn is_gone(&self) -> bool {
+        self.handler.is_none()
     }
 
     /// The instance panicked or was cut off: the next call makes another.
@@ -137,8 +221,8 @@ impl<H: Handler> Slot<H> {
         if self.handler.is_some() {
             return Ok(());
         }
-        let slot = SlotId { partition: self.place.partition.clone(), index: 0 };
-        let made = caught(&self.lease, async { self.factory.make(slot).await }).await;
+        let slot = SlotId { partition: self.place.partition.clone(), index: self.index };
+        let made = caught(&self.marks, async { self.factory.make(slot).await }).await;
         self.handler = Some(match made {
             Ok(Ok(handler)) => handler,
             // No record is at fault here: `on_invalid` must not skip one for it.
@@ -172,7 +256,10 @@ fn left_behind(failed: &mut Effects, bug: Option<Bug>) -> Effects {
 
 fn settle(called: Result<Result<(), HandlerError>, String>, ctx: Context<'_>) -> Called {
     match called {
-        Ok(Ok(())) => Called::Done(ctx.effects),
+        Ok(Ok(())) => match ctx.deferred {
+            Some(limit) => Called::Deferred(Deferred { limit, effects: ctx.effects }),
+            None => Called::Done(ctx.effects),
+        },
         Ok(Err(error)) => Called::Failed(error),
         Err(panic) => Called::Panicked(panic),
     }
@@ -180,13 +267,19 @@ fn settle(called: Result<Result<(), HandlerError>, String>, ctx: Context<'_>) ->
 
 /// Runs user code and turns a panic into its message. Give it an `async` block: a call that panics
 /// while it makes its future is caught only inside one.
-async fn caught<T>(lease: &Lease, code: impl Future<Output = T>) -> Result<T, String> {
+async fn caught<T>(marks: &InPoll, code: impl Future<Output = T>) -> Result<T, String> {
     let code = AssertUnwindSafe(code).catch_unwind();
-    lease.user_code.run(code).await.map_err(|panic| message(&*panic))
+    marks.run(code).await.map_err(|panic| message(&*panic))
 }
 
+/// Its message, and where it happened.
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".to_owned())
+    let text = text
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    match panic_place::take() {
+        Some(place) => format!("{text}, at {place}"),
+        None => text,
+    }
 }

@@ -19,7 +19,7 @@ pub(crate) use reach::reach;
 use rights::{Of, check_rights};
 
 const RETRY: RetryPolicy =
-    RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(2) };
+    RetryPolicy::exponential(Duration::from_millis(200), Duration::from_secs(2));
 
 /// So long Kafka may take to answer, and a new topic to appear, before the worker gives up.
 const PATIENCE: Duration = Duration::from_secs(12);

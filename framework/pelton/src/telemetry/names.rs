@@ -74,11 +74,13 @@ metrics! {
     LAG_SECONDS = "pelton_lag_seconds", Gauge, Seconds, ["topic", "partition"],
         "Age of the oldest unfinished record, 0 where there is none.";
     RECORDS_TOTAL = "pelton_records_total", Counter, Count, ["topic", "partition", "outcome"],
-        "Attempts at records by how they ended: done, skipped, retry, panicked, cancelled, fatal.";
+        "Attempts at records by how they ended: done, skipped, dead_letter, retry, panicked, cancelled, fatal.";
     HANDLER_SECONDS = "pelton_handler_seconds", Histogram, Seconds, ["topic", "partition"],
         "Time an attempt spent in the handler.";
     RETRIES_TOTAL = "pelton_retries_total", Counter, Count, ["topic", "partition"],
         "Attempts after a record's first.";
+    DEAD_LETTERS_WITHHELD_TOTAL = "pelton_dead_letters_withheld_total", Counter, Count, ["topic", "partition"],
+        "Failures that did not become dead letters because too many records of the partition do; the record waits.";
     REDELIVERED_RECORDS_TOTAL = "pelton_redelivered_records_total", Counter, Count, ["topic", "partition"],
         "Records the client delivered again and the position guard dropped.";
     OUT_OF_RANGE_TOTAL = "pelton_out_of_range_total", Counter, Count, ["topic", "partition"],

@@ -62,8 +62,10 @@ pub enum Observation<'a> {
     /// An output or a changelog record could not be delivered: it and what was sent behind it are
     /// sent again, and nothing is committed beyond it until then.
     Undelivered { partition: &'a TopicPartition, epoch: u64 },
-    /// A commit of `offset` (the next one to read) is about to be sent.
-    CommitTried { id: u64, partition: &'a TopicPartition, epoch: u64, offset: i64 },
+    /// A commit of `offset` (the next one to read) is about to be sent, and with it `done`, what is
+    /// done above it as the commit's metadata says it (a [`DoneSet`](crate::DoneSet)); empty if
+    /// nothing is.
+    CommitTried { id: u64, partition: &'a TopicPartition, epoch: u64, offset: i64, done: &'a str },
     /// What became of it.
     CommitKnown {
         id: u64,
@@ -99,7 +101,9 @@ pub enum RecordOutcome {
     Handled,
     /// Invalid, and skipped as the input's `on_invalid` says: done, without effects.
     Skipped,
-    /// A retryable error: the record will be tried again.
+    /// It can't be handled and has become a dead letter: done, with that as its effect.
+    DeadLetter,
+    /// A retryable error or a time-out: the record will be tried again.
     Retry,
     /// The handler panicked: the record will be tried again.
     Panicked,

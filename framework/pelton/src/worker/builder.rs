@@ -134,6 +134,18 @@ impl WorkerBuilder {
         Output { index: self.outputs.len() - 1 }
     }
 
+    /// A topic for dead letters: an output that no handler writes to.
+    pub(super) fn dead_letter_topic(&mut self, topic: String) -> Arc<str> {
+        let known = self.outputs.iter().find(|output| *output.topic == topic);
+        match known {
+            Some(output) => Arc::clone(&output.topic),
+            None => {
+                let Output { index } = self.output(topic);
+                Arc::clone(&self.outputs[index].topic)
+            }
+        }
+    }
+
     /// Declares a store. With exactly one input it belongs to that one; otherwise an input
     /// binds it with `uses`. Its changelog is `<group>-<topic>-<store>-changelog`.
     pub fn store<K: ?Sized, V: Serialize + DeserializeOwned>(
@@ -295,7 +307,9 @@ impl WorkerBuilder {
         if !self.problems.is_empty() {
             return Err(WorkerError::Declaration(self.problems.join("; ")));
         }
+        let worker = settings.client_id.clone().unwrap_or_else(|| self.name.clone());
         let plan = Plan {
+            worker,
             bootstrap_servers: settings.bootstrap_servers.clone(),
             inputs: inputs.into(),
             outputs: self.outputs.into(),
@@ -424,6 +438,8 @@ impl WorkerBuilder {
         let mut inputs: Vec<Input> = Vec::new();
         for DeclaredInput { subscription, spec, slots } in self.inputs.drain(..) {
             let name = subscription.name().to_owned();
+            self.problems
+                .extend(spec.problem().map(|problem| format!("the input {name} {problem}")));
             if inputs.iter().any(|input| input.subscription.name() == name) {
                 self.problems.push(format!("the input {name} is declared twice"));
             }

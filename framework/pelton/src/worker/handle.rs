@@ -1,12 +1,14 @@
 //! What may be asked of a running worker, from anywhere? To end, and to take new settings over.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{Change, ConfigError, Fate, Settings};
 use crate::kafka::Credentials;
-use crate::runtime::{Control, Input};
+use crate::runtime::{Control, Input, Scope, Wish};
 use crate::telemetry;
+use crate::topic_partition::TopicPartition;
 
 use super::plan;
 
@@ -98,6 +100,49 @@ impl WorkerHandle {
             say(&changes);
         }
         Ok(changes)
+    }
+
+    /// Lets a topic or a partition rest: nothing of it is fetched or started until it is resumed;
+    /// what runs finishes. It holds over rebalances, for partitions that come later too. Returns at
+    /// once.
+    ///
+    /// ```
+    /// # fn doc(handle: pelton::WorkerHandle) {
+    /// use pelton::TopicPartition;
+    ///
+    /// handle.pause("user_logins");
+    /// handle.pause(TopicPartition::new("user_logouts", 3));
+    /// handle.resume("user_logins"); // goes on where it stood
+    /// # }
+    /// ```
+    pub fn pause(&self, scope: impl Into<Scope>) {
+        self.0.control.wish(Wish::Pause(scope.into()));
+    }
+
+    /// Takes a [`pause`](Self::pause) of the same topic or partition back. What the setting
+    /// `paused_topics` names goes on resting.
+    pub fn resume(&self, scope: impl Into<Scope>) {
+        self.0.control.wish(Wish::Resume(scope.into()));
+    }
+
+    /// At most so many records of a topic or a partition start in a second in this worker, retries
+    /// included; `None` lifts the limit. It holds over rebalances, beside `max_records_per_second`.
+    pub fn limit_rate(&self, scope: impl Into<Scope>, per_second: Option<NonZeroU32>) {
+        self.0.control.wish(Wish::Limit(scope.into(), per_second));
+    }
+
+    /// Lets a partition of this worker go on at another offset, back or forth, as if it were handed
+    /// over to itself: what has started is finished, flushed and committed, then the new offset is
+    /// committed and read from. Of a partition that is not this worker's nothing happens but a log
+    /// line; if the drain can't be finished in its time, neither.
+    ///
+    /// ```
+    /// # fn doc(handle: pelton::WorkerHandle) {
+    /// handle.seek(pelton::TopicPartition::new("user_logins", 0), 42);
+    /// # }
+    /// ```
+    pub fn seek(&self, partition: TopicPartition, offset: i64) {
+        self.0.control.wish(Wish::Seek(partition, offset));
     }
 
     /// The settings in force: those it was built with, and what was taken over since.

@@ -1,5 +1,6 @@
 //! What rules does an input have? Ordering, retries, flushes, ticks, stores, and its handler.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,9 +8,12 @@ use std::time::Duration;
 use pelton_engine::{Ordering, RetryPolicy};
 
 use super::builder::WorkerBuilder;
+use crate::batch::{BatchHandler, Batched, Batches};
 use crate::error::HandlerError;
 use crate::handler::{Handler, SlotId};
-use crate::runtime::{HandlerFactory, InputSpec, OnInvalid};
+use crate::output::DeadLetters;
+use crate::record::Record;
+use crate::runtime::{DeadLetterRoute, HandlerFactory, InputSpec, OnInvalid};
 use crate::state::Store;
 
 /// One input's rules; ends with [`handler`](Self::handler) or
@@ -26,7 +30,7 @@ use crate::state::Store;
 /// let mut app = Worker::builder("printer");
 /// app.input("user_logins")
 ///     .on_invalid(OnInvalid::Skip)
-///     .retry(RetryPolicy { initial: Duration::from_millis(200), max: Duration::from_secs(10) })
+///     .retry(RetryPolicy::exponential(Duration::from_millis(200), Duration::from_secs(10)))
 ///     .tick_every(Duration::from_secs(60))
 ///     .handler(|_slot| Print);
 /// ```
@@ -47,20 +51,92 @@ impl<'a> InputBuilder<'a> {
     }
 
     /// What is kept in order. Default: all records of a partition.
+    ///
+    /// `Ordering::Key` keeps the records of each key in order, one at a time, and handles up to
+    /// `concurrency` keys at once in this worker; its partitions share them fairly. Records without a
+    /// key are kept in order among themselves. `Ordering::Unordered` keeps nothing in order. Neither
+    /// goes with [`flush_every`](Self::flush_every).
+    ///
+    /// ```
+    /// # use pelton::{Context, Handler, HandlerError, Ordering, Record, Worker};
+    /// # struct CallApi;
+    /// # impl Handler for CallApi {
+    /// #     async fn handle(&mut self, _: &Record<'_>, _: &mut Context<'_>) -> Result<(), HandlerError> { Ok(()) }
+    /// # }
+    /// let mut app = Worker::builder("notifier");
+    /// app.input("user_logins").ordering(Ordering::key(200)).handler(|_slot| CallApi);
+    /// ```
     pub fn ordering(mut self, ordering: Ordering) -> Self {
         self.spec().ordering = ordering;
         self
     }
 
-    /// What to do with invalid records. Default: stop the worker and name the record.
-    pub fn on_invalid(mut self, on_invalid: OnInvalid) -> Self {
-        self.spec().on_invalid = on_invalid;
+    /// Under `Ordering::Key`: what a record's key is, where it is not the record's own. Records for
+    /// which it returns `None` are kept in order among themselves. It must be quick, and always say
+    /// the same of the same record; if it panics, that counts as `None`.
+    ///
+    /// ```
+    /// # use pelton::{Context, Handler, HandlerError, Ordering, Record, Worker};
+    /// # struct CallApi;
+    /// # impl Handler for CallApi {
+    /// #     async fn handle(&mut self, _: &Record<'_>, _: &mut Context<'_>) -> Result<(), HandlerError> { Ok(()) }
+    /// # }
+    /// let mut app = Worker::builder("notifier");
+    /// app.input("user_logins")
+    ///     .ordering(Ordering::key(200))
+    ///     .key_by(|record| record.header("tenant").map(Into::into))
+    ///     .handler(|_slot| CallApi);
+    /// ```
+    pub fn key_by(
+        mut self,
+        key: impl for<'r> Fn(&Record<'r>) -> Option<Cow<'r, [u8]>> + Send + Sync + 'static,
+    ) -> Self {
+        self.spec().key_by = Some(Arc::new(key));
         self
     }
 
-    /// How long failed records wait. Default 1 s → 30 s, for ever.
+    /// What to do with invalid records. Default: stop the worker and name the record; with
+    /// [`dead_letters`](Self::dead_letters), make a dead letter of it.
+    pub fn on_invalid(mut self, on_invalid: OnInvalid) -> Self {
+        self.spec().on_invalid = Some(on_invalid);
+        self
+    }
+
+    /// How often failed records are tried again, and how long they wait before. Default for ever,
+    /// 1 s → 30 s. A record that waits holds back only its ordering unit: its partition, its key, or
+    /// itself. One that is given up becomes a dead letter where the input has
+    /// [`dead_letters`](Self::dead_letters), and stops the worker where it has none (PLT-0404).
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.spec().retry = policy;
+        self
+    }
+
+    /// An attempt that takes longer has failed: it is cut off at its next await, and the slot's
+    /// handler is rebuilt. Default: none.
+    pub fn attempt_timeout(mut self, limit: Duration) -> Self {
+        self.spec().attempt_timeout = Some(limit);
+        self
+    }
+
+    /// Where records go that can't be handled: invalid ones, and those that the retry policy gives
+    /// up. Later records pass them then, also those of the same key.
+    ///
+    /// ```
+    /// # use pelton::{Context, DeadLetters, Handler, HandlerError, Record, RetryPolicy, Worker};
+    /// # struct Print;
+    /// # impl Handler for Print {
+    /// #     async fn handle(&mut self, _: &Record<'_>, _: &mut Context<'_>) -> Result<(), HandlerError> { Ok(()) }
+    /// # }
+    /// let mut app = Worker::builder("printer");
+    /// app.input("user_logins")
+    ///     .retry(RetryPolicy::default().at_most(5))
+    ///     .dead_letters("user_logins-dead")
+    ///     .handler(|_slot| Print);
+    /// ```
+    pub fn dead_letters(mut self, letters: impl Into<DeadLetters>) -> Self {
+        let DeadLetters { topic, limit } = letters.into();
+        let topic = self.app.dead_letter_topic(topic);
+        self.spec().dead_letters = Some(DeadLetterRoute { topic, limit });
         self
     }
 
@@ -71,7 +147,9 @@ impl<'a> InputBuilder<'a> {
         self
     }
 
-    /// Calls the handler's `tick` so often for each partition, between two records.
+    /// Calls the handler's `tick` so often for each partition, between two records. Where several
+    /// slots work it comes in the first moment after that in which none has a record, which under
+    /// load may never be; and it may emit, but not use stores.
     pub fn tick_every(mut self, interval: Duration) -> Self {
         self.spec().tick_every = Some(interval.max(Duration::from_millis(1)));
         self
@@ -83,10 +161,22 @@ impl<'a> InputBuilder<'a> {
         self
     }
 
-    /// Makes one handler per slot.
+    /// Makes one handler per slot: one for each partition, or as many as records are handled at once.
     pub fn handler<H: Handler>(self, make: impl Fn(SlotId) -> H + Send + Sync + 'static) {
         let factory = HandlerFactory::new(move |slot| Box::pin(std::future::ready(Ok(make(slot)))));
         self.app.set_slots(self.index, Arc::new(factory));
+    }
+
+    /// Handles records in batches: makes one batch handler per slot. Up to `concurrency` batches run
+    /// at once where the ordering has one. Not with [`flush_every`](Self::flush_every): a batch is
+    /// flushed by its handler.
+    pub fn batch_handler<B: BatchHandler>(
+        mut self,
+        batches: Batches,
+        make: impl Fn(SlotId) -> B + Send + Sync + 'static,
+    ) {
+        self.spec().batches = Some(batches);
+        self.handler(move |slot| Batched(make(slot)));
     }
 
     /// Makes one handler per slot by code that waits or fails; a retryable failure is tried

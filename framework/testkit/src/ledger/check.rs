@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pelton::TopicPartition;
 use pelton::telemetry::RecordOutcome;
+use pelton::{Ordering, TopicPartition};
 
 use super::history::{Attempt, Ending, History, NEVER, PartitionHistory, Place, Span};
 use super::line::Entry;
@@ -21,6 +21,7 @@ mod loss;
 mod order;
 mod owner;
 mod repeats;
+mod stored;
 mod stuck;
 
 /// What a process has waiting when it thaws it hears within so long.
@@ -32,7 +33,8 @@ const TOLD: u64 = 5;
 /// A violation shows so many lines at most.
 const SHOWN_LINES: usize = 5;
 
-/// The rules by which a run is judged: at-least-once, records in partition order.
+/// The rules by which a run is judged: at-least-once, and unless [`ordering`](Self::ordering) says
+/// otherwise, records in partition order.
 ///
 /// ```
 /// use pelton::TopicPartition;
@@ -61,6 +63,7 @@ const SHOWN_LINES: usize = 5;
 #[derive(Clone, Copy, Debug)]
 pub struct Check {
     stuck_after: Duration,
+    ordering: Ordering,
     marker_lag: i64,
     drain_timeout: Option<Duration>,
 }
@@ -75,7 +78,48 @@ impl Check {
     /// The default rules.
     #[must_use]
     pub fn new() -> Self {
-        Self { stuck_after: Duration::from_secs(60), marker_lag: 0, drain_timeout: None }
+        Self {
+            stuck_after: Duration::from_secs(60),
+            ordering: Ordering::Partition,
+            marker_lag: 0,
+            drain_timeout: None,
+        }
+    }
+
+    /// A3: what the inputs keep in order, and how many records of a partition they handle at once.
+    /// Default: [`Ordering::Partition`].
+    ///
+    /// Under [`Ordering::Key`] the truth's keys count; records without one are one unit.
+    ///
+    /// ```
+    /// use pelton::{Ordering, TopicPartition};
+    /// use pelton_testkit::ledger::{Check, Invariant, Ledger, Truth};
+    /// use std::num::NonZeroU32;
+    ///
+    /// let ledger = Ledger::from_text(
+    ///     "10 a assigned logins-0 1
+    ///      20 a started logins-0 1 0
+    ///      30 a start logins-0 1 0 1
+    ///      40 a start logins-0 1 1 1
+    ///      50 a end logins-0 1 1 1 done
+    ///      60 a try logins-0 1 0 1 0-1rBB       # record 1 is done, record 0 is not
+    ///      70 a known logins-0 1 0 1 accepted
+    ///      80 a end logins-0 1 0 1 done",
+    /// )?;
+    /// let logins = TopicPartition::new("logins", 0);
+    /// let mut truth = Truth::new();
+    /// truth.record(&logins, 0, Some(b"alice"), None);
+    /// truth.record(&logins, 1, Some(b"bob"), None);
+    ///
+    /// let by_key = Ordering::Key { concurrency: NonZeroU32::MIN.saturating_add(1) };
+    /// assert!(Check::new().ordering(by_key).hold(&ledger, &truth).is_clean());
+    /// assert!(Check::new().hold(&ledger, &truth).count(Invariant::Order) > 0);
+    /// # Ok::<(), pelton_testkit::ledger::LedgerError>(())
+    /// ```
+    #[must_use]
+    pub fn ordering(mut self, ordering: Ordering) -> Self {
+        self.ordering = ordering;
+        self
     }
 
     /// A7: an assigned partition with records to handle may start none for so long. Default

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use pelton::TopicPartition;
 use pelton::telemetry::{CommitOutcome, RecordOutcome};
+use pelton_engine::{DoneSet, Offset};
 
 use super::line::{Entry, Fault, FaultKind};
 use super::reader::Ledger;
@@ -83,10 +84,11 @@ pub(crate) struct Span {
     pub(crate) cut_off: Option<Place>,
     /// Where an output failed last.
     pub(crate) undelivered: Option<Place>,
-    /// Attempts below it wait for no flush.
-    unflushed: usize,
+    /// Of its attempts, those that have handled their records and wait for a flush.
+    unflushed: Vec<usize>,
     pub(crate) end: Place,
     pub(crate) ending: Ending,
+    /// In the order in which they began; they may overlap.
     pub(crate) attempts: Vec<Attempt>,
     pub(crate) commits: Vec<Commit>,
 }
@@ -115,10 +117,14 @@ pub(crate) struct Attempt {
     flushed: Option<Place>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Commit {
     pub(crate) id: u64,
     pub(crate) offset: i64,
+    /// What it names above its offset.
+    pub(crate) done: DoneSet,
+    /// It had a done-set that nobody can use: no text of one, or one for another offset.
+    pub(crate) is_damaged: bool,
     pub(crate) tried: Place,
     pub(crate) known: Option<(Place, CommitOutcome)>,
 }
@@ -234,13 +240,39 @@ impl PartitionHistory {
 
     /// The highest offset that Kafka had certainly stored at `place`.
     pub(crate) fn committed_at(&self, place: Place) -> Option<i64> {
+        let accepted = self.last_accepted_at(place).map(|commit| commit.offset);
+        let reset = self.resets.iter().rfind(|reset| reset.at < place);
+        accepted.max(reset.map(|reset| reset.offset))
+    }
+
+    /// The commit that Kafka had certainly stored at `place`: of those at the highest offset the
+    /// last one.
+    pub(crate) fn last_accepted_at(&self, place: Place) -> Option<&Commit> {
+        let accepted = self.tried_before(place).filter(|commit| commit.is_accepted_before(place));
+        accepted.max_by_key(|commit| (commit.offset, commit.tried))
+    }
+
+    /// All commits that were tried before `place`, and after the last time that the offset was set
+    /// by somebody else.
+    pub(crate) fn tried_before(&self, place: Place) -> impl Iterator<Item = &Commit> {
         let reset = self.resets.iter().rfind(|reset| reset.at < place);
         let since = reset.map_or(0, |reset| reset.at);
         let commits = self.spans.iter().flat_map(|span| &span.commits);
-        let accepted = commits
-            .filter(|commit| commit.tried >= since && commit.is_accepted_before(place))
-            .map(|commit| commit.offset);
-        accepted.chain(reset.map(|reset| reset.offset)).max()
+        commits.filter(move |commit| (since..place).contains(&commit.tried))
+    }
+}
+
+impl PartitionHistory {
+    /// All commits that may be what a reader finds who asks after `from` and has its answer before
+    /// `place`. One that is under way when the offset is set by somebody else may be stored after it.
+    pub(crate) fn may_be_read(&self, from: Place, place: Place) -> impl Iterator<Item = &Commit> {
+        let reset = self.resets.iter().rfind(|reset| reset.at < from);
+        let since = reset.map_or(0, |reset| reset.at);
+        let commits = self.spans.iter().flat_map(|span| &span.commits);
+        commits.filter(move |commit| {
+            let answered = commit.known.map_or(NEVER, |(at, _)| at);
+            commit.tried < place && answered >= since
+        })
     }
 }
 
@@ -283,7 +315,7 @@ impl Span {
             revoked: None,
             cut_off: None,
             undelivered: None,
-            unflushed: 0,
+            unflushed: Vec::new(),
             end: NEVER,
             ending: Ending::Open,
             attempts: Vec::new(),
@@ -311,28 +343,29 @@ impl Span {
                 });
             }
             Entry::End { offset, attempt, outcome, .. } => {
-                let begun = self.attempts.iter_mut().rev().find(|begun| {
+                let begun = self.attempts.iter().rposition(|begun| {
                     begun.offset == offset && begun.attempt == attempt && begun.end.is_none()
                 });
                 if let Some(begun) = begun {
-                    begun.end = Some((place, outcome));
+                    self.attempts[begun].end = Some((place, outcome));
+                    if outcome == RecordOutcome::Handled {
+                        self.unflushed.push(begun);
+                    }
                 }
                 // The instance is gone, and with it what it had handled and not flushed.
                 if matches!(outcome, RecordOutcome::Panicked | RecordOutcome::Cancelled) {
-                    self.unflushed = self.attempts.len();
+                    self.unflushed.clear();
                 }
             }
             Entry::Flushed { .. } => {
-                for attempt in self.attempts.iter_mut().skip(self.unflushed) {
-                    attempt.flushed = attempt.end.map(|_| place);
+                for handled in self.unflushed.drain(..) {
+                    self.attempts[handled].flushed = Some(place);
                 }
-                let last_runs = self.attempts.last().is_some_and(|last| last.end.is_none());
-                self.unflushed = self.attempts.len() - usize::from(last_runs);
             }
             Entry::CutOff { .. } => drop(self.cut_off.get_or_insert(place)),
             Entry::Undelivered { .. } => self.undelivered = Some(place),
-            Entry::CommitTried { offset, id, .. } => {
-                self.commits.push(Commit { id, offset, tried: place, known: None });
+            Entry::CommitTried { offset, id, ref done, .. } => {
+                self.commits.push(Commit::tried(place, id, offset, done));
             }
             Entry::CommitKnown { id, outcome, .. } => {
                 let tried = self.commits.iter_mut().rev().find(|tried| tried.id == id);
@@ -369,16 +402,14 @@ impl Span {
     /// Did an output fail after the last accepted commit was sent? Then what was done since may
     /// have had to stay uncommitted.
     pub(crate) fn has_undelivered(&self) -> bool {
-        let mut moved = None;
-        let mut highest = None;
+        let mut moved: Option<&Commit> = None;
         for commit in self.commits.iter().filter(|commit| commit.is_accepted_before(self.end)) {
             // One that stays where the last one was only proves who owns the partition.
-            if highest.is_none_or(|highest| commit.offset > highest) {
-                moved = Some(commit.tried);
+            if moved.is_none_or(|moved| commit.done.is_ahead_of(&moved.done)) {
+                moved = Some(commit);
             }
-            highest = highest.max(Some(commit.offset));
         }
-        self.undelivered.is_some_and(|place| moved.is_none_or(|moved| place > moved))
+        self.undelivered.is_some_and(|place| moved.is_none_or(|moved| place > moved.tried))
     }
 
     /// Was its drain cut short: an attempt cancelled, or still running at the release?
@@ -396,7 +427,10 @@ impl Attempt {
     /// under `flush_every` is done where it was flushed.
     pub(crate) fn done(&self) -> Option<Place> {
         match self.end {
-            Some((place, RecordOutcome::Done | RecordOutcome::Skipped)) => Some(place),
+            Some((
+                place,
+                RecordOutcome::Done | RecordOutcome::Skipped | RecordOutcome::DeadLetter,
+            )) => Some(place),
             Some((_, RecordOutcome::Handled)) => self.flushed,
             _ => None,
         }
@@ -413,10 +447,39 @@ impl Attempt {
 
 /// May the next record start after an attempt that ended so?
 pub(crate) fn lets_pass(outcome: RecordOutcome) -> bool {
-    matches!(outcome, RecordOutcome::Done | RecordOutcome::Handled | RecordOutcome::Skipped)
+    use RecordOutcome::{DeadLetter, Done, Handled, Skipped};
+    matches!(outcome, Done | Handled | Skipped | DeadLetter)
 }
 
 impl Commit {
+    fn tried(place: Place, id: u64, offset: i64, done: &str) -> Self {
+        let read = DoneSet::decode(done).ok().filter(|read| read.base() == Offset(offset));
+        Self {
+            id,
+            offset,
+            is_damaged: read.is_none() && !done.is_empty(),
+            done: read.unwrap_or_else(|| DoneSet::above(Offset(offset))),
+            tried: place,
+            known: None,
+        }
+    }
+
+    /// Does it say that the record is done?
+    pub(crate) fn covers(&self, offset: i64) -> bool {
+        offset < self.offset || self.names(offset)
+    }
+
+    /// Does its done-set say so?
+    pub(crate) fn names(&self, offset: i64) -> bool {
+        self.done.contains(Offset(offset))
+    }
+
+    /// The last offset that its done-set names; without one, the last below its own.
+    pub(crate) fn highest(&self) -> i64 {
+        let highest = self.done.highest();
+        highest.map_or_else(|| self.offset.saturating_sub(1), |highest| highest.0)
+    }
+
     pub(crate) fn is_accepted_before(&self, place: Place) -> bool {
         matches!(self.known, Some((known, CommitOutcome::Accepted)) if known < place)
     }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use pelton::TopicPartition;
 use pelton::telemetry::{CommitOutcome, Observation, RecordOutcome};
+use pelton_engine::DoneSet;
 
 /// One line of a ledger: when, who, what.
 ///
@@ -71,8 +72,9 @@ pub enum Entry {
     Flushed { partition: TopicPartition, epoch: u64 },
     /// `undelivered <partition> <epoch>`
     Undelivered { partition: TopicPartition, epoch: u64 },
-    /// `try <partition> <epoch> <offset> <id>`
-    CommitTried { partition: TopicPartition, epoch: u64, offset: i64, id: u64 },
+    /// `try <partition> <epoch> <offset> <id> [<done>]`: without the last word, nothing is done
+    /// above the offset.
+    CommitTried { partition: TopicPartition, epoch: u64, offset: i64, id: u64, done: Box<str> },
     /// `known <partition> <epoch> <offset> <id> <outcome>`
     CommitKnown {
         partition: TopicPartition,
@@ -192,8 +194,9 @@ impl Entry {
             Observation::Undelivered { partition, epoch } => {
                 Self::Undelivered { partition: partition.clone(), epoch }
             }
-            Observation::CommitTried { id, partition, epoch, offset } => {
-                Self::CommitTried { partition: partition.clone(), epoch, offset, id }
+            Observation::CommitTried { id, partition, epoch, offset, done } => {
+                let (partition, done) = (partition.clone(), done.into());
+                Self::CommitTried { partition, epoch, offset, id, done }
             }
             Observation::CommitKnown { id, partition, epoch, offset, outcome } => {
                 Self::CommitKnown { partition: partition.clone(), epoch, offset, id, outcome }
@@ -251,8 +254,9 @@ impl fmt::Display for Entry {
                 let outcome = record_word(*outcome);
                 write!(f, "end {partition} {epoch} {offset} {attempt} {outcome}")
             }
-            Self::CommitTried { partition, epoch, offset, id } => {
-                write!(f, "try {partition} {epoch} {offset} {id}")
+            Self::CommitTried { partition, epoch, offset, id, done } => {
+                write!(f, "try {partition} {epoch} {offset} {id}")?;
+                if done.is_empty() { Ok(()) } else { write!(f, " {done}") }
             }
             Self::CommitKnown { partition, epoch, offset, id, outcome } => {
                 let outcome = commit_word(*outcome);
@@ -295,6 +299,7 @@ fn record_word(outcome: RecordOutcome) -> &'static str {
         RecordOutcome::Done => "done",
         RecordOutcome::Handled => "handled",
         RecordOutcome::Skipped => "skipped",
+        RecordOutcome::DeadLetter => "dead-letter",
         RecordOutcome::Retry => "retry",
         RecordOutcome::Panicked => "panicked",
         RecordOutcome::Cancelled => "cancelled",
@@ -373,6 +378,7 @@ impl EntryParser {
                 epoch,
                 offset: number(words, "offset")?,
                 id: number(words, "id")?,
+                done: words.next().map(done_set).transpose()?.unwrap_or_default(),
             },
             "known" => Entry::CommitKnown {
                 partition,
@@ -436,11 +442,19 @@ fn number<N: std::str::FromStr>(
     text.parse().map_err(|_| format!("the {what} {text:?} is no number that fits"))
 }
 
+fn done_set(word: &str) -> Result<Box<str>, String> {
+    match DoneSet::decode(word) {
+        Ok(_) => Ok(word.into()),
+        Err(_) => Err(format!("{word:?} is no done-set")),
+    }
+}
+
 fn record_outcome(word: &str) -> Result<RecordOutcome, String> {
     Ok(match word {
         "done" => RecordOutcome::Done,
         "handled" => RecordOutcome::Handled,
         "skipped" => RecordOutcome::Skipped,
+        "dead-letter" => RecordOutcome::DeadLetter,
         "retry" => RecordOutcome::Retry,
         "panicked" => RecordOutcome::Panicked,
         "cancelled" => RecordOutcome::Cancelled,
@@ -485,6 +499,8 @@ mod tests {
             "end t-0 1 17 2 cancelled",
             "end t-0 1 17 2 fatal",
             "try t-0 1 18 18446744073709551615",
+            "try t-0 1 18 5 18-22rCD",
+            "try t-0 1 18 5 18-22bU",
             "known t-0 1 18 5 accepted",
             "known t-0 1 18 5 refused",
             "known t-0 1 18 5 member-lost",
@@ -515,6 +531,9 @@ mod tests {
             ("lost t 1", "no topic-partition"),
             ("lost t-0 1 2", "too many"),
             ("end t-0 1 17 2 unheard-of", "does not end"),
+            ("try t-0 1 18 5 18-22rCC", "\"18-22rCC\" is no done-set"),
+            ("try t-0 1 18 5 accepted", "\"accepted\" is no done-set"),
+            ("try t-0 1 18 5 18-22rCD 1", "too many"),
         ] {
             let error = EntryParser::default().parse(text).expect_err(text);
             assert!(error.contains(part), "{text}: {error}");

@@ -266,12 +266,19 @@ impl<'a> Timeline<'a> {
         events
     }
 
-    /// Its attempts as (start, end), in order.
+    /// When it had attempts running, as (start, end), in order: those that overlap are one.
     fn busy(&self, span: &Span) -> Vec<(u64, u64)> {
-        let attempts = span.attempts.iter();
-        attempts
-            .filter_map(|attempt| Some((self.moment(attempt.start), self.moment(attempt.end?.0))))
-            .collect()
+        let attempts =
+            span.attempts.iter().filter_map(|attempt| Some((attempt.start, attempt.end?)));
+        let mut busy: Vec<(u64, u64)> = Vec::new();
+        for (start, (end, _)) in attempts {
+            let (start, end) = (self.moment(start), self.moment(end));
+            match busy.last_mut().filter(|(_, until)| start < *until) {
+                Some((_, until)) => *until = end.max(*until),
+                None => busy.push((start, end)),
+            }
+        }
+        busy
     }
 
     fn spans(&self) -> impl Iterator<Item = (&TopicPartition, &Span)> + '_ {
@@ -354,6 +361,14 @@ mod tests {
             }
         }
         text
+    }
+
+    #[test]
+    fn an_attempt_that_runs_beside_others_leaves_no_gap() {
+        let slow = "1500000000 a start t-0 1 1000 1\n2500000000 a end t-0 1 1000 1 done\n";
+        let ledger = Ledger::from_text(&format!("{}{slow}", run())).expect("a history");
+        let gaps = Timeline::of(&ledger).kept_gaps();
+        assert_eq!(gaps.events, [Duration::from_millis(9)], "what comes after it");
     }
 
     #[test]

@@ -15,27 +15,31 @@ use pelton::TopicPartition;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Invariant {
-    /// A1: every record below an offset that was committed, or may have been, was done before
-    /// the commit was tried: from its position on by the assignment that commits, below it by
-    /// anyone. Under `flush_every` a record is done when it is flushed; one that was handled by an
+    /// A1: every record below an offset that was committed, or may have been, and every one that
+    /// the commit's done-set names above it, was done before the commit was tried: from its position
+    /// on by the assignment that commits, unless it took over a done-set with it; below it by anyone.
+    /// Under `flush_every` a record is done when it is flushed; one that was handled by an
     /// instance that panicked or was cut off before its flush is not.
     CoveredCommit,
     /// A2: at rest every record was done and the committed offset is the end of the log.
     NoLoss,
-    /// A3: a record is done for the first time only after all records before it in its
-    /// partition (so also of its key); within an assignment attempts stand one after another,
-    /// in offset order, and begin at or above what was committed when it was assigned.
+    /// A3: a record is done for the first time only after all records before it in its ordering
+    /// unit ([`Check::ordering`](crate::ledger::Check::ordering): its partition, its key, or only
+    /// itself); within an assignment a unit's attempts stand one after another, in offset order, no
+    /// more run at once than may, and they begin at or above what was committed when it was assigned.
     Order,
-    /// A4: a partition has one owner at a time and one attempt at a time. Excused and counted:
+    /// A4: a partition has one owner at a time, and nobody else's attempts run beside its own. Excused and counted:
     /// the window in which an owner that was frozen or cut off, or had yet to hear of its loss,
     /// went on.
     SingleOwner,
-    /// A5: accepted commits never go backwards, each waits for the answer to the one before, and
+    /// A5: accepted commits never go backwards, nor does one take back that a record is done (but for
+    /// want of room in its done-set, from 2,000 bytes on); each waits for the answer to the one before, and
     /// nobody commits what it no longer owns, nor once the group has said that it does not know
     /// the member.
     CommitsAdvance,
     /// A6: a record that was done is handled again only if the assignment that did it ended
-    /// ungracefully, by a fault with a name, before its offset was committed.
+    /// ungracefully, by a fault with a name, before a commit covered it, by its offset or its
+    /// done-set.
     ExplainedRepeats,
     /// A7: while a partition is assigned and has records to handle, it handles them.
     NoStuckPartition,
@@ -84,7 +88,7 @@ impl fmt::Display for Invariant {
 }
 
 /// Why a record was handled again although it was done: the fault that ended the assignment
-/// which did it before its offset was committed.
+/// which did it before a commit covered it.
 ///
 /// ```
 /// use pelton_testkit::ledger::Cause;
@@ -111,6 +115,8 @@ pub enum Cause {
     CommitNotAccepted,
     /// Its outputs could not be delivered before its end.
     Undelivered,
+    /// It was done out of order, and the last commit's done-set had no room for it.
+    NoRoom,
     /// An operator set the offset back.
     OffsetReset,
 }
@@ -127,6 +133,7 @@ impl fmt::Display for Cause {
             Self::Network => "network",
             Self::CommitNotAccepted => "commit not accepted",
             Self::Undelivered => "undelivered outputs",
+            Self::NoRoom => "no room in the commit",
             Self::OffsetReset => "offset reset",
         })
     }

@@ -250,6 +250,26 @@ mod tests {
         assert_ne!(first.path(), second.path());
     }
 
+    /// What is observed is in the file as it was said, and a reader finds it again.
+    #[test]
+    fn a_commit_s_done_set_is_written_and_read_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let writer = LedgerWriter::create(folder.path(), "w").expect("a file");
+        let partition = TopicPartition::new("t", 0);
+        for (id, done) in [(1, ""), (2, "1-3rCB")] {
+            let (partition, epoch, offset) = (&partition, 1, 1);
+            writer.observe(&Observation::CommitTried { id, partition, epoch, offset, done });
+        }
+        let ledger = crate::ledger::Ledger::read(folder.path()).expect("a ledger");
+        let texts: Vec<_> = ledger.lines().iter().map(|line| line.entry.to_string()).collect();
+        assert_eq!(texts, ["try t-0 1 1 1", "try t-0 1 1 2 1-3rCB"]);
+        // Better no verdict than one on what nobody can read.
+        let (partition, done) = (&partition, "1-3rCC");
+        writer.observe(&Observation::CommitTried { id: 3, partition, epoch: 1, offset: 1, done });
+        let error = crate::ledger::Ledger::read(folder.path()).expect_err("damaged").to_string();
+        assert!(error.contains("line 4: \"1-3rCC\" is no done-set"), "{error}");
+    }
+
     fn missing(path: &Path) -> Vec<u64> {
         let text = std::fs::read_to_string(path).expect("a ledger");
         let number = |line: &str| line.strip_suffix(" lines are missing here")?.parse().ok();

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use pelton::{
-    Context, Handler, HandlerError, Output, Record, RetryPolicy, Store, Worker, WorkerBuilder,
+    Batch, BatchHandler, Batches, Context, DeadLetters, Handler, HandlerError, Ordering, Output,
+    Record, RetryPolicy, Store, Worker, WorkerBuilder,
 };
 
 use serde::{Deserialize, Serialize};
@@ -12,11 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::fault::{Fault, TimedFault};
 use super::plan::Plan;
 use super::subject::{Draw, Fed, RECOVERY, Subject, Written};
+use crate::driver::Emitted;
 use crate::ledger::TotalsCheck;
 
 /// The topics.
 const INPUT: &str = "in";
 const OUTPUT: &str = "out";
+const DEAD: &str = "dead";
 const CHANGELOG: &str = "counter-in-totals-changelog";
 
 /// What a record asks for, as its value.
@@ -32,6 +35,10 @@ struct Wish {
     deletes: bool,
     /// Under `flush_every`: it counts when it is flushed, not when it is handled.
     waits: bool,
+    /// It is never done.
+    poison: bool,
+    /// Something else completes it.
+    deferred: bool,
 }
 
 fn record(plan: &Plan, draw: &mut Draw) -> Fed {
@@ -47,7 +54,10 @@ fn record(plan: &Plan, draw: &mut Draw) -> Fed {
     let failures = if fails { u32::try_from(draw.between(1, 2)).unwrap_or(1) } else { 0 };
     let panics = fails && draw.one_in(3);
     let deletes = draw.one_in(plan.deleting_one_in);
-    let value = serde_json::to_vec(&Wish { ms, failures, panics, deletes, waits });
+    let poison = draw.one_in(plan.poison_one_in);
+    let deferred = draw.one_in(plan.deferred_one_in);
+    let wish = Wish { ms, failures, panics, deletes, waits, poison, deferred };
+    let value = serde_json::to_vec(&wish);
     (Some(key.into_bytes()), value.ok())
 }
 
@@ -55,6 +65,7 @@ fn record(plan: &Plan, draw: &mut Draw) -> Fed {
 struct Count {
     totals: Store<str, u64>,
     out: Output,
+    ordering: Ordering,
     /// Effects wait for a flush.
     flushes: bool,
     waiting: Vec<(String, bool)>,
@@ -65,6 +76,10 @@ struct Count {
 
 impl Count {
     fn count(&self, user: &str, deletes: bool, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+        if matches!(self.ordering, Ordering::Unordered { .. }) {
+            ctx.add(self.totals, user, 1)?;
+            return ctx.emit(self.out, user, &1);
+        }
         let total = if deletes {
             ctx.delete(self.totals, user)?;
             0
@@ -73,20 +88,28 @@ impl Count {
         };
         ctx.emit(self.out, user, &total)
     }
-}
 
-impl Handler for Count {
-    async fn handle(
+    async fn one(
         &mut self,
         record: &Record<'_>,
         ctx: &mut Context<'_>,
     ) -> Result<(), HandlerError> {
-        let Wish { ms, failures, panics, deletes, waits } = record.json::<Wish>()?;
+        let wish = record.json::<Wish>()?;
+        let Wish { ms, failures, panics, deletes, waits, poison, deferred } = wish;
         let user = record.key_str()?;
         if !waits {
             self.count(user, deletes, ctx)?;
         }
-        if ms > 0 {
+        if poison {
+            return Err(HandlerError::retryable("as the record says, for ever"));
+        }
+        if deferred {
+            let completion = ctx.defer(Duration::from_secs(30))?;
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(ms.max(5))).await;
+                completion.done();
+            });
+        } else if ms > 0 {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
         // Under `flush_every` a panic starts the partition again, and attempts count from 1.
@@ -100,6 +123,31 @@ impl Handler for Count {
         }
         self.last = Some(user.to_owned());
         Ok(())
+    }
+}
+
+impl BatchHandler for Count {
+    async fn handle_batch(&mut self, batch: &mut Batch<'_>) -> Result<(), HandlerError> {
+        let mut failed = Vec::new();
+        for (number, record, ctx) in batch.each() {
+            if let Err(error) = self.one(&record, ctx).await {
+                failed.push((number, error));
+            }
+        }
+        for (number, error) in failed {
+            batch.fail(number, error);
+        }
+        Ok(())
+    }
+}
+
+impl Handler for Count {
+    async fn handle(
+        &mut self,
+        record: &Record<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), HandlerError> {
+        self.one(record, ctx).await
     }
 
     async fn flush(&mut self, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
@@ -116,6 +164,9 @@ impl Handler for Count {
 
     async fn tick(&mut self, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
         let Some(user) = &self.last else { return Ok(()) };
+        if self.ordering != Ordering::Partition {
+            return Ok(()); // others may be at its total
+        }
         let total = ctx.get(self.totals, user)?.unwrap_or(0);
         ctx.emit(self.out, user, &total)
     }
@@ -125,23 +176,31 @@ fn app(plan: &Plan) -> WorkerBuilder {
     let mut app = Worker::builder("counter");
     let totals = app.store("totals");
     let out = app.output(OUTPUT);
-    let retry = RetryPolicy { initial: Duration::from_millis(50), max: Duration::from_secs(1) };
-    let mut input = app.input(INPUT).retry(retry);
+    let retry = RetryPolicy::exponential(Duration::from_millis(50), Duration::from_secs(1));
+    let retry = retry.at_most(4);
+    let letters = DeadLetters::to(DEAD).without_limit();
+    let mut input = app.input(INPUT).retry(retry).ordering(plan.ordering).dead_letters(letters);
     if plan.flushes {
         input = input.flush_every(20, Duration::from_millis(400));
     }
     if plan.ticks {
         input = input.tick_every(Duration::from_millis(700));
     }
-    let flushes = plan.flushes;
-    input.handler(move |_slot| Count {
+    let (ordering, flushes) = (plan.ordering, plan.flushes);
+    let count = move |_slot| Count {
         totals,
         out,
+        ordering,
         flushes,
         waiting: Vec::new(),
         flushed: 0,
         last: None,
-    });
+    };
+    if plan.batches {
+        input.batch_handler(Batches::of(20).linger(Duration::from_millis(30)), count);
+    } else {
+        input.handler(count);
+    }
     app
 }
 
@@ -159,13 +218,21 @@ fn totals(written: &Written<'_>) -> Result<(), String> {
         let wish: Option<Wish> =
             record.value.as_deref().and_then(|value| serde_json::from_slice(value).ok());
         let total = truth.entry(record.key.unwrap_or_default()).or_insert(0);
-        *total = if wish.is_some_and(|wish| wish.deletes) { 0 } else { *total + 1 };
+        match wish {
+            Some(Wish { poison: true, .. }) => {}
+            Some(Wish { deletes: true, .. }) => *total = 0,
+            _ => *total += 1,
+        }
     }
     let check = TotalsCheck::new(truth).allowing(written.verdict.repeats_by_key());
     let nothing_twice = written.verdict.repeats.is_empty()
         && plan.deleting_one_in == 0
         && !plan.has(Fault::may_fail_a_delivery);
+    let unordered = matches!(plan.ordering, Ordering::Unordered { .. });
     for topic in [OUTPUT, CHANGELOG] {
+        if topic == OUTPUT && unordered {
+            continue; // nobody knows a total
+        }
         let mut check = check.clone();
         if topic == OUTPUT && nothing_twice {
             check = check.never_back();
@@ -187,6 +254,31 @@ fn totals(written: &Written<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// Each record that never is done has become a dead letter, byte for byte, and no other.
+fn letters(written: &Written<'_>) -> Result<(), String> {
+    if written.plan.has(|fault| matches!(fault, Fault::DeleteRecords { .. })) {
+        return Ok(()); // what has become one is not there any more
+    }
+    let poison = |value: Option<&Vec<u8>>| {
+        let wish = value.and_then(|value| serde_json::from_slice::<Wish>(value).ok());
+        wish.is_some_and(|wish| wish.poison)
+    };
+    let same = |record: &Emitted| (record.key.clone(), record.value.clone());
+    let mut expected = std::collections::BTreeMap::new();
+    for record in written.records(INPUT).iter().filter(|of| poison(of.value.as_ref())) {
+        *expected.entry(same(record)).or_insert(0_u64) += 1;
+    }
+    let mut found = std::collections::BTreeMap::new();
+    for letter in &written.records(DEAD) {
+        *found.entry(same(letter)).or_insert(0_u64) += 1;
+    }
+    if let Some((record, _)) = found.iter().find(|(of, _)| !expected.contains_key(*of)) {
+        return Err(format!("totals: {record:?} is a dead letter, and was no poison"));
+    }
+    let few = expected.iter().find(|(of, count)| found.get(*of).unwrap_or(&0) < *count);
+    few.map_or(Ok(()), |(record, _)| Err(format!("totals: {record:?} has no dead letter")))
+}
+
 /// Is somebody removed from the group who may hear of it late?
 fn has_unheard_expulsion(plan: &Plan) -> bool {
     let expelled = |timed: &&TimedFault| matches!(timed.fault, Fault::Expel { .. });
@@ -205,6 +297,6 @@ pub(super) fn subject() -> Subject {
     Subject {
         app: std::sync::Arc::new(app),
         inputs: vec![(INPUT.to_owned(), std::sync::Arc::new(record))],
-        judges: vec![std::sync::Arc::new(totals)],
+        judges: vec![std::sync::Arc::new(totals), std::sync::Arc::new(letters)],
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pelton::TopicPartition;
+use pelton::{Ordering, TopicPartition};
 use pelton_engine::Time;
 
 use super::fault::Fault;
@@ -48,7 +48,7 @@ impl Run<'_> {
             Fault::MoveLeader { partition } => {
                 self.on_input(*partition, World::move_leader);
             }
-            Fault::DamageMetadata => self.world.lock().damage_metadata(&self.declared.group),
+            Fault::DamageMetadata => self.damage_metadata(now),
             Fault::DeleteRecords { partition, tenths } => {
                 self.on_input(*partition, |world, of| world.delete_records(of, *tenths));
             }
@@ -152,6 +152,29 @@ impl Run<'_> {
     }
 
     /// Who is expelled and has yet to hear of it, at a heartbeat, is like one who is cut off.
+    /// A done-set goes with the rest of the metadata: as if somebody had set the same offset anew.
+    fn damage_metadata(&self, now: Time) {
+        let mut world = self.world.lock();
+        world.damage_metadata(&self.declared.group);
+        if self.plan.ordering == Ordering::Partition {
+            return; // there is no done-set
+        }
+        let committed: Vec<_> = world
+            .cluster
+            .group(&self.declared.group)
+            .map(|group| {
+                let of = |partition: &TopicPartition| {
+                    Some((partition.clone(), group.committed(partition)?.offset))
+                };
+                world.cluster.partitions().filter_map(of).collect()
+            })
+            .unwrap_or_default();
+        drop(world);
+        for (partition, offset) in committed {
+            self.ledger.trouble_at(now, Told::OffsetReset { partition, offset });
+        }
+    }
+
     fn expel(&mut self, now: Time, place: usize) {
         let Some(process) = self.fleet[place].as_ref().map(Hosted::number) else { return };
         let is_removed = self.world.lock().expel(process, &self.declared.group);

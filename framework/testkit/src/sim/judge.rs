@@ -44,7 +44,8 @@ impl Run<'_> {
         let ledger = self.ledger.ledger();
         // The drain of a shutdown ends first: at eight tenths of `shutdown_timeout`.
         let deadline = (self.plan.drain_timeout + SECOND * 10) * 8 / 10;
-        let check = Check::new().stuck_after(STUCK).drain_timeout(deadline);
+        let ordering = self.declared.ordering;
+        let check = Check::new().ordering(ordering).stuck_after(STUCK).drain_timeout(deadline);
         let verdict = check.hold(&ledger, &truth);
         let written =
             Written { logs: &*world, plan: &self.plan, verdict: &verdict, ledger: &ledger };

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use pelton::Ordering;
 use pelton::config::{AssignmentStrategy, GroupProtocol};
 
 use super::fault::{Fault, TimedFault};
@@ -54,6 +55,14 @@ pub struct Plan {
     pub commit_interval: Duration,
     /// `drain_timeout`.
     pub drain_timeout: Duration,
+    /// What is kept in order, and how many records are in hand at once.
+    pub ordering: Ordering,
+    /// One record in so many is never done, and becomes a dead letter; 0 for none.
+    pub poison_one_in: u64,
+    /// One record in so many is completed by something else than its handler; 0 for none.
+    pub deferred_one_in: u64,
+    /// Records are handled in batches.
+    pub batches: bool,
     /// `memory_budget_records`.
     pub budget_records: u64,
     /// One record in so many takes long; 0 for none.
@@ -91,6 +100,13 @@ impl Plan {
             _ => (GroupProtocol::Consumer, AssignmentStrategy::CooperativeSticky),
         };
         let nodes = 3;
+        let mut order_from = Random::new(seed.rotate_left(41) ^ 0x0dde);
+        let concurrency = u32::try_from(order_from.between(2, 40)).unwrap_or(2);
+        let ordering = match order_from.below(6) {
+            0..3 => Ordering::Partition,
+            3 | 4 => Ordering::key(concurrency),
+            _ => Ordering::unordered(concurrency),
+        };
         let flushes = random.one_in(4);
         let mut plan = Self {
             seed,
@@ -108,6 +124,10 @@ impl Plan {
             session_timeout: random.duration(Duration::from_secs(6), Duration::from_secs(10)),
             commit_interval: random.duration(Duration::from_millis(100), Duration::from_secs(2)),
             drain_timeout: random.duration(Duration::from_millis(500), Duration::from_secs(4)),
+            ordering,
+            poison_one_in: [0, 0, 60, 300][size(order_from.below(4))],
+            deferred_one_in: [0, 0, 10, 100][size(order_from.below(4))],
+            batches: order_from.one_in(4),
             budget_records: [100_000, 200, 64][size(random.below(3))],
             slow_one_in: [0, 20, 100, 300][size(random.below(4))],
             failing_one_in: [0, 50, 200][size(random.below(3))],
@@ -118,6 +138,15 @@ impl Plan {
             retention: random.one_in(12),
             faults: Vec::new(),
         };
+        // What needs a slot of its own, and a change that does not commute.
+        plan.flushes &= ordering == Ordering::Partition && !plan.batches;
+        plan.ticks &= !plan.batches;
+        if plan.flushes || plan.batches {
+            plan.deferred_one_in = 0;
+        }
+        if matches!(ordering, Ordering::Unordered { .. }) {
+            plan.deleting_one_in = 0;
+        }
         let count = faults_from.between(0, 9);
         let mut faults: Vec<TimedFault> = Vec::new();
         for _ in 0..count {
@@ -149,6 +178,16 @@ impl Plan {
     }
 }
 
+/// What is kept in order, in words.
+fn order(ordering: Ordering) -> String {
+    let concurrency = ordering.concurrency();
+    match ordering {
+        Ordering::Partition => "partitions in order".to_owned(),
+        Ordering::Key { .. } => format!("keys in order, {concurrency} at once"),
+        _ => format!("unordered, {concurrency} at once"),
+    }
+}
+
 fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(0)
 }
@@ -162,7 +201,7 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "seed {}: {} workers, {} partitions, {} records of {} keys within {:.1} s, one burst \
-             every {} ms, noticed within {} ms; {group}{}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}{}{}{}",
+             every {} ms, noticed within {} ms; {group}{}, {}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}, poison 1 in {}, deferred 1 in {}{}{}{}{}",
             self.seed,
             self.workers,
             self.partitions,
@@ -172,12 +211,16 @@ impl fmt::Display for Plan {
             self.burst.as_millis(),
             self.latency.as_millis(),
             if self.is_static { ", static members" } else { "" },
+            order(self.ordering),
             self.session_timeout.as_secs_f64(),
             self.commit_interval.as_secs_f64(),
             self.drain_timeout.as_secs_f64(),
             self.slow_one_in,
             self.failing_one_in,
             self.deleting_one_in,
+            self.poison_one_in,
+            self.deferred_one_in,
+            if self.batches { ", batches" } else { "" },
             if self.flushes { ", flushes" } else { "" },
             if self.ticks { ", ticks" } else { "" },
             if self.odd_clients { ", odd clients" } else { "" },

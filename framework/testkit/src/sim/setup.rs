@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pelton::Ordering;
 use pelton::config::{AssignmentStrategy, AutoOffsetReset, GroupProtocol, OnOutOfRange, Settings};
 
 use super::plan::Plan;
@@ -32,6 +33,7 @@ pub(super) struct Declared {
     pub(super) topics: Vec<String>,
     pub(super) inputs: Vec<String>,
     pub(super) group: String,
+    pub(super) ordering: Ordering,
 }
 
 /// Asks a worker that is never started.
@@ -45,7 +47,8 @@ pub(super) fn declared(subject: &Subject, plan: &Plan) -> Result<Declared, Strin
     let (worker, _handle) =
         app.build().map_err(|error| format!("the worker can't be built: {error}"))?;
     let (topics, inputs) = (worker.topics(), worker.input_topics());
-    Ok(Declared { topics, inputs, group: worker.group_id().to_owned() })
+    let (group, ordering) = (worker.group_id().to_owned(), worker.ordering());
+    Ok(Declared { topics, inputs, group, ordering })
 }
 
 /// The settings of the worker called `name`.

@@ -2,17 +2,27 @@
 
 use std::time::Duration;
 
-use pelton::Bug;
+use pelton::{Bug, Ordering};
 use pelton_engine::CommitStatus;
 
 use super::stage::{
-    EASY, FAILS_ONCE, FORGET, PANICS_ONCE, SLOW, SLOWER, SPOILS_FLUSH, Setup, Stage,
+    DEFERRED, EASY, FAILS_ONCE, FORGET, KEYS, PANICS_ONCE, POISON, SLOW, SLOWER, SPOILS_FLUSH,
+    Setup, Stage,
 };
 
 type Play = fn(&mut Stage);
 
-const ALONE: Setup =
-    Setup { partitions: 1, flush_every: None, tick_every: None, late: false, undisturbed: false };
+const ALONE: Setup = Setup {
+    partitions: 1,
+    flush_every: None,
+    tick_every: None,
+    ordering: Ordering::Partition,
+    late: false,
+    undisturbed: false,
+};
+const KEYED: Setup = Setup { ordering: Ordering::key(4), ..ALONE };
+const UNORDERED: Setup = Setup { ordering: Ordering::unordered(4), ..ALONE };
+const SHARED: Setup = Setup { ordering: Ordering::key(1), partitions: 2, ..ALONE };
 const UNDISTURBED: Setup = Setup { undisturbed: true, ..ALONE };
 const TWO_PARTITIONS: Setup = Setup { partitions: 2, ..ALONE };
 const LATE: Setup = Setup { late: true, ..ALONE };
@@ -28,6 +38,8 @@ pub(crate) fn of(bug: Bug) -> Option<(Setup, Play)> {
         | Bug::PauseForgotten
         | Bug::IgnoreBudget
         | Bug::AcknowledgeUnderCommit
+        | Bug::PlacesWithoutLimit
+        | Bug::SeekWithoutDrain
         | Bug::ResetUnderCommit => return None,
         Bug::SendWhenThawed => (ALONE, frozen_in_mid_air),
         Bug::CommitPastInFlight | Bug::CommitOffByOne => (ALONE, commits_while_a_record_is_slow),
@@ -71,9 +83,87 @@ pub(crate) fn of(bug: Bug) -> Option<(Setup, Play)> {
         Bug::FailedFlushCounts => (FLUSHING, a_flush_fails),
         Bug::FlushAfterPanic => (FLUSHING, a_panic_before_the_flush),
         Bug::TickOvertakes => (TICKING, a_tick_before_the_flush),
+        Bug::KeyOrderForgotten | Bug::NextOfItsKeyForgotten => (KEYED, several_of_a_key),
+        Bug::DoneSetNamesRunning => (KEYED, commits_while_a_record_is_slow),
+        Bug::DoneSetDropped | Bug::ProofForgetsDoneSet => (KEYED, handed_over_out_of_order),
+        Bug::DoneSetBeforeDelivery => (KEYED, outputs_above_are_undelivered_at_a_kill),
+        Bug::MergeTooEarly => (UNORDERED, several_at_once),
+        Bug::DeferredDoneAtReturn => (KEYED, a_record_is_deferred),
+        Bug::DeadLetterForgotten => (ALONE, a_record_is_given_up),
+        Bug::PlacesLeak => (SHARED, two_partitions_share),
         other => panic!("{} has no scenario yet: add one", other.name()),
     };
     Some((setup, play))
+}
+
+/// A slow record, and others of its key behind it.
+fn several_of_a_key(stage: &mut Stage) {
+    stage.send_to(KEYS[0], SLOW);
+    stage.send_to(KEYS[0], EASY);
+    stage.send_to(KEYS[1], EASY);
+    stage.send_to(KEYS[0], EASY);
+    stage.pass(100);
+}
+
+fn several_at_once(stage: &mut Stage) {
+    for _ in 0..4 {
+        stage.send_to(KEYS[0], EASY);
+    }
+    stage.pass(10);
+}
+
+/// What is done above a slow record goes with its partition, and is not done again.
+fn handed_over_out_of_order(stage: &mut Stage) {
+    stage.send_to(KEYS[0], SLOWER);
+    stage.send_to(KEYS[1], EASY);
+    stage.send_to(KEYS[2], EASY);
+    stage.pass(3);
+    stage.freeze();
+    stage.pass(6);
+    stage.thaw(); // it proves that the partition is its own
+    stage.pass(3);
+    stage.driver.revoke("in", 0);
+    stage.pass(30);
+    stage.give_to_another();
+    stage.pass(70);
+}
+
+/// Outputs of records above a slow one are on their way when the worker is killed.
+fn outputs_above_are_undelivered_at_a_kill(stage: &mut Stage) {
+    stage.send_to(KEYS[0], SLOWER);
+    stage.pass(3);
+    stage.driver.fail_deliveries(1_000);
+    stage.send_to(KEYS[1], EASY);
+    stage.pass(1);
+    stage.send_to(KEYS[2], EASY);
+    stage.pass(3);
+    stage.kill();
+    stage.driver.fail_deliveries(0);
+    stage.give_to_another();
+    stage.pass(70);
+}
+
+fn a_record_is_deferred(stage: &mut Stage) {
+    stage.send_to(KEYS[0], DEFERRED);
+    stage.pass(3);
+    stage.send_to(KEYS[1], EASY);
+    stage.pass(10);
+}
+
+fn a_record_is_given_up(stage: &mut Stage) {
+    stage.send(2, EASY);
+    stage.send_to(KEYS[0], POISON);
+    stage.send(2, EASY);
+    stage.pass(60);
+}
+
+/// One place for two partitions: who has nothing more to do leaves it to the other.
+fn two_partitions_share(stage: &mut Stage) {
+    for _ in 0..3 {
+        stage.send(4, EASY);
+        stage.pass(2);
+    }
+    stage.pass(100);
 }
 
 /// A record that is in flight while others before it are committed.

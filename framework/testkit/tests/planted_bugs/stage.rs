@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use pelton::config::{OnOutOfRange, Settings};
 use pelton::{
-    Alarm, Bug, Context, Handler, HandlerError, Output, Record, Store, Worker, WorkerBuilder,
+    Alarm, Bug, Context, Handler, HandlerError, Ordering as Order, Output, Record, RetryPolicy,
+    Store, Worker, WorkerBuilder,
 };
 use pelton_testkit::TestDriver;
 use pelton_testkit::ledger::{
@@ -27,10 +28,16 @@ pub(crate) const SPOILS_FLUSH: &str = "spoils the flush";
 /// Its key's total is deleted.
 pub(crate) const FORGET: &str = "forget";
 
+/// Never done.
+pub(crate) const POISON: &str = "poison";
+/// Something else completes it, after a while.
+pub(crate) const DEFERRED: &str = "deferred";
+
 /// Counts records per key; the value says how hard the record is.
 struct Count {
     totals: Store<str, u64>,
     out: Output,
+    ordering: Order,
     flush_fails: bool,
     /// Of all instances in this worker: one panic is enough.
     has_panicked: Arc<AtomicBool>,
@@ -50,6 +57,18 @@ impl Handler for Count {
             SLOWER => tokio::time::sleep(Duration::from_secs(60)).await,
             _ => {}
         }
+        if value == DEFERRED {
+            let completion = ctx.defer(Duration::from_secs(60))?;
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                completion.done();
+            });
+        }
+        if matches!(self.ordering, Order::Unordered { .. }) {
+            ctx.add(self.totals, &*key, 1)?;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            return Ok(()); // nobody knows a total
+        }
         if value == FORGET {
             return ctx.delete(self.totals, &*key);
         }
@@ -58,6 +77,7 @@ impl Handler for Count {
         self.last_key = Some(key);
         self.flush_fails |= value == SPOILS_FLUSH;
         match value.as_str() {
+            POISON => Err(HandlerError::retryable("poison")),
             FAILS_ONCE if ctx.attempt() == 1 => {
                 Err(HandlerError::retryable("the first attempt fails"))
             }
@@ -91,6 +111,7 @@ pub(crate) struct Setup {
     pub(crate) partitions: i32,
     pub(crate) flush_every: Option<(usize, Duration)>,
     pub(crate) tick_every: Option<Duration>,
+    pub(crate) ordering: Order,
     /// The input is there before anybody reads it; [`Stage::begin`] assigns it.
     pub(crate) late: bool,
     /// Nothing is repeated or sent again: outputs are held to that.
@@ -105,6 +126,8 @@ pub(crate) struct Stage {
     setup: Setup,
     /// What the totals must be, but for repeats.
     counts: BTreeMap<&'static str, u64>,
+    /// Records that must become dead letters.
+    poison: usize,
 }
 
 /// The worker that has the partitions first.
@@ -127,7 +150,7 @@ impl Stage {
         if setup.late {
             driver.join(app(&ledger, "b", "in", setup, bug));
         }
-        Self { driver, ledger, bug, setup, counts: BTreeMap::new() }
+        Self { driver, ledger, bug, setup, counts: BTreeMap::new(), poison: 0 }
     }
 
     /// The late reader gets its partition.
@@ -143,7 +166,11 @@ impl Stage {
 
     pub(crate) fn send_to(&mut self, key: &'static str, value: &str) {
         let count = self.counts.entry(key).or_default();
-        *count = if value == FORGET { 0 } else { *count + 1 };
+        match value {
+            FORGET => *count = 0,
+            POISON => self.poison += 1,
+            _ => *count += 1,
+        }
         self.driver.send("in", key, value);
     }
 
@@ -185,7 +212,8 @@ impl Stage {
         self.pass(10);
         let failure = self.driver.shut_down().err().map(ToString::to_string);
         let truth = self.driver.truth();
-        let check = Check::new().stuck_after(Duration::from_secs(70));
+        let check = Check::new().ordering(self.setup.ordering);
+        let check = check.stuck_after(Duration::from_secs(70));
         let verdict =
             check.drain_timeout(Duration::from_secs(20)).hold(&self.ledger.ledger(), &truth);
         let totals = TotalsCheck::new(self.counts.clone()).allowing(verdict.repeats_by_key());
@@ -200,9 +228,12 @@ impl Stage {
                 written.map(|e| (e.key_str().to_owned(), e.value.clone().map_or(0, |_| e.json())));
             totals.hold(written)
         };
-        let output = hold(&sent, "out");
         let changelog = hold(&totals, "count-in-totals-changelog");
-        Judged { verdict, output, changelog, failure }
+        let nobody_knows = matches!(self.setup.ordering, Order::Unordered { .. });
+        let output = if nobody_knows { changelog.clone() } else { hold(&sent, "out") };
+        let letters = self.driver.emitted("dead").len();
+        let letters_are_right = letters >= self.poison && (self.poison > 0 || letters == 0);
+        Judged { verdict, output, changelog, letters_are_right, failure }
     }
 }
 
@@ -216,7 +247,8 @@ fn app(
     let mut app = Worker::builder("count");
     let totals = app.store("totals");
     let out = app.output("out");
-    let mut input = app.input(input);
+    let retry = RetryPolicy::default().at_most(3);
+    let mut input = app.input(input).ordering(setup.ordering).retry(retry).dead_letters("dead");
     if let Some((records, interval)) = setup.flush_every {
         input = input.flush_every(records, interval);
     }
@@ -226,7 +258,8 @@ fn app(
     let has_panicked = Arc::<AtomicBool>::default();
     input.handler(move |_slot| {
         let has_panicked = Arc::clone(&has_panicked);
-        Count { totals, out, flush_fails: false, has_panicked, last_key: None }
+        let ordering = setup.ordering;
+        Count { totals, out, ordering, flush_fails: false, has_panicked, last_key: None }
     });
     app.observer(ledger.worker(name)).plant(bug);
     app
@@ -237,6 +270,8 @@ pub(crate) struct Judged {
     pub(crate) verdict: Verdict,
     pub(crate) output: TotalsVerdict,
     pub(crate) changelog: TotalsVerdict,
+    /// Each record that never is done has become a dead letter, and no other.
+    pub(crate) letters_are_right: bool,
     pub(crate) failure: Option<String>,
 }
 
@@ -253,7 +288,7 @@ impl Judged {
     }
 
     fn totals_are_right(&self) -> bool {
-        self.output.is_clean() && self.changelog.is_clean()
+        self.output.is_clean() && self.changelog.is_clean() && self.letters_are_right
     }
 }
 
@@ -264,7 +299,8 @@ pub(crate) fn invariant(alarm: Alarm) -> Option<Invariant> {
 
 impl std::fmt::Display for Judged {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { verdict, output, changelog, failure } = self;
-        write!(f, "{verdict}\noutput: {output}\nchangelog: {changelog}\nended: {failure:?}")
+        let Self { verdict, output, changelog, letters_are_right, failure } = self;
+        write!(f, "{verdict}\noutput: {output}\nchangelog: {changelog}\n")?;
+        write!(f, "dead letters are right: {letters_are_right}\nended: {failure:?}")
     }
 }

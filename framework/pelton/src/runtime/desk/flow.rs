@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pelton_engine::{Bug, Event, Offset, Time};
+use pelton_engine::{Bug, Event, Standing, Time};
 
 use super::{Desk, PROGRESS_INTERVAL, RESEND, SEND_RETRY, State};
 use crate::ports::SendError;
@@ -18,9 +18,9 @@ impl Desk {
     pub(crate) fn seal(&mut self) {
         let number = self.outbox.seals() + 1;
         let (partition, bug) = (self.place.partition.partition(), self.shared.plan.bug);
-        let offset = self.schedule.committable();
+        let standing = self.schedule.standing(self.now());
         if Bug::ChangelogBehindCommit.is(bug) {
-            self.outbox.seal(offset);
+            self.outbox.seal(standing.clone());
         }
         let mut stores = self.place.stores.lock();
         for (declared, bound) in self.place.declared.iter().zip(&self.place.bound) {
@@ -37,20 +37,24 @@ impl Desk {
         }
         drop(stores);
         if !Bug::ChangelogBehindCommit.is(bug) {
-            self.outbox.seal(offset);
+            self.outbox.seal(standing.clone());
         }
         // Before the answer: who hears it must not ask again for what is sealed.
         self.tell_effects_at_once(self.now());
-        self.sealed.push_back((number, offset));
+        self.sealed.push_back((number, standing.clone()));
         self.progress.dirty = false;
         self.unsealed = false;
-        if Bug::CommitBeforeDelivery.is(bug) {
-            self.tell(Event::Sealed { partition: self.id, epoch: self.epoch, offset });
+        let names_too_much = Bug::DoneSetBeforeDelivery.is(bug) && !standing.done.is_empty();
+        if Bug::CommitBeforeDelivery.is(bug) || names_too_much {
+            self.tell(Event::Sealed { partition: self.id, epoch: self.epoch, standing });
         }
     }
 
     /// Sends what may be sent and says what has become durable.
     pub(crate) fn pump(&mut self, now: Time) {
+        if self.is_quiet(now) {
+            return;
+        }
         self.send_again_at = None;
         self.ask_for_proof(now);
         if self.progress.dirty && now.since(self.progress_told) >= PROGRESS_INTERVAL {
@@ -97,16 +101,30 @@ impl Desk {
                 }
             }
         }
-        self.say_durable();
+        self.say_durable(now);
     }
 
-    pub(super) fn say_durable(&mut self) {
+    /// Is there nothing to send, to report or to prove? So it is for most records of an input without
+    /// outputs and stores, and this is all that they pay for them.
+    fn is_quiet(&self, now: Time) -> bool {
+        let is_due = |at: Time| now >= at;
+        self.outbox.is_empty()
+            && !self.shows_blocked
+            && self.shared.gate.thaws() == self.proof.proved
+            && !(self.progress.dirty && is_due(self.progress_told + PROGRESS_INTERVAL))
+            && !self.effects_wake().is_some_and(is_due)
+    }
+
+    fn say_durable(&mut self, now: Time) {
         if let Some(seal) = self.outbox.take_durable() {
             let (partition, epoch) = (self.id, self.epoch);
-            self.tell(Event::Sealed { partition, epoch, offset: seal.offset });
+            self.tell(Event::Sealed { partition, epoch, standing: seal.standing });
         }
-        self.metrics.output_blocked.set(f64::from(u8::from(self.outbox.is_blocked())));
-        self.tell_effects(self.now());
+        let is_blocked = self.outbox.is_blocked();
+        if std::mem::replace(&mut self.shows_blocked, is_blocked) != is_blocked {
+            self.metrics.output_blocked.set(f64::from(u8::from(is_blocked)));
+        }
+        self.tell_effects(now);
     }
 
     /// After a thaw, before a resend, and to send after a long silence of the group, it must confirm
@@ -125,8 +143,12 @@ impl Desk {
         }
     }
 
-    pub(super) fn committed(&mut self, offset: Offset, proof: bool) {
-        while self.sealed.front().is_some_and(|(_, sealed)| *sealed <= offset) {
+    pub(super) fn committed(&mut self, committed: &Standing, proof: bool) {
+        while self
+            .sealed
+            .front()
+            .is_some_and(|(_, sealed)| !sealed.done.is_ahead_of(&committed.done))
+        {
             let Some((number, _)) = self.sealed.pop_front() else {
                 break;
             };

@@ -20,10 +20,13 @@ const TOLD_BYTES: u64 = 64 * 1024;
 pub(super) const ROOM_RETRY: Duration = Duration::from_millis(50);
 
 impl Desk {
-    /// May a record start? Always if there are no effects: somebody must go on.
+    /// May a record start? Always if there are no effects and none can come: somebody must go on.
+    /// Each record in hand may have as large effects as any before it.
     pub(super) fn has_room(&self) -> bool {
-        let effects = self.held_effects().bytes();
-        let held = effects + count(self.run_bytes);
+        let running = u64::try_from(self.schedule.running_records()).unwrap_or(u64::MAX);
+        let to_come = running.saturating_mul(self.usual_effects);
+        let effects = self.held_effects().bytes().saturating_add(to_come);
+        let held = effects.saturating_add(count(self.run_bytes));
         effects == 0 || held <= self.shared.start_below.load(Ordering::Relaxed)
     }
 
@@ -32,14 +35,18 @@ impl Desk {
     pub(super) fn weigh(&mut self, effects: &Effects) {
         let outputs: usize = effects.outputs.iter().map(kept_bytes).sum();
         let writes: usize = effects.writes.values().map(writes_bytes).sum();
-        self.largest_effects = self.largest_effects.max(count(2 * outputs + 3 * writes));
+        let bytes = count(2 * outputs + 3 * writes);
+        self.largest_effects = self.largest_effects.max(bytes);
+        self.usual_effects = self.usual_effects.max(bytes);
     }
 
     fn held_effects(&self) -> HeldEffects {
         let (mut sealed, mut unsealed) = (0, 0);
-        for layers in self.place.stores.lock().iter() {
-            sealed += layers.bytes().sealed;
-            unsealed += layers.bytes().unsealed;
+        if !self.spec.stores.is_empty() {
+            for layers in self.place.stores.lock().iter() {
+                sealed += layers.bytes().sealed;
+                unsealed += layers.bytes().unsealed;
+            }
         }
         HeldEffects {
             outputs: count(self.outbox.bytes() + self.handled_bytes),

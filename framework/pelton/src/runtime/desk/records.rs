@@ -1,21 +1,27 @@
 //! What becomes of records and their effects when an attempt, a flush or a tick ends?
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pelton_engine::{Bug, Event, Finish, Time};
 
-use super::{Desk, Freed, PROGRESS_INTERVAL, PROGRESS_RECORDS, State};
+use super::{Desk, Freed, Held, PROGRESS_INTERVAL, PROGRESS_RECORDS, State};
 use crate::context::Effects;
 use crate::output::kept_bytes;
 use crate::record::Run;
 
+/// The run that holds the record with this index, and its place in it.
+pub(super) fn in_runs(runs: &VecDeque<Held>, index: u64) -> Option<(&Arc<Run>, usize)> {
+    let at = runs.partition_point(|held| held.first <= index).checked_sub(1)?;
+    let held = runs.get(at)?;
+    Some((&held.run, usize::try_from(index - held.first).ok()?))
+}
+
 impl Desk {
     /// The run that holds the record with this index, and its place in it.
     pub(crate) fn record(&self, index: u64) -> Option<(Arc<Run>, usize)> {
-        let at = self.runs.partition_point(|held| held.first <= index).checked_sub(1)?;
-        let held = self.runs.get(at)?;
-        Some((Arc::clone(&held.run), usize::try_from(index - held.first).ok()?))
+        in_runs(&self.runs, index).map(|(run, at)| (Arc::clone(run), at))
     }
 
     /// The record is done: its effects and its offset enter the outbox together.
@@ -74,6 +80,8 @@ impl Desk {
 
     pub(crate) fn not_done(&mut self, index: u64, finish: Finish, now: Time) {
         self.schedule.finished(index, finish, now);
+        // Where attempts are limited, how many there were is worth a commit.
+        self.progress.dirty |= finish == Finish::Retry && self.spec.retry.limit.is_some();
         self.forget_done(now);
     }
 
@@ -119,7 +127,7 @@ impl Desk {
     /// A tick's effects stand in the outbox like a record's, without an offset; behind those of
     /// the records handled before it, which wait for a flush.
     pub(crate) fn ticked(&mut self, effects: Effects, now: Time) {
-        if effects.outputs.is_empty() && effects.writes.is_empty() {
+        if effects.is_empty() {
             return;
         }
         if self.handled.is_empty() || Bug::TickOvertakes.is(self.shared.plan.bug) {
@@ -149,15 +157,24 @@ impl Desk {
             self.progress.bytes += u64::try_from(held.run.bytes()).unwrap_or(u64::MAX);
             self.runs.pop_front();
         }
-        if self.runs.is_empty() {
-            self.lease.oldest.store(-1, Ordering::Relaxed);
-        }
+        self.tell_oldest(needed);
         if self.progress.records >= PROGRESS_RECORDS
             || self.runs.is_empty()
             || now.since(self.progress_told) >= PROGRESS_INTERVAL
         {
             self.tell_progress(now);
         }
+    }
+
+    /// Since when does the oldest record wait that is not done?
+    fn tell_oldest(&mut self, first: u64) {
+        if self.oldest_told == Some(first) && !self.runs.is_empty() {
+            return;
+        }
+        let record = self.record(first);
+        self.oldest_told = record.is_some().then_some(first);
+        let timestamp = record.and_then(|(run, at)| run.record(at)?.timestamp_ms());
+        self.lease.oldest.store(timestamp.unwrap_or(-1), Ordering::Relaxed);
     }
 
     pub(crate) fn tell_progress(&mut self, now: Time) {

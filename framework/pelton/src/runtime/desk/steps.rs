@@ -1,82 +1,281 @@
-//! What should the partition's task do next?
+//! What comes next, for a slot that has nothing in hand and for the partition's task?
 
-use pelton_engine::{Bug, Next, Time};
+use std::sync::atomic::Ordering;
+
+use pelton_engine::{Bug, Event, Finish, Next, Time};
 
 use super::memory::ROOM_RETRY;
-use super::{Desk, OUTBOX_RECORDS, PROGRESS_INTERVAL, State, Step, UNCONFIRMED_SEALS};
+use super::records::in_runs;
+use super::slots::At;
+use super::{
+    Chores, Desk, OUTBOX_RECORDS, PROGRESS_INTERVAL, State, Step, Turn, UNCONFIRMED_SEALS,
+};
+use crate::batch::Batches;
+use crate::runtime::in_flight::Share;
 
 impl Desk {
-    /// Sends what may be sent and decides what comes next. A `Handle` counts as started.
-    pub(crate) fn step(&mut self, now: Time) -> Step {
+    /// Sends what may be sent and says what the slot does now. A `Handle` counts as started.
+    pub(crate) fn turn(&mut self, slot: usize, now: Time) -> Step {
+        self.slots.set(slot, At::Coming);
         self.pump(now);
-        match self.state {
-            State::Closed(closing) => Step::Closed(closing),
-            State::Halted => {
-                self.reset_if_due(now);
-                Step::Wait([self.pump_wake(), self.reset_at].into_iter().flatten().min())
+        let step = match self.state {
+            State::Closed(closing) => Step::End(closing),
+            State::Halted | State::Drained => Step::Rest,
+            State::Draining { cancelled, .. } => self.drain_turn(slot, now, cancelled),
+            State::Running => self.running_turn(now),
+        };
+        let at = match &step {
+            Step::Handle(turn, ..) => At::Record(*turn),
+            Step::Batch(_) => At::Batch,
+            Step::Flush | Step::Tick | Step::Revoked | Step::End(_) => At::Call,
+            Step::Rest => At::Resting,
+        };
+        self.slots.set(slot, at);
+        match &step {
+            Step::Handle(turn, ..) => self.observe_start(*turn),
+            Step::Batch(batch) => {
+                let turns: Vec<_> = batch.iter().map(|(turn, ..)| *turn).collect();
+                if let Some(first) = turns.first() {
+                    self.observe_start(*first);
+                }
+                self.slots.set_batch(slot, turns);
             }
-            State::Drained => Step::Wait(self.pump_wake()),
-            State::Draining { cancelled, .. } => self.drain_step(now, cancelled),
-            State::Running => self.running_step(now),
+            _ => self.leave_the_line(false),
+        }
+        let starts = matches!(step, Step::Handle(..) | Step::Batch(_));
+        self.call_others(starts, now);
+        step
+    }
+
+    /// A slot more is woken if there is work for it, and the task if it would come too late.
+    fn call_others(&mut self, starts: bool, now: Time) {
+        let more = starts && self.schedule.due_records(now) > self.slots.coming();
+        if more && self.share.is_some() && !self.slots.wake_one() {
+            let room_for_more = self.slots.living() < self.schedule.ordering().concurrency();
+            if room_for_more {
+                self.task.notify_one();
+            }
+        }
+        let draining = matches!(self.state, State::Draining { .. } | State::Halted);
+        let sooner = |at: Time| self.task_wakes.is_none_or(|wakes| at < wakes);
+        if draining || self.wake(now).is_some_and(sooner) {
+            self.task.notify_one();
         }
     }
 
-    pub(super) fn running_step(&mut self, now: Time) -> Step {
-        let flush = self.flush_at(now);
-        if flush.is_some_and(|at| now >= at) {
-            return Step::Flush;
+    fn running_turn(&mut self, now: Time) -> Step {
+        // A loss counts from the moment the poll loop knows of it, not from when the task hears it.
+        if !self.lease.alive.load(Ordering::Acquire) && !Bug::IgnoreLost.is(self.shared.plan.bug) {
+            return Step::Rest;
         }
-        let tick = self.next_tick.filter(|_| !self.paused);
-        if tick.is_some_and(|at| now >= at) {
+        if self.calls_due(now) {
+            if self.flush_at(now).is_some_and(|at| now >= at) {
+                return Step::Flush;
+            }
             self.next_tick = self.spec.tick_every.map(|interval| now + interval);
             return Step::Tick;
         }
-        let wake = [self.pump_wake(), flush, tick].into_iter().flatten().min();
-        let flush_fails = self.flush_failures > 0;
-        let outbox_full = self.outbox.len() >= OUTBOX_RECORDS;
-        if self.paused || flush_fails || outbox_full || self.sealed.len() >= UNCONFIRMED_SEALS {
-            return Step::Wait(wake);
+        if !self.may_start(now) {
+            return self.make_room();
         }
-        if !self.has_room() {
-            self.tell_effects_at_once(now);
-            if !self.handled.is_empty() {
-                return Step::Flush; // what waits for a flush can't be sealed before
-            }
-            let again = now + ROOM_RETRY;
-            return Step::Wait(Some(wake.map_or(again, |wake| wake.min(again))));
+        if self.batch_at(now).is_some_and(|at| at > now) {
+            return Step::Rest; // it lingers
         }
         if self.schedule.is_due(now) {
-            let at = *self.may_start.get_or_insert_with(|| self.shared.pacer.take(now));
-            if at > now {
-                return Step::Wait(Some(wake.map_or(at, |wake| wake.min(at))));
+            let at = *self
+                .may_start
+                .get_or_insert_with(|| self.shared.pacer.take(&self.place.partition, now));
+            let running = self.schedule.in_hand();
+            let refused = |share: &mut Share| !share.take(running);
+            if at > now || self.share.as_mut().is_some_and(refused) {
+                return Step::Rest;
             }
         }
-        match self.schedule.next(now) {
-            Next::Start { index, offset, attempt } => {
-                self.may_start = None;
-                Step::Handle { index, offset, attempt }
-            }
-            Next::WaitUntil(at) => Step::Wait(Some(wake.map_or(at, |wake| wake.min(at)))),
-            Next::Idle => Step::Wait(wake),
+        if let Some(batches) = self.spec.batches {
+            return self.next_batch(batches, now);
+        }
+        let Next::Start { index, offset, attempt } = self.schedule.next(now) else {
+            return Step::Rest;
+        };
+        self.may_start = None;
+        match self.record(index) {
+            Some((run, at)) => Step::Handle(Turn { index, offset, attempt }, run, at),
+            None => Step::Rest, // never: what waits is held
         }
     }
 
-    pub(super) fn drain_step(&mut self, now: Time, cancelled: bool) -> Step {
+    fn next_batch(&mut self, batches: Batches, now: Time) -> Step {
+        let (runs, records) = (&self.runs, batches.records);
+        let bytes = |next: &Next| match next {
+            Next::Start { index, .. } => in_runs(runs, *index)
+                .and_then(|(run, at)| run.record(at).map(|record| record.bytes()))
+                .unwrap_or(0),
+            Next::WaitUntil(_) | Next::Idle => 0,
+        };
+        let has_room = |taken: &[Next]| {
+            taken.len() < records && taken.iter().map(bytes).sum::<usize>() < batches.bytes
+        };
+        let started = self.schedule.next_batch(now, has_room);
+        self.lingers_since = None;
+        let held = started.iter().filter_map(|next| match *next {
+            Next::Start { index, offset, attempt } => {
+                let (run, at) = self.record(index)?;
+                Some((Turn { index, offset, attempt }, run, at))
+            }
+            Next::WaitUntil(_) | Next::Idle => None,
+        });
+        let batch: Vec<_> = held.collect();
+        if batch.is_empty() {
+            return Step::Rest;
+        }
+        // Each record takes its token of the pace; the next batch waits for the last of them.
+        let tokens =
+            batch.iter().skip(1).map(|_| self.shared.pacer.take(&self.place.partition, now));
+        let last = tokens.max();
+        self.may_start = last.filter(|at| *at > now);
+        Step::Batch(batch)
+    }
+
+    /// When the next batch starts, where there are batches and records for one: at once if it is
+    /// full, or if one that has failed is due.
+    fn batch_at(&mut self, now: Time) -> Option<Time> {
+        let batches = self.spec.batches?;
+        if !self.schedule.is_due(now) {
+            self.lingers_since = None;
+            return None;
+        }
+        let since = *self.lingers_since.get_or_insert(now);
+        let is_full = self.schedule.lingering_records() >= batches.records
+            || self.run_bytes >= batches.bytes
+            || self.schedule.next_retry().is_some_and(|at| at <= now);
+        Some(if is_full { now } else { since + batches.linger })
+    }
+
+    /// Is a flush or a tick due, and nothing in hand that would be in its way?
+    fn calls_due(&self, now: Time) -> bool {
+        let tick = self.next_tick.filter(|_| !self.paused);
+        let due = [self.flush_at(now), tick].into_iter().flatten().any(|at| now >= at);
+        due && self.slots.busy() == 0
+    }
+
+    /// May a record start, as far as others are concerned than its unit?
+    fn may_start(&mut self, now: Time) -> bool {
+        self.look_for_room_at = None;
+        let flush_fails = self.flush_failures > 0;
+        let outbox_full = self.outbox.len() >= OUTBOX_RECORDS;
+        if self.paused || flush_fails || outbox_full || self.sealed.len() >= UNCONFIRMED_SEALS {
+            return false;
+        }
+        let has_room = self.has_room();
+        if !has_room {
+            self.tell_effects_at_once(now);
+            self.look_for_room_at = Some(now + ROOM_RETRY);
+        }
+        has_room
+    }
+
+    /// What waits for a flush can't be sealed before it, and takes room until it is.
+    fn make_room(&self) -> Step {
+        let wants_room = self.look_for_room_at.is_some() && !self.handled.is_empty();
+        if wants_room && self.slots.busy() == 0 { Step::Flush } else { Step::Rest }
+    }
+
+    fn drain_turn(&mut self, slot: usize, now: Time, cancelled: bool) -> Step {
+        let flush_due = !self.handled.is_empty() && now >= self.flush_not_before && !cancelled;
+        if flush_due && self.slots.busy() == 0 {
+            Step::Flush
+        } else if self.revoking && self.slots.take_revoked(slot) {
+            Step::Revoked
+        } else {
+            Step::Rest
+        }
+    }
+
+    /// What the partition's task has to see to.
+    pub(crate) fn attend(&mut self, now: Time) -> Chores {
+        self.pump(now);
+        let mut chores = Chores::default();
+        if std::mem::take(&mut self.cut_wanted) && !Bug::TwoSlots.is(self.shared.plan.bug) {
+            chores.cut = self.slots.in_user_code().collect();
+            self.cut_deferred(now);
+        }
+        self.give_up_deferred(now);
+        match self.state {
+            State::Closed(closing) => chores.closed = Some(closing),
+            State::Halted => self.reset_if_due(now),
+            State::Draining { cancelled, .. } => self.drain(now, cancelled),
+            State::Running => chores.new_slots = self.call_slots(now),
+            State::Drained => {}
+        }
+        self.leave_the_line(self.state == State::Running);
+        chores.wake = self.wake(now);
+        self.task_wakes = chores.wake;
+        chores
+    }
+
+    /// Wakes as many slots as there is work for; returns how many more there should be.
+    fn call_slots(&mut self, now: Time) -> usize {
+        let wanted = self.wanted_slots(now);
+        self.leave_the_line(wanted > 0);
+        let mut wanted = wanted.saturating_sub(self.slots.coming());
+        while wanted > 0 && self.slots.wake_one() {
+            wanted -= 1;
+        }
+        let most = self.schedule.ordering().concurrency();
+        wanted.min(most.saturating_sub(self.slots.living()))
+    }
+
+    /// Who stood in line for a place and has nothing to start any more lets the next one have it.
+    fn leave_the_line(&mut self, is_wanted: bool) {
+        if let Some(share) = self.share.as_mut().filter(|_| !is_wanted) {
+            share.settle(self.schedule.in_hand());
+        }
+    }
+
+    fn wanted_slots(&mut self, now: Time) -> usize {
+        let calls = usize::from(self.calls_due(now));
+        if !self.may_start(now) {
+            return calls.max(usize::from(matches!(self.make_room(), Step::Flush)));
+        }
+        if self.may_start.is_some_and(|at| at > now) {
+            return calls;
+        }
+        if self.batch_at(now).is_some_and(|at| at > now) {
+            return calls;
+        }
+        let running = self.schedule.in_hand();
+        let free = self.share.as_ref().map_or(usize::MAX, |share| share.free(running));
+        self.schedule.due_records(now).min(free.max(1)).max(calls)
+    }
+
+    /// Nothing starts any more: flush, seal, wait until all is durable, and say so.
+    fn drain(&mut self, now: Time, cancelled: bool) {
         if cancelled || Bug::NoFlushOnRevoke.is(self.shared.plan.bug) {
             self.forget_handled(); // too late for a flush: they run again at the next owner
         }
+        if self.slots.busy() > 0 || !self.deferrals.is_empty() {
+            return;
+        }
         if !self.handled.is_empty() {
-            if now >= self.flush_not_before {
-                return Step::Flush;
+            if now >= self.flush_not_before && self.slots.coming() == 0 {
+                self.slots.wake_one();
             }
-            let at = self.flush_not_before;
-            return Step::Wait(Some(self.pump_wake().map_or(at, |wake| wake.min(at))));
+            return;
         }
         if self.unsealed {
             self.seal();
             self.pump(now);
         }
-        if self.outbox.is_empty() { Step::Drained } else { Step::Wait(self.pump_wake()) }
+        if !self.outbox.is_empty() {
+            return;
+        }
+        if !std::mem::replace(&mut self.revoking, true) {
+            self.slots.wake_all();
+        }
+        if self.slots.are_revoked() {
+            self.state = State::Drained;
+            self.tell(Event::Drained { partition: self.id, epoch: self.epoch });
+        }
     }
 
     /// When the slot is to be flushed, if anything waits for it. After a failure it is the end of
@@ -92,9 +291,35 @@ impl Desk {
         Some(due.max(self.flush_not_before))
     }
 
+    /// When the task has something to do, if nothing happens before. What is due now it has seen
+    /// to, or somebody else will.
+    fn wake(&self, now: Time) -> Option<Time> {
+        let work = match self.state {
+            State::Running => {
+                let tick = self.next_tick.filter(|_| !self.paused);
+                [
+                    self.flush_at(now),
+                    tick,
+                    self.look_for_room_at,
+                    self.may_start,
+                    self.schedule.next_retry(),
+                    self.lingers_since.zip(self.spec.batches).map(|(at, of)| at + of.linger),
+                ]
+            }
+            State::Halted => [self.reset_at, None, None, None, None, None],
+            State::Draining { .. } => {
+                let flush = (!self.handled.is_empty()).then_some(self.flush_not_before);
+                [flush, None, None, None, None, None]
+            }
+            State::Drained | State::Closed(_) => [None; 6],
+        };
+        let future = work.into_iter().flatten().filter(|at| *at > now);
+        future.chain(self.pump_wake()).chain(self.deferrals.next()).min()
+    }
+
     /// When sending, a proof or a word to the poll loop is due, at the latest; that goes on
-    /// whatever the slot does.
-    pub(crate) fn pump_wake(&self) -> Option<Time> {
+    /// whatever the slots do.
+    fn pump_wake(&self) -> Option<Time> {
         let proof = (self.outbox.is_blocked() && self.proof.asked.is_none())
             .then_some(self.proof.not_before);
         let progress = self.progress.dirty.then_some(self.progress_told + PROGRESS_INTERVAL);
@@ -102,9 +327,26 @@ impl Desk {
         [self.send_again_at, proof, progress, effects].into_iter().flatten().min()
     }
 
-    /// Must the attempt at hand be cut off?
-    pub(crate) fn must_cut(&self) -> bool {
-        let over = matches!(self.state, State::Closed(_) | State::Draining { cancelled: true, .. });
-        over && !Bug::TwoSlots.is(self.shared.plan.bug)
+    /// The slot is no more: it has ended, or was cut off. What it had in hand is not done.
+    pub(crate) fn slot_ended(&mut self, slot: usize, now: Time) {
+        match self.slots.set(slot, At::Gone) {
+            At::Record(turn) => {
+                self.cut_off(turn, now);
+                self.reset_if_handled();
+            }
+            At::Batch => {
+                let turns = self.slots.take_batch(slot);
+                for (number, turn) in turns.into_iter().enumerate() {
+                    if number == 0 {
+                        self.cut_off(turn, now);
+                    } else {
+                        self.not_done(turn.index, Finish::Cancelled, now);
+                    }
+                }
+                self.schedule.batch_ended();
+            }
+            At::Call => self.reset_if_handled(),
+            At::Coming | At::Resting | At::Gone => {}
+        }
     }
 }

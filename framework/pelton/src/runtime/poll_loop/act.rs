@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use pelton_engine::{
     Action, Bug, Closing, CommitItem, CommitStatus, Envelope, Epoch, Event, Offset, PartitionId,
-    SilentAction, Time,
+    RestoreFrom, SilentAction, Time,
 };
 use tokio::sync::watch;
 
@@ -13,6 +13,7 @@ use super::{EndingTask, PollLoop, SentCommit, Task};
 use crate::error::WorkerError;
 use crate::ports::CommitEntry;
 use crate::runtime::desk::{Command, Lease};
+use crate::runtime::input::Input;
 use crate::runtime::lookout::Doing;
 use crate::runtime::partition_task::TaskParts;
 use crate::runtime::shared::{LostPosition, TaskEvent, Then, TopicMark};
@@ -28,8 +29,8 @@ impl PollLoop {
                     self.fail(now, WorkerError::Client { reason });
                 }
             }
-            Action::Restore { partition, epoch, out_of_range } => {
-                self.restore(now, partition, epoch, out_of_range);
+            Action::Restore { partition, epoch, from } => {
+                self.restore(now, partition, epoch, from);
             }
             Action::StartFetch { partition, from } => self.start_fetch(now, partition, from),
             Action::StopFetch { partition } => self.stop_fetch(partition),
@@ -64,8 +65,8 @@ impl PollLoop {
                 self.close(now, partition, epoch, closing)
             }
             Action::Commit { id, items } => self.send_commit(now, id, items),
-            Action::Committed { partition, offset, proof } => {
-                self.command(partition, Command::Committed { offset, proof });
+            Action::Committed { partition, standing, proof } => {
+                self.command(partition, Command::Committed { standing, proof });
             }
             Action::AskEnd { partition } => self.ask_log(partition),
             Action::Silent { partition, what } => self.silent(partition, what),
@@ -110,30 +111,32 @@ impl PollLoop {
         now: Time,
         partition: PartitionId,
         epoch: Epoch,
-        out_of_range: Option<Offset>,
+        from: RestoreFrom,
     ) {
         let Some(name) = self.names.name(partition).cloned() else {
             return;
         };
         let inputs = Arc::clone(&self.shared.plan.inputs);
-        let Some(input) = inputs.iter().find(|input| input.subscription.matches(name.topic()))
-        else {
+        let reads = |input: &Input| input.subscription.matches(name.topic());
+        let Some(number) = inputs.iter().position(reads) else {
             let problem = format!("the group has given {name}, which no declared input matches");
             return self.fail(now, WorkerError::Declaration(problem));
         };
+        let input = &inputs[number];
         self.look.doing(Doing::StartingATask);
         self.next_status = now; // who owns what is shown at once
         self.shared.observe(&Observation::Assigned { partition: &name, epoch: epoch.0 });
         let (commands, receiver) = tokio::sync::mpsc::unbounded_channel();
         let lease = Arc::new(Lease::new(self.waiting_calls.clone()));
-        self.look.watch(name.clone(), &lease);
         let metrics = self.metrics.partition(name.topic(), name.partition());
         let (cancel, cancelled) = watch::channel(false);
         let predecessor = self.ending_tasks.remove(&partition);
-        let lost_position = out_of_range.map(|position| LostPosition {
-            position,
-            topic: predecessor.as_ref().map(|ending| ending.topic.clone()).unwrap_or_default(),
-        });
+        let topic = predecessor.as_ref().map(|ending| ending.topic.clone()).unwrap_or_default();
+        let (lost_position, seek) = match from {
+            RestoreFrom::Committed => (None, None),
+            RestoreFrom::OutOfRange(position) => (Some(LostPosition { position, topic }), None),
+            RestoreFrom::Seek(to) => (None, Some(to)),
+        };
         // Should it be begun anew before it knows more, this is what it knows.
         let topic = lost_position.as_ref().map(|lost| lost.topic.clone()).unwrap_or_default();
         let parts = TaskParts {
@@ -146,6 +149,8 @@ impl PollLoop {
             own_commands: commands.downgrade(),
             events: self.events.clone(),
             lease: Arc::clone(&lease),
+            look: Arc::clone(&self.look),
+            in_flight: Arc::clone(&self.shared.in_flight[number]),
             metrics: metrics.clone(),
             cancelled,
             // An assignment that is heard after a standstill may have been made before it.
@@ -153,6 +158,7 @@ impl PollLoop {
             last_begun: predecessor.as_ref().map(|ending| ending.last_begun),
             predecessor: predecessor.map(|ending| ending.body),
             lost_position,
+            seek,
         };
         let body = self.runtime.spawn(input.slots.task(parts));
         self.tasks.insert(
@@ -264,7 +270,7 @@ impl PollLoop {
             self.jumps.remove(&partition);
         }
         let Task { body, topic, metrics, lease, .. } = task;
-        let last_begun = Offset(lease.user_code.offset());
+        let last_begun = Offset(lease.last_begun());
         let ending = EndingTask { body, since: now, topic, metrics, blocked: false, last_begun };
         self.ending_tasks.insert(partition, ending);
         if let Some(name) = self.names.name(partition) {
@@ -290,11 +296,13 @@ impl PollLoop {
                 topic,
                 partitions,
                 incarnation: Some((self.incarnation.clone(), id)),
-                done_set: String::new(),
+                marks: item.standing.marks.clone(),
+                done_set: Some(&item.standing.done).filter(|done| !done.is_empty()).cloned(),
             };
-            let (epoch, offset) = (item.epoch.0, item.offset.0);
-            self.shared.observe(&Observation::CommitTried { id, partition, epoch, offset });
+            let (epoch, offset) = (item.epoch.0, item.offset().0);
             let metadata = envelope.encode();
+            let done = Envelope::done_set_of(&metadata);
+            self.shared.observe(&Observation::CommitTried { id, partition, epoch, offset, done });
             entries.push(CommitEntry { partition: partition.clone(), offset, metadata });
         }
         self.look.doing(Doing::Committing);

@@ -220,7 +220,7 @@ impl PollLoop {
         let accepted = |id| statuses.contains(&(id, CommitStatus::Accepted));
         self.engine.partitions().any(|view| {
             let item = sent.items.iter().find(|item| item.partition == view.partition);
-            let further = |item: &CommitItem| view.committed.is_some_and(|at| item.offset > at);
+            let further = |item: &CommitItem| view.committed.is_some_and(|at| item.offset() > at);
             item.is_some_and(|item| further(item) && accepted(item.partition))
         })
     }
@@ -240,7 +240,7 @@ impl PollLoop {
             };
             self.metrics.commit(outcome).increment(1);
             if let Some(partition) = self.names.name(item.partition) {
-                let (id, epoch, offset) = (sent.id, item.epoch.0, item.offset.0);
+                let (id, epoch, offset) = (sent.id, item.epoch.0, item.offset().0);
                 self.shared.observe(&Observation::CommitKnown {
                     id,
                     partition,

@@ -41,7 +41,7 @@ impl PollLoop {
             let behind = u64::try_from(wall - oldest).ok().filter(|_| oldest >= 0);
             let mut line = partition_status(name, &view, behind.map(Duration::from_millis))?;
             line.last_jump = self.jumps.get(&view.partition).cloned();
-            let blocking = task.map_or(0, |task| task.lease.user_code.blocking_ms());
+            let blocking = task.map_or(0, |task| task.lease.blocking_ms());
             line.blocking_seconds =
                 (blocking > 0).then(|| Duration::from_millis(blocking).as_secs_f64());
             if let Some(task) = task {

@@ -9,7 +9,6 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     let commits = case.partition.spans.iter().flat_map(|span| &span.commits);
     let mut accepted: Vec<_> = commits
         .filter(|commit| matches!(commit.known, Some((_, CommitOutcome::Accepted))))
-        .copied()
         .collect();
     accepted.sort_unstable_by_key(|commit| commit.tried);
     never_backwards(case, verdict, &accepted);
@@ -20,17 +19,17 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     not_for_another(case, verdict);
 }
 
-/// A commit that was tried after a higher one was known to be stored.
-fn never_backwards(case: &Case<'_>, verdict: &mut Verdict, accepted: &[Commit]) {
+/// A commit that was tried after one that says more was known to be stored.
+fn never_backwards(case: &Case<'_>, verdict: &mut Verdict, accepted: &[&Commit]) {
     let mut known = accepted.to_vec();
-    known.sort_unstable_by_key(known_at);
+    known.sort_unstable_by_key(|commit| known_at(commit));
     let mut known = known.into_iter().peekable();
     let mut resets = case.partition.resets.iter().peekable();
-    let mut highest: Option<Commit> = None;
+    let mut highest: Option<&Commit> = None;
     let mut reset_at = 0;
     for commit in accepted {
         loop {
-            let answered = known.peek().map_or(NEVER, known_at);
+            let answered = known.peek().map_or(NEVER, |commit| known_at(commit));
             let reset = resets.peek().map_or(NEVER, |reset| reset.at);
             if answered.min(reset) >= commit.tried {
                 break;
@@ -39,14 +38,20 @@ fn never_backwards(case: &Case<'_>, verdict: &mut Verdict, accepted: &[Commit]) 
                 (highest, reset_at) = (None, reset);
                 resets.next();
             } else if let Some(next) = known.next().filter(|next| next.tried > reset_at) {
-                highest = highest.filter(|highest| highest.offset > next.offset).or(Some(next));
+                let is_higher = |one: &&Commit| (one.offset, one.tried) > (next.offset, next.tried);
+                highest = highest.filter(is_higher).or(Some(next));
             }
         }
-        if let Some(higher) = highest.filter(|higher| higher.offset > commit.offset) {
-            let what = format!("it was committed after {}", higher.offset);
-            let places = [higher.tried, known_at(&higher), commit.tried, known_at(commit)];
-            case.cry(verdict, Invariant::CommitsAdvance, Some(commit.offset), what, places);
-        }
+        let Some(before) = highest else { continue };
+        let what = if before.offset > commit.offset {
+            format!("it was committed after {}", before.offset)
+        } else if let Some(lost) = case.taken_back(before, commit) {
+            format!("it does not say any more that record {lost} is done")
+        } else {
+            continue;
+        };
+        let places = [before.tried, known_at(before), commit.tried, known_at(commit)];
+        case.cry(verdict, Invariant::CommitsAdvance, Some(commit.offset), what, places);
     }
 }
 
@@ -64,7 +69,7 @@ fn one_at_a_time(case: &Case<'_>, verdict: &mut Verdict) {
 }
 
 /// What is committed in the end is not below what was accepted.
-fn at_rest(case: &Case<'_>, verdict: &mut Verdict, accepted: &[Commit]) {
+fn at_rest(case: &Case<'_>, verdict: &mut Verdict, accepted: &[&Commit]) {
     let Some(rest) = case.truth.rest else {
         return;
     };

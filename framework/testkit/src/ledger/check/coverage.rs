@@ -1,9 +1,12 @@
-//! A1: does every commit cover only what was done before it was tried?
+//! A1: does every commit cover only what was done before it was tried: below its offset, and what its
+//! done-set names above it?
 
 use super::Case;
 use crate::ledger::history::{Attempt, Commit, NEVER, Place, Span};
+use crate::ledger::truth::TrueRecord;
 use crate::ledger::verdict::{Invariant, Verdict};
 use pelton::telemetry::RecordOutcome;
+use pelton_engine::{DoneSet, Offset};
 
 pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     let records = &case.truth.records;
@@ -15,29 +18,75 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
         all_done.push(latest);
     }
     for (number, span) in case.partition.spans.iter().enumerate() {
-        let position = span.position().unwrap_or(case.truth.begin);
-        let first_own = records.partition_point(|record| record.offset < position);
-        let mut own = first_own;
+        let own = Own::of(case, number, span);
+        let first_own = records.partition_point(|record| record.offset < own.position);
+        let mut at = first_own;
         for commit in span.commits.iter().filter(|commit| commit.may_be_stored()) {
+            damaged(case, verdict, commit);
             let covered = records.partition_point(|record| record.offset < commit.offset);
-            let below = covered.min(first_own).checked_sub(1).and_then(|at| all_done.get(at));
-            if below.is_some_and(|place| *place > commit.tried) {
-                let open = records[..covered.min(first_own)]
-                    .iter()
-                    .find(|record| done_or_excused(case, record.offset) > commit.tried);
-                cry(case, verdict, span, commit, open.map(|record| record.offset));
-                continue;
+            while at < covered && !own.is_open(records[at].offset, commit.tried) {
+                at += 1;
             }
-            while own < covered {
-                let offset = records[own].offset;
-                let done = case.executions.of_span(offset, number).and_then(|e| e.done);
-                if done.is_none_or(|done| done > commit.tried) && !is_excused(case, span, offset) {
-                    cry(case, verdict, span, commit, Some(offset));
-                    break;
-                }
-                own += 1;
-            }
+            let below = open_before(case, &all_done[..covered.min(first_own)], commit);
+            let open = below
+                .or_else(|| records[..covered].get(at).map(|record| record.offset))
+                .or_else(|| own.open_above(commit, &records[covered..]));
+            cry(case, verdict, span, commit, open);
         }
+    }
+}
+
+/// What an assignment has to have done by itself.
+struct Own<'a> {
+    case: &'a Case<'a>,
+    number: usize,
+    span: &'a Span,
+    position: i64,
+    taken_over: Vec<&'a DoneSet>,
+}
+
+impl<'a> Own<'a> {
+    fn of(case: &'a Case<'_>, number: usize, span: &'a Span) -> Self {
+        let position = span.position().unwrap_or(case.truth.begin);
+        Self { case, number, span, position, taken_over: case.taken_over(span) }
+    }
+
+    /// Had it not done the record before `tried`, nor taken over that it was done?
+    fn is_open(&self, offset: i64, tried: Place) -> bool {
+        let done = self.case.executions.of_span(offset, self.number).and_then(|e| e.done);
+        done.is_none_or(|done| done > tried)
+            && !is_excused(self.case, self.span, offset)
+            && !self.taken_over.iter().any(|before| before.contains(Offset(offset)))
+    }
+
+    /// Of the records from a commit's offset on, the first one that it names and that was not done.
+    fn open_above(&self, commit: &Commit, records: &[TrueRecord]) -> Option<i64> {
+        let offsets = records.iter().map(|record| record.offset);
+        let named = offsets.take_while(|offset| *offset <= commit.highest());
+        named.filter(|offset| commit.names(*offset)).find(|offset| {
+            if *offset < self.position {
+                done_or_excused(self.case, *offset) > commit.tried
+            } else {
+                self.is_open(*offset, commit.tried)
+            }
+        })
+    }
+}
+
+/// Of the first records, those that nobody had done when a commit was tried: the first one.
+/// `all_done` says of each where it and all before it had been done.
+fn open_before(case: &Case<'_>, all_done: &[Place], commit: &Commit) -> Option<i64> {
+    all_done.last().filter(|place| **place > commit.tried)?;
+    let at = all_done.partition_point(|place| *place <= commit.tried);
+    case.truth.records.get(at).map(|record| record.offset)
+}
+
+/// What nobody can read says nothing, and its records are handled again.
+fn damaged(case: &Case<'_>, verdict: &mut Verdict, commit: &Commit) {
+    if commit.is_damaged {
+        let what = "it carries a done-set that is none, or not for this offset".to_owned();
+        let places = [commit.tried, commit.known.map_or(NEVER, |(place, _)| place)];
+        case.cry(verdict, Invariant::CoveredCommit, Some(commit.offset), what, places);
     }
 }
 
@@ -68,7 +117,11 @@ fn cry(case: &Case<'_>, verdict: &mut Verdict, span: &Span, commit: &Commit, ope
         places.extend(span.started.map(|(place, _)| place));
     }
     let why = not_done(last, commit.tried);
-    let what = format!("offset {} was to be committed although this record {why}", commit.offset);
+    let what = if open < commit.offset {
+        format!("offset {} was to be committed although this record {why}", commit.offset)
+    } else {
+        format!("the commit of {} names this record, which {why}", commit.offset)
+    };
     case.cry(verdict, Invariant::CoveredCommit, Some(open), what, places);
 }
 

@@ -1,16 +1,43 @@
-//! A3: do records stand in order: within an assignment, over all of them, and per key?
+//! A3: do the records of each ordering unit stand in order: within an assignment, and over all of them?
+//! And does an assignment handle no more of them at once than it may?
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
 
 use super::Case;
-use crate::ledger::history::{Attempt, NEVER, Span, lets_pass};
+use crate::ledger::history::{Attempt, NEVER, Place, Span, lets_pass};
 use crate::ledger::verdict::{Invariant, Verdict};
+use pelton::Ordering;
 use pelton::telemetry::RecordOutcome;
+
+/// What is handled one record at a time, in offset order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Unit<'a> {
+    Partition,
+    /// All records of a key, or all without one.
+    Key(Option<&'a [u8]>),
+    Record(i64),
+}
+
+impl<'a> Unit<'a> {
+    fn of(case: &'a Case<'_>, offset: i64) -> Self {
+        match case.rules.ordering {
+            // Of a record that is not in its log any more nobody knows the key.
+            Ordering::Key { .. } => match case.truth.record(offset) {
+                Some(record) => Self::Key(record.key.as_deref()),
+                None => Self::Record(offset),
+            },
+            Ordering::Unordered { .. } => Self::Record(offset),
+            _ => Self::Partition,
+        }
+    }
+}
 
 pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
     for span in &case.partition.spans {
         starts_where_it_may(case, verdict, span);
         one_after_another(case, verdict, span);
+        no_more_than_it_may(case, verdict, span);
     }
     first_times_in_order(case, verdict);
 }
@@ -34,27 +61,53 @@ fn starts_where_it_may(case: &Case<'_>, verdict: &mut Verdict, span: &Span) {
     }
 }
 
-/// Within an assignment: one attempt at a time, in offset order, the same record only again
-/// after it failed.
+/// Within an assignment, of each unit: one attempt at a time, in offset order, the same record only
+/// again after it failed.
 fn one_after_another(case: &Case<'_>, verdict: &mut Verdict, span: &Span) {
-    let mut before: Option<&Attempt> = None;
+    let mut last: HashMap<Unit<'_>, &Attempt> = HashMap::new();
     for attempt in &span.attempts {
-        if let Some(what) = misplaced(span, before, attempt) {
+        let before = last.insert(Unit::of(case, attempt.offset), attempt);
+        if let Some(what) = misplaced(case, span, before, attempt) {
             let last = before.map(|b| [b.start, b.end.map_or(NEVER, |(end, _)| end)]);
             let places = last.into_iter().flatten().chain([attempt.start]);
             case.cry(verdict, Invariant::Order, Some(attempt.offset), what, places);
         }
-        before = Some(attempt);
     }
 }
 
-fn misplaced(span: &Span, before: Option<&Attempt>, attempt: &Attempt) -> Option<String> {
+/// Within an assignment: so many attempts at once. Told once, and not of a partition's order, where
+/// one is all of it.
+fn no_more_than_it_may(case: &Case<'_>, verdict: &mut Verdict, span: &Span) {
+    let limit = case.rules.ordering.concurrency();
+    let mut running: BinaryHeap<Reverse<Place>> = BinaryHeap::new();
+    for attempt in span.attempts.iter().filter(|_| case.rules.ordering != Ordering::Partition) {
+        while running.peek().is_some_and(|Reverse(end)| *end < attempt.start) {
+            running.pop();
+        }
+        running.push(Reverse(attempt.end.map_or(NEVER, |(end, _)| end)));
+        if running.len() > limit {
+            let what = format!("it starts while {limit} others are still running");
+            let open = |other: &&Attempt| other.end.is_none_or(|(end, _)| end > attempt.start);
+            let before = span.attempts.iter().take_while(|other| other.start < attempt.start);
+            let places = before.filter(open).map(|other| other.start).chain([attempt.start]);
+            return case.cry(verdict, Invariant::Order, Some(attempt.offset), what, places);
+        }
+    }
+}
+
+fn misplaced(
+    case: &Case<'_>,
+    span: &Span,
+    before: Option<&Attempt>,
+    attempt: &Attempt,
+) -> Option<String> {
+    let misses_one = || attempt.attempt != 1 && !counts_on(case, span, attempt);
     let Some(before) = before else {
         return match span.position() {
             Some(position) if attempt.offset < position => {
                 Some(format!("its assignment starts at {position}"))
             }
-            Some(_) if attempt.attempt != 1 => Some("its first attempt is missing".to_owned()),
+            Some(_) if misses_one() => Some("its first attempt is missing".to_owned()),
             Some(_) | None => None,
         };
     };
@@ -72,11 +125,19 @@ fn misplaced(span: &Span, before: Option<&Attempt>, attempt: &Attempt) -> Option
     } else if !lets_pass(outcome) {
         Some(format!("it passes record {}, which is not done", before.offset))
     } else {
-        (attempt.attempt != 1).then(|| "its first attempt is missing".to_owned())
+        misses_one().then(|| "its first attempt is missing".to_owned())
     }
 }
 
-/// Over all assignments: a record is done for the first time after all records before it.
+/// Where attempts are limited they are counted over assignments. A commit may not have told the last
+/// of them.
+fn counts_on(case: &Case<'_>, span: &Span, attempt: &Attempt) -> bool {
+    let earlier = case.partition.spans.iter().filter(|other| other.assigned < span.assigned);
+    let own = earlier.flat_map(|other| &other.attempts).filter(|a| a.offset == attempt.offset);
+    own.map(|before| before.attempt).max().is_some_and(|most| attempt.attempt <= most + 1)
+}
+
+/// Over all assignments: a record is done for the first time after all of its unit before it.
 fn first_times_in_order(case: &Case<'_>, verdict: &mut Verdict) {
     let mut firsts: Vec<_> = case
         .executions
@@ -85,20 +146,22 @@ fn first_times_in_order(case: &Case<'_>, verdict: &mut Verdict) {
         .filter_map(|offset| Some((case.executions.first_done(*offset)?, *offset)))
         .collect();
     firsts.sort_unstable();
-    let mut highest: Option<(usize, i64)> = None;
+    let mut highest: HashMap<Unit<'_>, (Place, i64)> = HashMap::new();
     let mut by_key: HashMap<&[u8], i64> = HashMap::new();
     for (place, offset) in firsts {
         let reset = case.partition.resets.iter().rfind(|reset| reset.at < place);
         let record = case.truth.record(offset);
         let key = record.and_then(|record| record.key.as_deref());
-        let older = highest.filter(|(passed, _)| reset.is_none_or(|reset| reset.at < *passed));
+        let unit = Unit::of(case, offset);
+        let older = highest.get(&unit).copied();
+        let older = older.filter(|(passed, _)| reset.is_none_or(|reset| reset.at < *passed));
         if let Some((passed, later)) = older.filter(|(_, later)| *later > offset) {
             let same = key.and_then(|key| by_key.get(key)).is_some_and(|later| *later > offset);
             let of_key = if same { ", also of its own key" } else { "" };
             let what = format!("it was first done after record {later}{of_key}");
             case.cry(verdict, Invariant::Order, Some(offset), what, [passed, place]);
         } else {
-            highest = Some((place, offset));
+            highest.insert(unit, (place, offset));
         }
         if let Some(key) = key {
             let last = by_key.entry(key).or_insert(offset);

@@ -55,9 +55,16 @@ fn assigned_twice(case: &Case<'_>, verdict: &mut Verdict, old: &Span, new: &Span
 fn attempted_twice(case: &Case<'_>, verdict: &mut Verdict, old: &Span, new: &Span) {
     let begins = begins(new);
     let late = old.attempts.iter().filter(|attempt| case.until(old.process, attempt) > begins);
+    // Until when any of the new one's attempts up to that place ran: they may overlap.
+    let mut latest: Place = 0;
+    let busy = new.attempts.iter().map(|right| {
+        latest = latest.max(case.until(new.process, right));
+        latest
+    });
+    let busy: Vec<Place> = busy.collect();
     for left in late {
         let until = case.until(old.process, left);
-        let at = new.attempts.partition_point(|right| case.until(new.process, right) < left.start);
+        let at = busy.partition_point(|latest| *latest < left.start);
         let Some(right) = new.attempts.get(at).filter(|right| right.start < until) else {
             continue;
         };
@@ -87,10 +94,10 @@ fn attempted_twice(case: &Case<'_>, verdict: &mut Verdict, old: &Span, new: &Spa
     }
 }
 
-/// Nothing starts after the end. One attempt may have been decided on when a loss came.
+/// Nothing starts after the end. Each slot may have decided on an attempt when a loss came.
 fn nothing_after_the_end(case: &Case<'_>, verdict: &mut Verdict, span: &Span) {
     let excused = match span.ending {
-        Ending::Lost | Ending::Reset => 1,
+        Ending::Lost | Ending::Reset => case.rules.ordering.concurrency(),
         Ending::Open | Ending::Released | Ending::Killed | Ending::Exited => 0,
     };
     let late = span.attempts.iter().filter(|attempt| attempt.start > span.end).nth(excused);

@@ -98,25 +98,39 @@ fn explain(
     if let Some(committed) = committed.filter(|committed| *committed > offset) {
         return Err(format!("{committed} was committed when {} got it", who(case, new)));
     }
+    if let Some(commit) = case.named_at(new.assigned, offset) {
+        let (what, who) = (commit.offset, who(case, new));
+        return Err(format!("the commit of {what} named it as done when {who} got it"));
+    }
     if case.is_old_news(new, new.end) {
         return Ok(Cause::Stop);
     }
-    if is_flushed { fault_of(case, old, begun) } else { unflushed(case, old, begun) }
+    let repeated = (offset, begun);
+    if is_flushed { fault_of(case, old, repeated) } else { unflushed(case, old, repeated) }
 }
 
 /// The fault that kept `old` from flushing the record, and so from committing it.
-fn unflushed(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> {
+fn unflushed(case: &Case<'_>, old: &Span, repeated: (i64, Place)) -> Result<Cause, String> {
     let graceful = matches!(old.ending, Ending::Released | Ending::Exited);
-    let panicked = |attempt: &Attempt| matches!(attempt.end, Some((_, RecordOutcome::Panicked)));
     match old.cut_off {
         Some(_) if graceful => Ok(Cause::CancelledDrain),
         // What a panic took with it was to start again here, but was asked back before.
-        None if graceful && old.attempts.last().is_some_and(panicked) => Ok(Cause::Reset),
+        None if graceful && ends_in_a_panic(old) => Ok(Cause::Reset),
         None if graceful && !case.history.processes[old.process].was_frozen_in(old, old.end) => {
             Err(format!("{} ended gracefully without flushing it", who(case, old)))
         }
-        _ => fault_of(case, old, begun),
+        _ => fault_of(case, old, repeated),
     }
+}
+
+/// Nothing began after its last panic.
+fn ends_in_a_panic(span: &Span) -> bool {
+    let panic = |attempt: &Attempt| match attempt.end {
+        Some((place, RecordOutcome::Panicked)) => Some(place),
+        _ => None,
+    };
+    let last = span.attempts.iter().filter_map(panic).max();
+    last.zip(span.attempts.last()).is_some_and(|(panic, last)| last.start < panic)
 }
 
 fn zombie(case: &Case<'_>, span: &Span) -> Option<Cause> {
@@ -132,8 +146,8 @@ fn zombie(case: &Case<'_>, span: &Span) -> Option<Cause> {
     }
 }
 
-/// The fault that kept `old` from committing the record before `begun`.
-fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> {
+/// The fault that kept `old` from committing the record before it was begun again.
+fn fault_of(case: &Case<'_>, old: &Span, (offset, begun): (i64, Place)) -> Result<Cause, String> {
     if case.history.processes[old.process].was_frozen_in(old, old.end.min(begun)) {
         return Ok(Cause::Stop);
     }
@@ -149,6 +163,7 @@ fn fault_of(case: &Case<'_>, old: &Span, begun: Place) -> Result<Cause, String> 
         Ending::Released | Ending::Exited if broker_killed(case, old) => Ok(Cause::BrokerKill),
         _ if cut_off => Ok(Cause::Network),
         Ending::Released | Ending::Exited if refused(old) => Ok(Cause::CommitNotAccepted),
+        Ending::Released | Ending::Exited if case.was_left_out(old, offset) => Ok(Cause::NoRoom),
         Ending::Released | Ending::Exited if !case.may_be_uncommitted(old) => {
             Err(format!("{} was drained in time without committing it", who(case, old)))
         }

@@ -1,7 +1,12 @@
 //! A7: does a partition that is assigned and has records handle them?
 
+use std::collections::HashSet;
+
+use pelton_engine::{DoneSet, Offset};
+
 use super::Case;
 use crate::ledger::history::{Place, Span};
+use crate::ledger::truth::TrueRecord;
 use crate::ledger::verdict::{Invariant, Verdict};
 
 pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
@@ -13,35 +18,55 @@ pub(super) fn check(case: &Case<'_>, verdict: &mut Verdict) {
             .into_iter()
             .flatten()
             .fold(span.end, Place::min);
-        // Where it last stood still, and the record it has to handle next.
-        let (mut idle, mut next) = (started, position);
+        // What it has ready, up to the first record that it has still to handle.
+        let mut ready = Ready { case, taken_over: case.taken_over(span), through: HashSet::new() };
+        // Since when nothing runs: attempts may overlap.
+        let (mut idle, mut next) = (started, ready.next(position));
         for attempt in span.attempts.iter().filter(|attempt| attempt.start < until) {
-            if stands_still(case, verdict, span, (idle, attempt.start), next) {
-                return;
+            if idle < attempt.start {
+                next = next.and_then(|record| ready.next(record.offset));
+                if stands_still(case, verdict, span, (idle, attempt.start), next) {
+                    return;
+                }
             }
-            match (attempt.through(), attempt.end) {
-                (Some(done), _) => (idle, next) = (done, attempt.offset + 1),
-                (None, Some((end, _))) => (idle, next) = (end, attempt.offset),
-                (None, None) => (idle, next) = (until, attempt.offset),
-            }
+            idle = idle.max(attempt.end.map_or(until, |(end, _)| end));
+            ready.through.extend(attempt.through().map(|_| attempt.offset));
         }
+        next = next.and_then(|record| ready.next(record.offset));
         if idle < until && stands_still(case, verdict, span, (idle, until), next) {
             return;
         }
     }
 }
 
-/// Nothing started between two places although there was a record at or above `next`.
+/// The records that an assignment need not handle any more.
+struct Ready<'a> {
+    case: &'a Case<'a>,
+    taken_over: Vec<&'a DoneSet>,
+    through: HashSet<i64>,
+}
+
+impl<'a> Ready<'a> {
+    /// The first record from `from` on that it has to handle.
+    fn next(&self, from: i64) -> Option<&'a TrueRecord> {
+        let records = &self.case.truth.records;
+        let at = records.partition_point(|record| record.offset < from);
+        records[at..].iter().find(|record| {
+            let was_done = |before: &&DoneSet| before.contains(Offset(record.offset));
+            !self.through.contains(&record.offset) && !self.taken_over.iter().any(was_done)
+        })
+    }
+}
+
+/// Nothing ran between two places although this record was to be handled next.
 fn stands_still(
     case: &Case<'_>,
     verdict: &mut Verdict,
     span: &Span,
     (from, to): (Place, Place),
-    next: i64,
+    next: Option<&TrueRecord>,
 ) -> bool {
-    let records = &case.truth.records;
-    let at = records.partition_point(|record| record.offset < next);
-    let Some(record) = records.get(at) else {
+    let Some(record) = next else {
         return false;
     };
     // A millisecond is as exact as a timestamp gets.

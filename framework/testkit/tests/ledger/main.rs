@@ -7,6 +7,10 @@ use pelton::TopicPartition;
 use pelton_testkit::ledger::{Cause, Check, Invariant, Ledger, Truth, Verdict};
 use proptest::prelude::*;
 
+mod any_order;
+mod done_sets;
+mod orderings;
+
 /// Records 0 to `records` − 1 of one partition, at rest with everything committed.
 fn truth(records: i64) -> Truth {
     let mut truth = under_way(records);
@@ -44,15 +48,25 @@ fn hold(text: &str, truth: &Truth) -> Verdict {
 
 #[track_caller]
 fn clean(text: &str, truth: &Truth) -> Verdict {
-    let verdict = hold(text, truth);
+    clean_by(Check::new(), text, truth)
+}
+
+#[track_caller]
+fn clean_by(rules: Check, text: &str, truth: &Truth) -> Verdict {
+    let verdict = rules.hold(&history(text), truth);
     assert!(verdict.is_clean(), "{verdict}");
     verdict
 }
 
-/// Exactly this invariant is broken.
 #[track_caller]
 fn broken(invariant: Invariant, text: &str, truth: &Truth) -> Verdict {
-    let verdict = hold(text, truth);
+    broken_by(Check::new(), invariant, text, truth)
+}
+
+/// Exactly this invariant is broken.
+#[track_caller]
+fn broken_by(rules: Check, invariant: Invariant, text: &str, truth: &Truth) -> Verdict {
+    let verdict = rules.hold(&history(text), truth);
     let broken: Vec<_> = verdict.broken().collect();
     assert_eq!(broken, [invariant], "{verdict}");
     let violation = &verdict.violations()[0];

@@ -1,0 +1,519 @@
+//! Which record of a partition may start, while those of one ordering unit keep their order?
+//!
+//! Each unit is a line of records; its first one is ready, running, or waits for its retry, and lets
+//! nobody pass. Lines whose first record is ready take turns. A line costs memory only while it has
+//! records.
+//!
+//! Upholds INV-2: records of an ordering unit one at a time, in offset order.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use crate::ids::Offset;
+use crate::line_table::{Line, LineTable};
+use crate::planted::Bug;
+use crate::time::Time;
+
+/// The records of a partition that are neither done nor handled, by their indices.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    /// From index `first` on; none where one has gone.
+    records: VecDeque<Option<Entry>>,
+    first: u64,
+    waiting: usize,
+    lines: Lines,
+    /// First ones of their lines, in the order in which they became ready.
+    ready: VecDeque<u64>,
+    /// First ones of their lines that wait, by their moments.
+    retries: BTreeSet<(Time, u64)>,
+    running: usize,
+    bug: Option<Bug>,
+}
+
+/// A record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) offset: Offset,
+    pub(crate) attempts: u32,
+    /// How long it has been tried elsewhere.
+    waited: Duration,
+    /// When the first attempt began, once one has begun here.
+    since: Option<Time>,
+    pub(crate) unit: u64,
+    state: State,
+    /// The next one of its unit.
+    next: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Others of its unit come first.
+    InLine,
+    Ready,
+    Running,
+    RetryAt(Time),
+}
+
+/// The first and the last record of each unit.
+#[derive(Debug)]
+enum Lines {
+    /// All records are of one unit.
+    One(Option<Line>),
+    Many(LineTable),
+    /// Each record is a unit of its own.
+    None,
+}
+
+/// Which records are of one unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Units {
+    One,
+    Many,
+    /// Each by itself.
+    None,
+}
+
+impl Entry {
+    /// How long it has been tried, here and elsewhere.
+    pub(crate) fn tried_for(&self, now: Time) -> Duration {
+        self.waited + self.since.map(|since| now.since(since)).unwrap_or_default()
+    }
+
+    /// Is an attempt under way?
+    pub(crate) fn is_running(&self) -> bool {
+        self.state == State::Running
+    }
+}
+
+impl Queue {
+    /// An empty one.
+    pub(crate) fn new(units: Units) -> Self {
+        Self {
+            records: VecDeque::new(),
+            first: 0,
+            waiting: 0,
+            lines: match units {
+                Units::One => Lines::One(None),
+                Units::Many => Lines::Many(LineTable::default()),
+                Units::None => Lines::None,
+            },
+            ready: VecDeque::new(),
+            retries: BTreeSet::new(),
+            running: 0,
+            bug: None,
+        }
+    }
+
+    pub(crate) fn plant(&mut self, bug: Option<Bug>) {
+        self.bug = bug;
+    }
+
+    /// The next record is here, and needs no work.
+    pub(crate) fn skip(&mut self) {
+        self.records.push_back(None);
+        self.forget_gone();
+    }
+
+    /// The next record is here, after so many attempts elsewhere that took so long; it gets the
+    /// next index.
+    pub(crate) fn push(&mut self, offset: Offset, unit: u64, attempts: u32, waited: Duration) {
+        let index = self.end();
+        let state = match self.lines.line_mut(unit) {
+            Some(line) => {
+                let before = std::mem::replace(&mut line.last, index);
+                self.entry_mut(before, |entry| entry.next = Some(index));
+                State::InLine
+            }
+            None => {
+                self.lines.open(unit, Line { first: index, last: index });
+                self.ready.push_back(index);
+                State::Ready
+            }
+        };
+        let entry = Entry { offset, attempts, waited, since: None, unit, state, next: None };
+        self.records.push_back(Some(entry));
+        self.waiting += 1;
+    }
+
+    /// Starts the record whose turn it is; its index, and how it stands now. A retry that is due
+    /// comes before what was never tried.
+    pub(crate) fn start(&mut self, now: Time) -> Option<(u64, Entry)> {
+        let index = match self.retries.first().copied().filter(|(at, _)| *at <= now) {
+            Some(due) => {
+                self.retries.remove(&due);
+                due.1
+            }
+            None => self.ready.pop_front()?,
+        };
+        self.running += 1;
+        self.entry_mut(index, |entry| {
+            entry.state = State::Running;
+            entry.attempts = entry.attempts.saturating_add(1);
+            entry.since.get_or_insert(now);
+        });
+        Some((index, self.entry(index)?))
+    }
+
+    /// The record behind this running one in its line, if it is the first time for it: it runs, too,
+    /// in the same hands.
+    pub(crate) fn start_next(&mut self, index: u64, now: Time) -> Option<(u64, Entry)> {
+        let next = self.running(index)?.next?;
+        self.entry(next).filter(|entry| entry.state == State::InLine && entry.attempts == 0)?;
+        self.running += 1;
+        self.entry_mut(next, |entry| {
+            entry.state = State::Running;
+            entry.attempts = 1;
+            entry.since.get_or_insert(now);
+        });
+        Some((next, self.entry(next)?))
+    }
+
+    /// Would [`start`](Self::start) start one?
+    pub(crate) fn is_due(&self, now: Time) -> bool {
+        !self.ready.is_empty() || self.next_retry().is_some_and(|at| at <= now)
+    }
+
+    /// When the first of those that wait may be tried again.
+    pub(crate) fn next_retry(&self) -> Option<Time> {
+        self.retries.first().map(|(at, _)| *at)
+    }
+
+    /// The first of those that wait.
+    pub(crate) fn first_retry(&self) -> Option<Offset> {
+        let (_, index) = self.retries.first()?;
+        self.entry(*index).map(|entry| entry.offset)
+    }
+
+    /// Records that have failed and are not done, by offset.
+    pub(crate) fn failed(&self) -> impl Iterator<Item = Entry> + '_ {
+        let waits = |entry: &Entry| matches!(entry.state, State::RetryAt(_)) || entry.attempts > 1;
+        self.records.iter().flatten().copied().filter(waits)
+    }
+
+    /// The record, if it runs.
+    pub(crate) fn running(&self, index: u64) -> Option<Entry> {
+        self.entry(index).filter(|entry| entry.state == State::Running)
+    }
+
+    /// How many wait for a retry.
+    pub(crate) fn retries(&self) -> usize {
+        self.retries.len()
+    }
+
+    /// Is the one that starts next one that has failed before?
+    pub(crate) fn next_is_retry(&self, now: Time) -> bool {
+        let due = self.next_retry().is_some_and(|at| at <= now);
+        let given_back = self.ready.front().and_then(|index| self.entry(*index));
+        due || given_back.is_some_and(|entry| entry.attempts > 0)
+    }
+
+    /// How many could start now if nobody limited it.
+    pub(crate) fn due_records(&self, now: Time) -> usize {
+        let due = self.retries.iter().take_while(|(at, _)| *at <= now).count();
+        self.ready.len() + due
+    }
+
+    /// How many run.
+    pub(crate) fn running_records(&self) -> usize {
+        self.running
+    }
+
+    /// A running record leaves; the next one of its unit is ready.
+    pub(crate) fn leave(&mut self, index: u64) {
+        let Some(entry) = self.running(index) else { return };
+        self.running -= 1;
+        self.remove(index);
+        match entry.next {
+            Some(next) => {
+                if let Some(line) = self.lines.line_mut(entry.unit) {
+                    line.first = next;
+                }
+                // In the same hands, it runs already.
+                if self.entry(next).is_some_and(|entry| entry.state == State::InLine) {
+                    self.entry_mut(next, |entry| entry.state = State::Ready);
+                    if !Bug::NextOfItsKeyForgotten.is(self.bug) {
+                        self.ready.push_back(next);
+                    }
+                }
+            }
+            None => self.lines.close(entry.unit),
+        }
+    }
+
+    /// A running record waits until `at`, and its unit with it.
+    pub(crate) fn retry(&mut self, index: u64, at: Time) {
+        if self.running(index).is_some() {
+            self.running -= 1;
+            self.entry_mut(index, |entry| entry.state = State::RetryAt(at));
+            self.retries.insert((at, index));
+        }
+    }
+
+    /// A running record stands in line again, as if it had not been tried: one before it, in the same
+    /// hands, has failed.
+    pub(crate) fn back_in_line(&mut self, index: u64) {
+        if self.running(index).is_some() {
+            self.running -= 1;
+            self.entry_mut(index, |entry| (entry.state, entry.attempts) = (State::InLine, 0));
+        }
+    }
+
+    /// Does the record come first in its line?
+    pub(crate) fn is_first(&mut self, index: u64) -> bool {
+        let Some(entry) = self.entry(index) else { return false };
+        self.lines.line_mut(entry.unit).is_none_or(|line| line.first == index)
+    }
+
+    /// A running record is ready again, before all others.
+    pub(crate) fn give_back(&mut self, index: u64) {
+        if self.running(index).is_some() {
+            self.running -= 1;
+            self.entry_mut(index, |entry| entry.state = State::Ready);
+            self.ready.push_front(index);
+        }
+    }
+
+    /// Planted bug: while the first one waits, the second one of its unit does not.
+    pub(crate) fn let_the_second_pass(&mut self) {
+        let Some((at, first)) = self.retries.first().copied() else { return };
+        let Some(entry) = self.entry(first) else { return };
+        let Some(second) = entry.next else { return };
+        let third = self.entry(second).and_then(|entry| entry.next);
+        self.retries.remove(&(at, first));
+        self.entry_mut(first, |entry| (entry.state, entry.next) = (State::InLine, third));
+        self.entry_mut(second, |entry| (entry.state, entry.next) = (State::Ready, Some(first)));
+        if let Some(line) = self.lines.line_mut(entry.unit) {
+            let last = if third.is_none() { first } else { line.last };
+            *line = Line { first: second, last };
+        }
+        self.ready.push_back(second);
+    }
+
+    /// Drops all that do not run; how many.
+    pub(crate) fn drop_waiting(&mut self) -> usize {
+        let before = self.waiting;
+        for index in self.first..self.end() {
+            if self.entry(index).is_some_and(|entry| entry.state != State::Running) {
+                self.remove(index);
+            }
+        }
+        // Of each line only those that run are left.
+        self.lines.clear();
+        for index in self.first..self.end() {
+            let Some(entry) = self.entry(index) else { continue };
+            self.entry_mut(index, |entry| entry.next = None);
+            match self.lines.line_mut(entry.unit) {
+                Some(line) => {
+                    let before = std::mem::replace(&mut line.last, index);
+                    self.entry_mut(before, |entry| entry.next = Some(index));
+                }
+                None => self.lines.open(entry.unit, Line { first: index, last: index }),
+            }
+        }
+        self.ready.clear();
+        self.retries.clear();
+        before - self.waiting
+    }
+
+    /// The index of the first record whose bytes are still needed.
+    pub(crate) fn first_needed(&self) -> u64 {
+        self.first
+    }
+
+    /// The index that the next record gets.
+    pub(crate) fn end(&self) -> u64 {
+        self.first + self.records.len() as u64
+    }
+
+    /// Records that wait or run.
+    pub(crate) fn records(&self) -> usize {
+        self.waiting
+    }
+
+    fn place(&self, index: u64) -> Option<usize> {
+        usize::try_from(index.checked_sub(self.first)?).ok()
+    }
+
+    fn entry(&self, index: u64) -> Option<Entry> {
+        *self.records.get(self.place(index)?)?
+    }
+
+    fn entry_mut(&mut self, index: u64, change: impl FnOnce(&mut Entry)) {
+        let place = self.place(index);
+        let record = place.and_then(|place| self.records.get_mut(place));
+        if let Some(entry) = record.and_then(Option::as_mut) {
+            change(entry);
+        }
+    }
+
+    fn remove(&mut self, index: u64) {
+        let place = self.place(index);
+        if let Some(record) = place.and_then(|place| self.records.get_mut(place)) {
+            self.waiting -= usize::from(record.take().is_some());
+        }
+        self.forget_gone();
+    }
+
+    fn forget_gone(&mut self) {
+        while self.records.front().is_some_and(Option::is_none) {
+            self.records.pop_front();
+            self.first += 1;
+        }
+    }
+}
+
+impl Lines {
+    fn line_mut(&mut self, unit: u64) -> Option<&mut Line> {
+        match self {
+            Self::One(line) => line.as_mut(),
+            Self::Many(lines) => lines.get_mut(unit),
+            Self::None => None,
+        }
+    }
+
+    fn open(&mut self, unit: u64, line: Line) {
+        match self {
+            Self::One(one) => *one = Some(line),
+            Self::Many(lines) => lines.insert(unit, line),
+            Self::None => {}
+        }
+    }
+
+    fn clear(&mut self) {
+        match self {
+            Self::One(line) => *line = None,
+            Self::Many(lines) => lines.clear(),
+            Self::None => {}
+        }
+    }
+
+    fn close(&mut self, unit: u64) {
+        match self {
+            Self::One(line) => *line = None,
+            Self::Many(lines) => lines.remove(unit),
+            Self::None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::time::Duration;
+
+    use super::*;
+    use proptest::prelude::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_slow_unit_delays_only_itself() {
+        let mut queue = Queue::new(Units::Many);
+        for (offset, unit) in [(0, 7), (1, 7), (2, 8), (3, 9)] {
+            queue.push(Offset(offset), unit, 0, Duration::ZERO);
+        }
+        let started: Vec<_> =
+            std::iter::from_fn(|| queue.start(Time::ZERO)).map(|(index, _)| index).collect();
+        assert_eq!(started, [0, 2, 3], "the second of unit 7 waits");
+        queue.leave(2);
+        assert!(queue.start(Time::ZERO).is_none());
+        assert_eq!(queue.first_needed(), 0);
+        queue.leave(0);
+        assert_eq!(queue.start(Time::ZERO).map(|(index, _)| index), Some(1));
+        assert_eq!((queue.first_needed(), queue.records()), (1, 2));
+    }
+
+    #[test]
+    fn a_retry_holds_its_unit_back_and_comes_first_when_it_is_due() {
+        let mut queue = Queue::new(Units::Many);
+        for (offset, unit) in [(0, 7), (1, 7), (2, 8), (3, 8)] {
+            queue.push(Offset(offset), unit, 0, Duration::ZERO);
+        }
+        queue.start(Time::ZERO);
+        queue.retry(0, Time::ZERO + MS);
+        assert_eq!(queue.start(Time::ZERO).map(|(index, _)| index), Some(2));
+        queue.leave(2);
+        let (index, entry) = queue.start(Time::ZERO + MS).expect("it is due");
+        assert_eq!((index, entry.attempts), (0, 2));
+    }
+
+    #[test]
+    fn what_waits_is_dropped_and_what_runs_is_kept() {
+        let mut queue = Queue::new(Units::Many);
+        for (offset, unit) in [(0, 7), (1, 8), (2, 7), (3, 9)] {
+            queue.push(Offset(offset), unit, 0, Duration::ZERO);
+        }
+        queue.start(Time::ZERO);
+        queue.start(Time::ZERO);
+        queue.retry(0, Time::ZERO + MS);
+        assert_eq!(queue.drop_waiting(), 3);
+        assert_eq!((queue.records(), queue.running_records(), queue.first_needed()), (1, 1, 1));
+        queue.leave(1);
+        assert!(!queue.is_due(Time::ZERO + MS));
+        assert_eq!((queue.records(), queue.first_needed()), (0, 4));
+    }
+
+    proptest! {
+        /// INV-2, against the plainest model there is: lists of what has come, and of what runs.
+        #[test]
+        fn inv_2_each_unit_is_in_order_one_at_a_time_and_nobody_waits_without_a_reason(
+            units in prop::collection::vec(0u64..6, 1..60),
+            steps in prop::collection::vec((0u8..6, any::<prop::sample::Index>()), 1..400),
+            units_are in prop::sample::select(vec![Units::One, Units::Many, Units::None]),
+        ) {
+            let unit_of = |index: u64| {
+                let unit = usize::try_from(index).ok().and_then(|place| units.get(place));
+                match units_are {
+                    Units::One => 0,
+                    Units::Many => unit.copied().unwrap_or(0),
+                    Units::None => index,
+                }
+            };
+            let offset_of = |index: u64| Offset(i64::try_from(index).unwrap_or(i64::MAX) * 2);
+            let mut queue = Queue::new(units_are);
+            let (mut now, mut come, mut gone) = (Time::ZERO, 0_u64, BTreeSet::new());
+            let (mut running, mut retries) = (BTreeSet::new(), BTreeMap::new());
+            let first_open = |unit: u64, come: u64, gone: &BTreeSet<u64>| {
+                (0..come).find(|index| unit_of(*index) == unit && !gone.contains(index))
+            };
+            for (step, pick) in steps {
+                let picked = |set: &BTreeSet<u64>| set.iter().nth(pick.index(set.len().max(1))).copied();
+                match step {
+                    0 | 1 if come < units.len() as u64 => {
+                        queue.push(offset_of(come), unit_of(come), 0, Duration::ZERO);
+                        come += 1;
+                    }
+                    2 | 3 => {
+                        let may = (0..60).filter_map(|unit| first_open(unit, come, &gone)).filter(|index| {
+                            !running.contains(index) && retries.get(index).is_none_or(|at| *at <= now)
+                        });
+                        let may: BTreeSet<u64> = may.collect();
+                        prop_assert_eq!(queue.is_due(now), !may.is_empty());
+                        match queue.start(now) {
+                            None => prop_assert!(may.is_empty(), "{may:?} could start"),
+                            Some((index, entry)) => {
+                                prop_assert!(may.contains(&index), "{index} must wait");
+                                prop_assert_eq!(entry.offset, offset_of(index));
+                                retries.remove(&index);
+                                running.insert(index);
+                            }
+                        }
+                    }
+                    4 => if let Some(index) = picked(&running) {
+                        running.remove(&index);
+                        match pick.index(3) {
+                            0 => { queue.retry(index, now + MS * 3); retries.insert(index, now + MS * 3); }
+                            1 => queue.give_back(index),
+                            _ => { queue.leave(index); gone.insert(index); }
+                        }
+                    },
+                    _ => now = now + MS,
+                }
+                prop_assert_eq!(queue.running_records(), running.len());
+                prop_assert_eq!(queue.records() as u64, come - gone.len() as u64);
+                let needed = (0..come).find(|index| !gone.contains(index)).unwrap_or(come);
+                prop_assert_eq!(queue.first_needed(), needed);
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What becomes of a record that can't be handled? A dead letter: the same bytes in another topic.
+
+use std::sync::Arc;
+
+use pelton_engine::DeadLetterLimit;
+
+use crate::ports::OutRecord;
+use crate::record::Record;
+
+/// Where an input's dead letters go, and how many may.
+///
+/// A dead letter has the record's key, value and headers as they were, byte for byte, and behind
+/// them these headers, all text:
+///
+/// | header | value |
+/// |---|---|
+/// | `pelton-source-topic`, `-partition`, `-offset` | where the record is |
+/// | `pelton-source-timestamp` | its timestamp, milliseconds since 1970, if it has one |
+/// | `pelton-attempts` | how many attempts failed |
+/// | `pelton-error-code` | `failed`, `invalid`, `timed_out`, `panicked` or `crashed` |
+/// | `pelton-error` | what the last attempt said, up to 2,000 bytes |
+/// | `pelton-worker` | the worker's `client_id` |
+///
+/// The offset of the record is committed only when Kafka has acknowledged its dead letter. If the
+/// topic is missing, denied, too small or down, the partition waits, says so
+/// (`pelton_output_blocked`), and goes on by itself.
+///
+/// A bad deployment must not drain a topic into dead letters: above the limit records wait and are
+/// tried again instead, until the records before them go well again.
+///
+/// ```
+/// use pelton::DeadLetters;
+///
+/// let letters = DeadLetters::to("user_logins-dead").at_most_in_a_row(5).at_most_of_a_thousand(50);
+/// let plain: DeadLetters = "user_logins-dead".into();
+/// assert_ne!(letters, plain);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "give it to an input's dead_letters"]
+pub struct DeadLetters {
+    pub(crate) topic: String,
+    pub(crate) limit: DeadLetterLimit,
+}
+
+impl DeadLetters {
+    /// To this topic, which must exist. At most 20 in a row and 100 of the last 1,000 records of a
+    /// partition.
+    pub fn to(topic: impl Into<String>) -> Self {
+        Self { topic: topic.into(), limit: DeadLetterLimit::default() }
+    }
+
+    /// After so many dead letters one after the other the next record waits.
+    pub fn at_most_in_a_row(mut self, records: u32) -> Self {
+        self.limit.in_a_row = records;
+        self
+    }
+
+    /// After so many dead letters of a partition's last 1,000 records the next one waits.
+    pub fn at_most_of_a_thousand(mut self, records: u32) -> Self {
+        self.limit.of_a_thousand = records;
+        self
+    }
+
+    /// Every record that fails for good becomes a dead letter, even if all do.
+    pub fn without_limit(mut self) -> Self {
+        self.limit = DeadLetterLimit::NONE;
+        self
+    }
+}
+
+impl From<&str> for DeadLetters {
+    fn from(topic: &str) -> Self {
+        Self::to(topic)
+    }
+}
+
+/// Why an attempt, or a record, failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    Failed,
+    Invalid,
+    TimedOut,
+    Panicked,
+}
+
+impl FailureKind {
+    fn code(self) -> &'static str {
+        match self {
+            Self::Failed => "failed",
+            Self::Invalid => "invalid",
+            Self::TimedOut => "timed_out",
+            Self::Panicked => "panicked",
+        }
+    }
+}
+
+/// What a failed attempt says.
+#[derive(Clone, Debug)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    pub(crate) text: String,
+}
+
+/// An error's text takes no more of a dead letter.
+const ERROR_LIMIT_BYTES: usize = 2_000;
+
+/// The record as a dead letter.
+pub(crate) fn dead_letter(
+    topic: &Arc<str>,
+    record: &Record<'_>,
+    attempts: u32,
+    failure: &Failure,
+    worker: &str,
+) -> OutRecord {
+    let own = record.headers().map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)));
+    let mut headers: Vec<_> = own.collect();
+    let mut add = |name: &str, value: String| {
+        headers.push((format!("pelton-{name}"), Some(value.into_bytes())));
+    };
+    add("source-topic", record.topic().to_owned());
+    add("source-partition", record.partition().to_string());
+    add("source-offset", record.offset().to_string());
+    if let Some(timestamp) = record.timestamp_ms() {
+        add("source-timestamp", timestamp.to_string());
+    }
+    add("attempts", attempts.to_string());
+    add("error-code", failure.kind.code().to_owned());
+    add("error", cut(&failure.text).to_owned());
+    add("worker", worker.to_owned());
+    OutRecord {
+        topic: Arc::clone(topic),
+        partition: None,
+        key: record.key().map(<[u8]>::to_vec),
+        value: record.value().map(<[u8]>::to_vec),
+        headers,
+        timestamp_ms: None,
+    }
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(ERROR_LIMIT_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Run;
+    use crate::topic_partition::TopicPartition;
+
+    #[test]
+    fn a_dead_letter_is_the_same_record_with_its_story_behind_it() {
+        let mut run = Run::new(TopicPartition::new("in", 3));
+        let headers = [("a", Some(&b"\xff"[..])), ("a", None)];
+        run.push(42, Some(1_700), Some(b"\0k"), None, headers);
+        let record = run.record(0).expect("a record");
+        let failure = Failure { kind: FailureKind::TimedOut, text: "ä".repeat(2_000) };
+        let dead = dead_letter(&Arc::from("dead"), &record, 3, &failure, "w-1");
+        assert_eq!((dead.key.as_deref(), dead.value), (Some(&b"\0k"[..]), None));
+        assert_eq!(dead.headers[0], ("a".to_owned(), Some(b"\xff".to_vec())));
+        assert_eq!(dead.headers[1], ("a".to_owned(), None));
+        let story = dead.headers[2..].iter().map(|(name, value)| {
+            (name.as_str(), String::from_utf8(value.clone().unwrap_or_default()).expect("text"))
+        });
+        let story: Vec<_> = story.collect();
+        let is = |name: &str, value: &str| story.contains(&(name, value.to_owned()));
+        assert!(is("pelton-source-topic", "in") && is("pelton-source-partition", "3"));
+        assert!(is("pelton-source-offset", "42") && is("pelton-source-timestamp", "1700"));
+        assert!(is("pelton-attempts", "3") && is("pelton-error-code", "timed_out"));
+        assert!(is("pelton-worker", "w-1") && is("pelton-error", &"ä".repeat(1_000)));
+    }
+}

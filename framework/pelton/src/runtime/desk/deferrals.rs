@@ -1,0 +1,119 @@
+//! Which records does something else complete, and until when is it waited for?
+//!
+//! A deferred record still runs, as its schedule sees it: its unit waits, its offset waits, it keeps
+//! its place among those in hand. Only its slot is free.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pelton_engine::{Bug, Finish, Time};
+
+use super::{Desk, Turn};
+use crate::completion::Deferred;
+use crate::context::Effects;
+use crate::error::HandlerError;
+use crate::output::{Failure, FailureKind};
+use crate::runtime::in_poll::HeldCall;
+
+/// Records whose completion is somebody else's.
+#[derive(Debug, Default)]
+pub(super) struct Deferrals {
+    waiting: BTreeMap<u64, Waiting>,
+    /// When each is given up.
+    until: BTreeSet<(Time, u64)>,
+    /// Completed before its handler had returned.
+    early: BTreeMap<(u64, u32), Result<(), HandlerError>>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    turn: Turn,
+    effects: Effects,
+    until: Time,
+    limit: std::time::Duration,
+    _call: HeldCall,
+}
+
+impl Deferrals {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// When the first of them is given up.
+    pub(super) fn next(&self) -> Option<Time> {
+        self.until.first().map(|(at, _)| *at)
+    }
+
+    fn take(&mut self, index: u64, attempt: u32) -> Option<Waiting> {
+        self.waiting.get(&index).filter(|waiting| waiting.turn.attempt == attempt)?;
+        let waiting = self.waiting.remove(&index)?;
+        self.until.remove(&(waiting.until, index));
+        Some(waiting)
+    }
+}
+
+impl Desk {
+    /// The handler has returned, and left the record to somebody else.
+    pub(super) fn defer(&mut self, turn: Turn, deferred: Deferred, now: Time) {
+        let Deferred { limit, effects } = deferred;
+        let until = now + limit;
+        if Bug::DeferredDoneAtReturn.is(self.shared.plan.bug) {
+            self.schedule.finished(turn.index, Finish::Done, now);
+            (self.progress.dirty, self.unsealed) = (true, true);
+        }
+        let call = self.lease.hold_call();
+        let waiting = Waiting { turn, effects, until, limit, _call: call };
+        self.deferrals.waiting.insert(turn.index, waiting);
+        self.deferrals.until.insert((until, turn.index));
+        if let Some(result) = self.deferrals.early.remove(&(turn.index, turn.attempt)) {
+            self.completed(turn.index, turn.attempt, result, now);
+        }
+    }
+
+    /// Somebody has completed an attempt at the record. Of one that is over nothing happens.
+    pub(super) fn completed(
+        &mut self,
+        index: u64,
+        attempt: u32,
+        result: Result<(), HandlerError>,
+        now: Time,
+    ) {
+        let Some(waiting) = self.deferrals.take(index, attempt) else {
+            if self.slots.has_in_hand(index, attempt) {
+                self.deferrals.early.insert((index, attempt), result);
+            }
+            return;
+        };
+        let outcome = match result {
+            Ok(()) => self.succeeded(waiting.turn, waiting.effects, now),
+            Err(error) => self.failed(waiting.turn, &error, now),
+        };
+        self.count(outcome);
+    }
+
+    /// Who is not heard of in time has failed.
+    pub(super) fn give_up_deferred(&mut self, now: Time) {
+        while let Some((_, index)) = self.deferrals.until.first().filter(|(at, _)| *at <= now) {
+            let index = *index;
+            let Some(attempt) = self.deferrals.waiting.get(&index).map(|w| w.turn.attempt) else {
+                self.deferrals.until.pop_first();
+                continue;
+            };
+            let Some(Waiting { turn, limit, .. }) = self.deferrals.take(index, attempt) else {
+                return;
+            };
+            let text = format!("its completion was deferred and did not come within {limit:?}");
+            let failure = Failure { kind: FailureKind::TimedOut, text };
+            let outcome = self.try_again(turn, &failure, now);
+            self.count(outcome);
+        }
+    }
+
+    /// Nobody is waited for any more.
+    pub(super) fn cut_deferred(&mut self, now: Time) {
+        self.deferrals.until.clear();
+        self.deferrals.early.clear();
+        for waiting in std::mem::take(&mut self.deferrals.waiting).into_values() {
+            self.cut_off(waiting.turn, now);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! What becomes of a record when an attempt has ended: done, tried again, buried, or the worker's
+//! end? The input's failure policy, applied.
+//!
+//! Upholds INV-3: a record that fails is tried again until it is done, becomes a dead letter, or stops
+//! the worker; and INV-14: a panic is an error.
+
+use pelton_engine::{Bug, Finish, Time};
+
+use super::{Desk, Turn};
+use crate::context::Effects;
+use crate::error::{HandlerError, WorkerError};
+use crate::output::{Failure, FailureKind, dead_letter};
+use crate::runtime::input::OnInvalid;
+use crate::runtime::slot::Called;
+use crate::telemetry::RecordOutcome;
+
+impl Desk {
+    /// A slot's attempt at the record has ended.
+    pub(crate) fn called(&mut self, turn: Turn, called: Called, now: Time) {
+        let outcome = match called {
+            Called::Done(effects) => self.succeeded(turn, effects, now),
+            Called::Deferred(deferred) => return self.defer(turn, deferred, now),
+            Called::Failed(error) => self.failed(turn, &error, now),
+            Called::TimedOut(limit) => {
+                let text = format!("the attempt took longer than {limit:?}");
+                self.try_again(turn, &Failure { kind: FailureKind::TimedOut, text }, now)
+            }
+            Called::Panicked(_) if Bug::PanicCountsAsDone.is(self.shared.plan.bug) => {
+                self.observe_end(turn, RecordOutcome::Panicked);
+                self.done(turn.index, Effects::default(), now);
+                RecordOutcome::Panicked
+            }
+            Called::Panicked(text) => {
+                self.try_again(turn, &Failure { kind: FailureKind::Panicked, text }, now)
+            }
+        };
+        self.count(outcome);
+    }
+
+    /// A slot's call with a batch has ended, in the batch's order. What follows a failure of its unit
+    /// is as if it had not been tried.
+    pub(crate) fn batch_called(
+        &mut self,
+        results: impl Iterator<Item = (Turn, Called)>,
+        now: Time,
+    ) {
+        let mut is_first = true;
+        for (turn, called) in results {
+            let was_told = std::mem::replace(&mut is_first, false);
+            if self.schedule.is_overtaken(turn.index) {
+                self.not_done(turn.index, Finish::Cancelled, now);
+                continue;
+            }
+            if !was_told {
+                self.observe_start(turn); // the first one was told when the batch began
+            }
+            self.called(turn, called, now);
+        }
+        self.schedule.batch_ended();
+    }
+
+    pub(super) fn count(&self, outcome: RecordOutcome) {
+        if matches!(outcome, RecordOutcome::Retry | RecordOutcome::Panicked) {
+            self.metrics.retries.increment(1);
+        }
+        self.metrics.records(outcome).increment(1);
+    }
+
+    pub(super) fn succeeded(
+        &mut self,
+        turn: Turn,
+        mut effects: Effects,
+        now: Time,
+    ) -> RecordOutcome {
+        if let Err(error) = effects.resolve(&self.place.stores) {
+            return self.failed(turn, &error, now);
+        }
+        let waits = self.spec.flush_every.is_some();
+        let outcome = if waits { RecordOutcome::Handled } else { RecordOutcome::Done };
+        self.observe_end(turn, outcome);
+        self.dead_letters.saw(false);
+        self.done(turn.index, effects, now);
+        outcome
+    }
+
+    /// The handler returned an error: try again, give the record up, or stop.
+    pub(super) fn failed(&mut self, turn: Turn, error: &HandlerError, now: Time) -> RecordOutcome {
+        if error.is_retryable() {
+            let failure = Failure { kind: FailureKind::Failed, text: error.to_string() };
+            return self.try_again(turn, &failure, now);
+        }
+        let partition = self.place.partition.clone();
+        let (offset, reason) = (turn.offset.0, error.to_string());
+        if !error.is_invalid() {
+            return self.stop(turn, WorkerError::Handler { partition, offset, reason }, now);
+        }
+        match self.spec.on_invalid() {
+            OnInvalid::Stop => {
+                self.stop(turn, WorkerError::InvalidRecord { partition, offset, reason }, now)
+            }
+            OnInvalid::Skip => {
+                tracing::warn!(%partition, offset, %error, "the record is invalid and is skipped");
+                self.observe_end(turn, RecordOutcome::Skipped);
+                self.done(turn.index, Effects::default(), now);
+                RecordOutcome::Skipped
+            }
+            OnInvalid::DeadLetter => {
+                let failure = Failure { kind: FailureKind::Invalid, text: reason };
+                self.bury(turn, &failure, now)
+            }
+        }
+    }
+
+    /// The attempt has failed: the record is tried again, unless the policy gives it up.
+    pub(super) fn try_again(&mut self, turn: Turn, failure: &Failure, now: Time) -> RecordOutcome {
+        if self.schedule.may_retry(turn.index, now) {
+            return self.wait(turn, failure, now);
+        }
+        if self.spec.dead_letters.is_some() {
+            return self.bury(turn, failure, now);
+        }
+        let (partition, reason) = (self.place.partition.clone(), failure.text.clone());
+        let (offset, attempts) = (turn.offset.0, turn.attempt);
+        self.stop(turn, WorkerError::GaveUp { partition, offset, attempts, reason }, now)
+    }
+
+    /// The record becomes a dead letter; or, where too many do, it waits.
+    fn bury(&mut self, turn: Turn, failure: &Failure, now: Time) -> RecordOutcome {
+        let partition = self.place.partition.clone();
+        let (offset, attempt, error) = (turn.offset.0, turn.attempt, &failure.text);
+        let Some(effects) = self.dead_letter(turn, failure) else {
+            tracing::warn!(%partition, offset, attempt, error, "too many records of this partition fail to make dead letters of them: it waits and will be tried again");
+            return self.wait(turn, failure, now);
+        };
+        tracing::warn!(%partition, offset, attempt, error, "the record can't be handled and becomes a dead letter");
+        // Behind records that wait for a flush it waits for it, too.
+        let waits = self.spec.flush_every.is_some();
+        let told = if waits { RecordOutcome::Handled } else { RecordOutcome::DeadLetter };
+        self.observe_end(turn, told);
+        self.done(turn.index, effects, now);
+        RecordOutcome::DeadLetter
+    }
+
+    /// The record as a dead letter; `None` where the input has none, or too many.
+    fn dead_letter(&mut self, turn: Turn, failure: &Failure) -> Option<Effects> {
+        let (run, at) = self.record(turn.index)?;
+        let route = self.spec.dead_letters.as_ref()?;
+        if !self.dead_letters.allows() {
+            self.metrics.dead_letters_withheld.increment(1);
+            return None;
+        }
+        let worker = &self.shared.plan.worker;
+        let letter = dead_letter(&route.topic, &run.record(at)?, turn.attempt, failure, worker);
+        self.dead_letters.saw(true);
+        if Bug::DeadLetterForgotten.is(self.shared.plan.bug) {
+            return Some(Effects::default());
+        }
+        Some(Effects { outputs: vec![letter], ..Effects::default() })
+    }
+
+    fn wait(&mut self, turn: Turn, failure: &Failure, now: Time) -> RecordOutcome {
+        let partition = &self.place.partition;
+        let (offset, attempt, error) = (turn.offset.0, turn.attempt, &failure.text);
+        tracing::warn!(%partition, offset, attempt, error, "the record failed and will be tried again");
+        let outcome = match failure.kind {
+            FailureKind::Panicked => RecordOutcome::Panicked,
+            _ => RecordOutcome::Retry,
+        };
+        self.observe_end(turn, outcome);
+        self.not_done(turn.index, Finish::Retry, now);
+        outcome
+    }
+
+    /// The record ends the worker.
+    fn stop(&mut self, turn: Turn, error: WorkerError, now: Time) -> RecordOutcome {
+        self.observe_end(turn, RecordOutcome::Fatal);
+        self.not_done(turn.index, Finish::Cancelled, now);
+        self.fail(error);
+        RecordOutcome::Fatal
+    }
+
+    /// What was in hand is cut off: nothing of it counts.
+    pub(super) fn cut_off(&mut self, turn: Turn, now: Time) {
+        self.observe_end(turn, RecordOutcome::Cancelled);
+        self.count(RecordOutcome::Cancelled);
+        self.not_done(turn.index, Finish::Cancelled, now);
+    }
+}

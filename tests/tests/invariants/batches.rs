@@ -1,0 +1,140 @@
+//! Records that are handled many at once: when a batch is full, what of it is done, what is not.
+
+use std::sync::{Arc, Mutex};
+
+use pelton::{
+    Batch, BatchHandler, Batches, HandlerError, Ordering, RetryPolicy, Worker, WorkerBuilder,
+};
+use pelton_testkit::TestDriver;
+
+use super::SECOND;
+
+/// The offsets of each batch.
+type Seen = Arc<Mutex<Vec<Vec<i64>>>>;
+
+/// Does with each record as it says.
+struct Bulk(Seen);
+
+impl BatchHandler for Bulk {
+    #[expect(clippy::panic, reason = "as the record says")]
+    async fn handle_batch(&mut self, batch: &mut Batch<'_>) -> Result<(), HandlerError> {
+        let offsets = batch.records().iter().map(|record| record.offset()).collect();
+        self.0.lock().expect("no panic holds it").push(offsets);
+        let mut failed = Vec::new();
+        for (number, record, ctx) in batch.each() {
+            match record.json::<&str>() {
+                Ok("fails once") if ctx.attempt() == 1 => {
+                    failed.push((number, HandlerError::retryable("as told")));
+                }
+                Ok("panics") => panic!("as told"),
+                Ok("sleeps") => tokio::time::sleep(5 * SECOND).await,
+                Ok(_) => {}
+                Err(error) => failed.push((number, error)),
+            }
+        }
+        for (number, error) in failed {
+            batch.fail(number, error);
+        }
+        Ok(())
+    }
+}
+
+fn bulk(ordering: Ordering, batches: Batches) -> (WorkerBuilder, Seen) {
+    let seen = Seen::default();
+    let witness = Arc::clone(&seen);
+    let mut app = Worker::builder("bulk");
+    app.input("in")
+        .ordering(ordering)
+        .retry(RetryPolicy::fixed(SECOND).at_most(3))
+        .dead_letters("dead")
+        .batch_handler(batches, move |_slot| Bulk(Arc::clone(&witness)));
+    (app, seen)
+}
+
+fn seen(seen: &Seen) -> Vec<Vec<i64>> {
+    seen.lock().expect("no panic holds it").clone()
+}
+
+#[test]
+fn a_batch_is_full_by_records_or_bytes_and_lingers_no_longer_than_it_may() {
+    let of_three = Batches::of(3).linger(SECOND);
+    let (app, batches) = bulk(Ordering::Partition, of_three);
+    let mut driver = TestDriver::with_partitions(app, 1);
+    for _ in 0..4 {
+        driver.send("in", "a", "\"ok\"");
+    }
+    driver.advance(SECOND / 2);
+    assert_eq!(seen(&batches), [vec![0, 1, 2]], "the fourth waits for others");
+    assert_eq!(driver.committed("in", 0), Some(0));
+    driver.advance(2 * SECOND);
+    assert_eq!(seen(&batches)[1..], [vec![3]]);
+    assert_eq!(driver.committed("in", 0), Some(4));
+
+    let (app, batches) = bulk(Ordering::Partition, Batches::of(100).bytes(1).linger(SECOND));
+    let mut driver = TestDriver::with_partitions(app, 1);
+    driver.send("in", "a", "\"ok\"");
+    driver.send("in", "a", "\"ok\"");
+    assert_eq!(seen(&batches), [vec![0], vec![1]]);
+}
+
+#[test]
+fn inv_2_what_follows_a_failure_of_its_unit_is_handled_again_and_no_success_before_it() {
+    let (app, batches) = bulk(Ordering::Partition, Batches::of(4).linger(60 * SECOND));
+    let mut driver = TestDriver::with_partitions(app, 1);
+    for what in ["\"ok\"", "\"fails once\"", "\"ok\"", "\"ok\""] {
+        driver.send("in", "a", what);
+    }
+    assert_eq!(seen(&batches), [vec![0, 1, 2, 3]]);
+    driver.advance(2 * SECOND);
+    assert_eq!(seen(&batches)[1..], [vec![1]], "alone, so that it spoils no other");
+    assert_eq!(driver.committed("in", 0), Some(2));
+    driver.advance(60 * SECOND);
+    assert_eq!(seen(&batches)[2..], [vec![2, 3]]);
+    assert_eq!(driver.committed("in", 0), Some(4));
+}
+
+#[test]
+fn without_an_order_successes_are_not_handled_again() {
+    for ordering in [Ordering::unordered(1), Ordering::key(1)] {
+        let (app, batches) = bulk(ordering, Batches::of(4).linger(SECOND));
+        let mut driver = TestDriver::with_partitions(app, 1);
+        for (key, what) in [("a", "\"ok\""), ("b", "\"fails once\""), ("c", "\"ok\""), ("d", "no")]
+        {
+            driver.send("in", key, what);
+        }
+        driver.advance(5 * SECOND);
+        assert_eq!(seen(&batches), [vec![0, 1, 2, 3], vec![1]], "{ordering:?}");
+        assert_eq!(driver.committed("in", 0), Some(4));
+        assert_eq!(driver.emitted("dead").len(), 1, "what is invalid is buried at once");
+    }
+}
+
+#[test]
+fn inv_14_a_record_that_panics_is_found_out_and_buried() {
+    let (app, batches) = bulk(Ordering::unordered(1), Batches::of(3).linger(SECOND));
+    let mut driver = TestDriver::with_partitions(app, 1);
+    for what in ["\"ok\"", "\"panics\"", "\"ok\""] {
+        driver.send("in", "a", what);
+    }
+    driver.advance(10 * SECOND);
+    let mut alone: Vec<_> = seen(&batches)[1..].to_vec();
+    alone.sort();
+    assert_eq!(alone, [vec![0], vec![1], vec![1], vec![2]]);
+    assert_eq!((driver.committed("in", 0), driver.emitted("dead").len()), (Some(3), 1));
+}
+
+#[test]
+fn inv_5_what_lingers_is_dropped_by_a_drain_and_what_runs_is_finished() {
+    for ordering in [Ordering::Partition, Ordering::key(1)] {
+        let (app, batches) = bulk(ordering, Batches::of(2).linger(600 * SECOND));
+        let mut driver = TestDriver::with_partitions(app, 1);
+        for what in ["\"sleeps\"", "\"ok\"", "\"ok\""] {
+            driver.send("in", "a", what);
+        }
+        driver.advance(SECOND);
+        driver.revoke("in", 0);
+        driver.advance(6 * SECOND);
+        assert!(driver.owned().is_empty());
+        assert_eq!((seen(&batches), driver.committed("in", 0)), (vec![vec![0, 1]], Some(2)));
+    }
+}
