@@ -31,7 +31,7 @@ const JOIN: Duration = Duration::from_secs(60);
 const TERMINATION_LOG: &str = "end";
 
 /// A slow record comes within so long.
-const CATCH: Duration = Duration::from_secs(30);
+const CATCH: Duration = Duration::from_secs(90);
 
 /// A record that takes so long is a slow one.
 const WELL_UNDER_WAY: Duration = Duration::from_millis(15);
@@ -443,7 +443,7 @@ impl Fleet {
     ///
     /// # Errors
     ///
-    /// If there is none, or no handler is caught within half a minute.
+    /// If there is none, or no handler is caught within a minute and a half.
     pub fn freeze_any_mid_record(&mut self) -> Result<usize, ClusterError> {
         let at = self.pick();
         let what = format!("{} in the middle of a record", self.name_of(at));

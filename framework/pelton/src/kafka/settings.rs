@@ -82,7 +82,7 @@ const READING: &[(&str, &str)] = &[
 ];
 
 /// Between two looks at who leads the partitions that are written to.
-const PRODUCER_REFRESH_MS: &str = "10000";
+const PRODUCER_REFRESH_MS: &str = "3000";
 
 impl ClientSettings {
     /// The member: joins, commits, never fetches.
