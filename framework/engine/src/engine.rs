@@ -274,7 +274,7 @@ impl Engine {
     fn next_wake(&self, now: Time) -> Option<Time> {
         let mut wake = (!self.assignments.is_empty()).then_some(self.next_commit);
         wake = earlier(wake, self.next_turn());
-        for assignment in self.assignments.values() {
+        for (partition, assignment) in &self.assignments {
             let due = match &assignment.phase {
                 Phase::Running(active) => {
                     let again_at = active.fetch.and_then(|fetch| fetch.again_at);
@@ -283,7 +283,9 @@ impl Engine {
                 Phase::Draining { active, drain } => {
                     let over = drain.cancelled || drain.drained;
                     let deadline = if over { drain.release_at } else { drain.cancel_at };
-                    earlier(self.retry_at(active), Some(deadline))
+                    let waits = drain.seek.is_some() && self.is_under_way(*partition);
+                    let deadline = Some(deadline).filter(|at| *at > now || !waits);
+                    earlier(self.retry_at(active), deadline)
                 }
                 Phase::Restoring(_) | Phase::Released | Phase::Lost { .. } => None,
             };

@@ -74,6 +74,11 @@ pub(crate) enum Units {
 }
 
 impl Entry {
+    /// How many attempts have failed, here and elsewhere.
+    pub(crate) fn failures(&self) -> u32 {
+        self.attempts.saturating_sub(u32::from(self.is_running()))
+    }
+
     /// How long it has been tried, here and elsewhere.
     pub(crate) fn tried_for(&self, now: Time) -> Duration {
         self.waited + self.since.map(|since| now.since(since)).unwrap_or_default()
@@ -186,8 +191,7 @@ impl Queue {
 
     /// Records that have failed and are not done, by offset.
     pub(crate) fn failed(&self) -> impl Iterator<Item = Entry> + '_ {
-        let waits = |entry: &Entry| matches!(entry.state, State::RetryAt(_)) || entry.attempts > 1;
-        self.records.iter().flatten().copied().filter(waits)
+        self.records.iter().flatten().copied().filter(|entry| entry.failures() > 0)
     }
 
     /// The record, if it runs.
@@ -264,11 +268,14 @@ impl Queue {
         self.lines.line_mut(entry.unit).is_none_or(|line| line.first == index)
     }
 
-    /// A running record is ready again, before all others.
+    /// A running record is ready again, before all others, as if it had not been tried.
     pub(crate) fn give_back(&mut self, index: u64) {
         if self.running(index).is_some() {
             self.running -= 1;
-            self.entry_mut(index, |entry| entry.state = State::Ready);
+            self.entry_mut(index, |entry| {
+                entry.state = State::Ready;
+                entry.attempts = entry.attempts.saturating_sub(1);
+            });
             self.ready.push_front(index);
         }
     }

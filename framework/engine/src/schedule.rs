@@ -354,7 +354,11 @@ impl Schedule {
     /// assert_eq!(batch.len(), 2);
     /// # Ok::<(), pelton_engine::Backwards>(())
     /// ```
-    pub fn next_batch(&mut self, now: Time, has_room: impl Fn(&[Next]) -> bool) -> Vec<Next> {
+    pub fn next_batch(
+        &mut self,
+        now: Time,
+        mut has_room: impl FnMut(&[Next]) -> bool,
+    ) -> Vec<Next> {
         let mut batch = Vec::new();
         let mut alone = false;
         while self.may_start() && !alone && (batch.is_empty() || has_room(&batch)) {
@@ -509,7 +513,7 @@ impl Schedule {
         let mut standing = Standing::from(self.done_set());
         if self.retry.limit.is_some() {
             let failed = self.queue.failed().map(|entry| Mark {
-                attempts: entry.attempts.saturating_sub(u32::from(entry.is_running())),
+                attempts: entry.failures(),
                 waited: whole_seconds(entry.tried_for(now)),
                 ..Mark::of(entry.offset)
             });
@@ -660,6 +664,32 @@ mod tests {
 
     /// One of the records that run: its index, its offset and its unit.
     type Started = (u64, i64, u64);
+
+    /// Otherwise a hand-over before its turn would let a record be tried as often again; and a long
+    /// one that hand-overs cut off would be given up for it.
+    #[test]
+    fn failed_attempts_are_told_before_the_next_one_begins_and_cut_off_ones_never() {
+        let mut before = Standing::at(Offset(0));
+        before.marks.push(Mark { attempts: 1, ..Mark::of(Offset(1)) });
+        let policy = RetryPolicy::default().at_most(3);
+        let mut schedule = Schedule::resuming(Ordering::Partition, before, policy, 9);
+        let marks = |schedule: &Schedule| {
+            let standing = schedule.standing(Time::ZERO);
+            standing.marks.iter().map(|mark| (mark.offset.0, mark.attempts)).collect::<Vec<_>>()
+        };
+        assert_eq!(marks(&schedule), [(1, 1)], "it has not come yet");
+        schedule.push(items(&[0, 1])).expect("ascending offsets");
+        assert_eq!(marks(&schedule), [(1, 1)], "it waits behind another");
+        schedule.next(Time::ZERO);
+        schedule.finished(0, Finish::Cancelled, Time::ZERO);
+        assert_eq!(marks(&schedule), [(1, 1)], "what was cut off has not failed");
+        schedule.next(Time::ZERO);
+        schedule.finished(0, Finish::Done, Time::ZERO);
+        assert!(matches!(schedule.next(Time::ZERO), Next::Start { index: 1, attempt: 2, .. }));
+        assert_eq!(marks(&schedule), [(1, 1)], "its second attempt is under way");
+        schedule.finished(1, Finish::Retry, Time::ZERO);
+        assert_eq!(marks(&schedule), [(1, 2)]);
+    }
 
     fn indices(batch: &[Next]) -> Vec<u64> {
         let index = |next: &Next| match next {

@@ -335,10 +335,13 @@ impl<'a> Context<'a> {
     ///
     /// # Errors
     ///
-    /// In hooks, and where the input has `flush_every` (fatal).
+    /// In hooks, in batches, and where the input has `flush_every` (fatal).
     pub fn defer(&mut self, limit: Duration) -> Result<Completion, HandlerError> {
         let index = self.may_defer.ok_or_else(|| {
-            HandlerError::fatal("only a record of an input without flush_every can be deferred")
+            HandlerError::fatal(
+                "only a single record can be deferred: not in a hook, not in a batch, and not where \
+                 the input has flush_every",
+            )
         })?;
         self.deferred = Some(limit);
         Ok(Completion::new(Arc::clone(&self.place.complete.0), index, self.attempt))

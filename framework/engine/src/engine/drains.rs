@@ -34,7 +34,9 @@ impl Engine {
             let too_late =
                 now >= drain.release_at || (Bug::JoinTimeOut.is(bug) && now >= drain.cancel_at);
             let through = drain.drained && settled;
-            if through || too_late {
+            // What is read as committed while a commit is under way may be older than it stores.
+            let waits = drain.seek.is_some() && self.is_under_way(*partition);
+            if (through || too_late) && !waits {
                 finished.push((*partition, assignment.epoch, drain.seek.is_some(), through));
             }
         }

@@ -67,7 +67,7 @@ impl Engine {
     ) {
         let Some(assignment) = self.assignments.get(&partition) else { return };
         let Phase::Draining { drain, .. } = &assignment.phase else { return };
-        let seek = drain.seek.filter(|_| through && !self.is_under_way(partition));
+        let seek = drain.seek.filter(|_| through);
         let from = seek.map_or(RestoreFrom::Committed, RestoreFrom::Seek);
         let preparing = Preparing::since(now, self.limits.restart_after);
         self.begin_anew(partition, epoch, Preparing { from, ..preparing }, out);

@@ -1,7 +1,7 @@
 //! When is a partition given up, and when the group?
 
 use super::*;
-use crate::CommitItem;
+use crate::{CommitItem, RestoreFrom};
 
 #[test]
 fn a_drain_cancels_once_at_its_limit_and_releases_at_its_own_whatever_is_committed() {
@@ -34,6 +34,24 @@ fn what_has_drained_is_released_when_its_commit_is_accepted_and_cancels_nothing(
     assert_eq!(late, [], "nothing runs that could be cancelled");
     worker.answer(1, PARTITION, CommitStatus::Accepted);
     assert!(worker.tick().contains(&closed(Closing::Released)));
+}
+
+/// What is read as committed while a commit is under way may be older than what that stores.
+#[test]
+fn a_seek_that_is_too_late_goes_on_when_its_commit_is_answered() {
+    let mut worker = Worker::running(limits());
+    worker.sealed(4);
+    assert_eq!(commit(&worker.tick()), Some(1));
+    worker.tell(Event::SeekWanted { partition: PARTITION, to: Offset(70) });
+    let late = Time::ZERO + limits().release_timeout;
+    assert!(!worker.tick_at(late).contains(&closed(Closing::Reset)), "it is not answered");
+    assert!(worker.wake.is_none_or(|wake| wake > late), "and nobody asks without a rest");
+    worker.answer(1, PARTITION, CommitStatus::Accepted);
+    let begun = worker.tick();
+    assert!(begun.contains(&closed(Closing::Reset)));
+    let from = RestoreFrom::Committed; // not everything was durable
+    let restore = Action::Restore { partition: PARTITION, epoch: Epoch(2), from };
+    assert!(begun.contains(&restore), "{begun:?}");
 }
 
 /// What is acknowledged is everybody's to take.

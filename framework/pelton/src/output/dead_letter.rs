@@ -23,7 +23,8 @@ use crate::record::Record;
 ///
 /// The offset of the record is committed only when Kafka has acknowledged its dead letter. If the
 /// topic is missing, denied, too small or down, the partition waits, says so
-/// (`pelton_output_blocked`), and goes on by itself.
+/// (`pelton_output_blocked`), and goes on by itself. The client itself sends no record above 1,000,000
+/// bytes, story included; where larger ones are read, raise `"message.max.bytes"` under `[kafka]`.
 ///
 /// A bad deployment must not drain a topic into dead letters: above the limit records wait and are
 /// tried again instead, until the records before them go well again.

@@ -200,11 +200,16 @@ impl Lease {
         }
     }
 
-    /// Marks for the user code of another slot.
-    pub(crate) fn add_slot(&self) -> Arc<InPoll> {
+    /// Marks for the user code of a slot, and whether they are new: one that has the number of
+    /// another that has ended has its marks, too.
+    pub(crate) fn marks_of(&self, slot: usize) -> (Arc<InPoll>, bool) {
+        let mut all = self.marks();
+        if let Some(marks) = all.get(slot) {
+            return (Arc::clone(marks), false);
+        }
         let marks = Arc::new(InPoll::new(self.waiting.clone()));
-        self.marks().push(Arc::clone(&marks));
-        marks
+        all.push(Arc::clone(&marks));
+        (marks, true)
     }
 
     /// A call that waits while no slot does.
@@ -295,6 +300,8 @@ pub(crate) enum Step {
     Revoked,
     /// Wait until woken.
     Rest,
+    /// End: others are enough.
+    Leave,
     /// Call the last hooks and end.
     End(Closing),
 }

@@ -162,8 +162,10 @@ impl<H: Handler> PartitionTask<H> {
 
     fn new_slot(&self) -> SlotTask<H> {
         let (index, wake) = self.desk.lock().add_slot();
-        let marks = self.parts.lease.add_slot();
-        self.parts.look.watch(self.parts.partition.clone(), &marks);
+        let (marks, are_new) = self.parts.lease.marks_of(index);
+        if are_new {
+            self.parts.look.watch(self.parts.partition.clone(), &marks);
+        }
         let (place, factory) = (Arc::clone(&self.place), self.factory.clone());
         let bug = self.parts.shared.plan.bug;
         let (rules, host) = (self.parts.spec.clone(), Arc::clone(&self.parts.shared.host));
@@ -183,8 +185,15 @@ impl<H: Handler> PartitionTask<H> {
             slot.work().await;
             index
         });
-        self.numbers.insert(handle.id(), index);
-        self.handles.push(handle);
+        self.remember(index, handle);
+    }
+
+    fn remember(&mut self, slot: usize, handle: AbortHandle) {
+        self.numbers.insert(handle.id(), slot);
+        match self.handles.get_mut(slot) {
+            Some(before) => *before = handle, // of one that has ended
+            None => self.handles.push(handle),
+        }
     }
 
     /// A slot that was not there when the partition began.
@@ -198,8 +207,7 @@ impl<H: Handler> PartitionTask<H> {
             }
             index
         });
-        self.numbers.insert(handle.id(), index);
-        self.handles.push(handle);
+        self.remember(index, handle);
     }
 
     /// The loop. Ends when the partition is closed and its slots have ended.

@@ -47,6 +47,7 @@ impl<H: Handler> SlotTask<H> {
                     self.wake.notified().await;
                     self.turn()
                 }
+                Step::Leave => return self.slot.close().await,
                 Step::End(closing) => return self.end(closing).await,
             };
             turns = turns.wrapping_add(1);

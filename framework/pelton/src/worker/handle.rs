@@ -126,7 +126,8 @@ impl WorkerHandle {
     }
 
     /// At most so many records of a topic or a partition start in a second in this worker, retries
-    /// included; `None` lifts the limit. It holds over rebalances, beside `max_records_per_second`.
+    /// included; `None` lifts the limit. It holds over rebalances, beside `max_records_per_second`. A
+    /// batch starts as a whole, and the next one waits until as many records might have started.
     pub fn limit_rate(&self, scope: impl Into<Scope>, per_second: Option<NonZeroU32>) {
         self.0.control.wish(Wish::Limit(scope.into(), per_second));
     }

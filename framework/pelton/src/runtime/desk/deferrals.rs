@@ -43,6 +43,13 @@ impl Deferrals {
         self.until.first().map(|(at, _)| *at)
     }
 
+    /// The attempt has ended without being deferred: what was said of it early says nothing.
+    pub(super) fn forget_early(&mut self, turn: Turn) {
+        if !self.early.is_empty() {
+            self.early.remove(&(turn.index, turn.attempt));
+        }
+    }
+
     fn take(&mut self, index: u64, attempt: u32) -> Option<Waiting> {
         self.waiting.get(&index).filter(|waiting| waiting.turn.attempt == attempt)?;
         let waiting = self.waiting.remove(&index)?;

@@ -17,6 +17,9 @@ use crate::telemetry::RecordOutcome;
 impl Desk {
     /// A slot's attempt at the record has ended.
     pub(crate) fn called(&mut self, turn: Turn, called: Called, now: Time) {
+        if !matches!(called, Called::Deferred(_)) {
+            self.deferrals.forget_early(turn);
+        }
         let outcome = match called {
             Called::Done(effects) => self.succeeded(turn, effects, now),
             Called::Deferred(deferred) => return self.defer(turn, deferred, now),

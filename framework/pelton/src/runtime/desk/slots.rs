@@ -15,7 +15,8 @@ pub(super) struct Slots {
     /// Made or woken, and not at the desk yet.
     coming: usize,
     busy: usize,
-    gone: usize,
+    /// Numbers of slots that have ended: the next ones get them.
+    gone: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -48,14 +49,19 @@ impl Slots {
     /// Another one; its number, and what wakes it.
     pub(super) fn add(&mut self) -> (usize, Arc<Notify>) {
         let wake = Arc::new(Notify::new());
-        self.all.push(Slot {
-            wake: Arc::clone(&wake),
-            at: At::Coming,
-            revoked: false,
-            batch: Vec::new(),
-        });
+        let batch = Vec::new();
+        let slot = Slot { wake: Arc::clone(&wake), at: At::Coming, revoked: false, batch };
         self.coming += 1;
-        (self.all.len() - 1, wake)
+        match self.gone.pop() {
+            Some(number) => {
+                self.all[number] = slot;
+                (number, wake)
+            }
+            None => {
+                self.all.push(slot);
+                (self.all.len() - 1, wake)
+            }
+        }
     }
 
     /// What the slot is at from now on; returns what it was at.
@@ -66,13 +72,13 @@ impl Slots {
             At::Coming => self.coming -= 1,
             At::Resting => self.resting.retain(|resting| *resting != slot),
             At::Record(_) | At::Batch | At::Call => self.busy -= 1,
-            At::Gone => self.gone -= 1,
+            At::Gone => self.gone.retain(|gone| *gone != slot),
         }
         match at {
             At::Coming => self.coming += 1,
             At::Resting => self.resting.push(slot),
             At::Record(_) | At::Batch | At::Call => self.busy += 1,
-            At::Gone => self.gone += 1,
+            At::Gone => self.gone.push(slot),
         }
         before
     }
@@ -131,13 +137,17 @@ impl Slots {
         self.busy
     }
 
+    pub(super) fn resting(&self) -> usize {
+        self.resting.len()
+    }
+
     pub(super) fn coming(&self) -> usize {
         self.coming
     }
 
     /// How many there are.
     pub(super) fn living(&self) -> usize {
-        self.all.len() - self.gone
+        self.all.len() - self.gone.len()
     }
 }
 
@@ -159,6 +169,18 @@ mod tests {
         assert_eq!(slots.set(1, At::Gone), At::Call);
         assert!(slots.wake_one() && !slots.wake_one(), "only one rests");
         assert_eq!((slots.coming(), slots.busy(), slots.living()), (2, 0, 2));
+    }
+
+    #[test]
+    fn a_new_slot_gets_the_number_of_one_that_has_ended() {
+        let mut slots = Slots::default();
+        (0..3).for_each(|_| drop(slots.add()));
+        assert!(slots.take_revoked(1));
+        slots.set(1, At::Gone);
+        assert_eq!(slots.add().0, 1);
+        assert_eq!(slots.add().0, 3);
+        assert!(slots.take_revoked(1), "it is another one");
+        assert_eq!((slots.coming(), slots.living()), (4, 4));
     }
 
     #[test]

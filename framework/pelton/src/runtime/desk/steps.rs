@@ -13,21 +13,29 @@ use super::{
 use crate::batch::Batches;
 use crate::runtime::in_flight::Share;
 
+/// So many slots rest beside as many as are busy; more of them end, so that a burst is not paid for
+/// ever after.
+const RESTING: usize = 32;
+
 impl Desk {
     /// Sends what may be sent and says what the slot does now. A `Handle` counts as started.
     pub(crate) fn turn(&mut self, slot: usize, now: Time) -> Step {
         self.slots.set(slot, At::Coming);
         self.pump(now);
-        let step = match self.state {
+        let mut step = match self.state {
             State::Closed(closing) => Step::End(closing),
             State::Halted | State::Drained => Step::Rest,
             State::Draining { cancelled, .. } => self.drain_turn(slot, now, cancelled),
             State::Running => self.running_turn(now),
         };
+        let too_many = self.slots.resting() > RESTING + self.slots.busy();
+        if matches!(step, Step::Rest) && self.state == State::Running && too_many {
+            step = Step::Leave;
+        }
         let at = match &step {
             Step::Handle(turn, ..) => At::Record(*turn),
             Step::Batch(_) => At::Batch,
-            Step::Flush | Step::Tick | Step::Revoked | Step::End(_) => At::Call,
+            Step::Flush | Step::Tick | Step::Revoked | Step::Leave | Step::End(_) => At::Call,
             Step::Rest => At::Resting,
         };
         self.slots.set(slot, at);
@@ -112,8 +120,11 @@ impl Desk {
                 .unwrap_or(0),
             Next::WaitUntil(_) | Next::Idle => 0,
         };
+        let (mut counted, mut sum) = (0, 0);
         let has_room = |taken: &[Next]| {
-            taken.len() < records && taken.iter().map(bytes).sum::<usize>() < batches.bytes
+            sum += taken[counted..].iter().map(bytes).sum::<usize>();
+            counted = taken.len();
+            taken.len() < records && sum < batches.bytes
         };
         let started = self.schedule.next_batch(now, has_room);
         self.lingers_since = None;
@@ -128,11 +139,10 @@ impl Desk {
         if batch.is_empty() {
             return Step::Rest;
         }
-        // Each record takes its token of the pace; the next batch waits for the last of them.
-        let tokens =
-            batch.iter().skip(1).map(|_| self.shared.pacer.take(&self.place.partition, now));
-        let last = tokens.max();
-        self.may_start = last.filter(|at| *at > now);
+        // The batch had one token of the pace. It takes one for each of its other records, and one for
+        // the next batch, which waits for the last of them.
+        let tokens = batch.iter().map(|_| self.shared.pacer.take(&self.place.partition, now));
+        self.may_start = tokens.max();
         Step::Batch(batch)
     }
 
@@ -158,7 +168,7 @@ impl Desk {
         due && self.slots.busy() == 0
     }
 
-    /// May a record start, as far as others are concerned than its unit?
+    /// May a record start, whatever its unit?
     fn may_start(&mut self, now: Time) -> bool {
         self.look_for_room_at = None;
         let flush_fails = self.flush_failures > 0;
