@@ -1,5 +1,6 @@
 //! Records that are handled many at once: when a batch is full, what of it is done, what is not.
 
+use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 
 use pelton::{
@@ -121,6 +122,20 @@ fn inv_14_a_record_that_panics_is_found_out_and_buried() {
     alone.sort();
     assert_eq!(alone, [vec![0], vec![1], vec![1], vec![2]]);
     assert_eq!((driver.committed("in", 0), driver.emitted("dead").len()), (Some(3), 1));
+}
+
+#[test]
+fn batches_keep_the_pace_of_their_records() {
+    let (app, batches) = bulk(Ordering::Partition, Batches::of(4).linger(SECOND / 100));
+    let mut driver = TestDriver::with_partitions(app, 1);
+    driver.handle(0).expect("a worker").limit_rate("in", NonZeroU32::new(2));
+    driver.advance(SECOND);
+    for _ in 0..100 {
+        driver.send("in", "a", "\"ok\"");
+    }
+    driver.advance(20 * SECOND);
+    let records: usize = seen(&batches).iter().map(Vec::len).sum();
+    assert!((40..=45).contains(&records), "{records} in twenty seconds, at two a second");
 }
 
 #[test]

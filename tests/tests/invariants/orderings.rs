@@ -1,6 +1,7 @@
 //! Several records of a partition at once: what is kept in order, what is shared, what is committed.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 use std::sync::{Arc, Mutex};
 
 use pelton::{Context, Handler, HandlerError, Ordering, Record, Store, Worker, WorkerBuilder};
@@ -106,6 +107,51 @@ fn what_is_committed_out_of_order_is_not_handled_again_by_the_next_owner() {
     driver.advance(70 * SECOND);
     assert_eq!(done(&journal), ["b1", "c1", "a60", "a2"], "b and c are in the done-set");
     assert_eq!(driver.committed("in", 0), Some(4));
+}
+
+/// Counts its instances.
+struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    fn new(living: &Arc<AtomicUsize>) -> Self {
+        living.fetch_add(1, Atomic::Relaxed);
+        Self(Arc::clone(living))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Atomic::Relaxed);
+    }
+}
+
+impl Handler for Counted {
+    async fn handle(&mut self, _: &Record<'_>, _: &mut Context<'_>) -> Result<(), HandlerError> {
+        tokio::time::sleep(SECOND).await;
+        Ok(())
+    }
+}
+
+/// 10,000 records in hand over eight partitions came to 80,000 slots.
+#[test]
+fn slots_of_a_burst_end_when_they_have_nothing_to_do() {
+    let living = Arc::<AtomicUsize>::default();
+    let witness = Arc::clone(&living);
+    let mut app = Worker::builder("counted");
+    app.input("in").ordering(Ordering::unordered(300)).handler(move |_slot| Counted::new(&witness));
+    let mut driver = TestDriver::with_partitions(app, 1);
+    for _burst in 0..3 {
+        for number in 0..400 {
+            driver.send("in", &format!("k{number}"), "1");
+        }
+        assert_eq!(living.load(Atomic::Relaxed), 300);
+        driver.advance(5 * SECOND);
+        assert!(living.load(Atomic::Relaxed) <= 40, "{living:?} are kept");
+    }
+    assert_eq!(driver.committed("in", 0), Some(1_200));
+    driver.revoke("in", 0);
+    driver.advance(SECOND);
+    assert_eq!((driver.owned().len(), living.load(Atomic::Relaxed)), (0, 0));
 }
 
 #[test]

@@ -124,3 +124,22 @@ impl Desk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pelton_engine::Offset;
+
+    /// A handler that completes its record and then fails left what it had said behind, for ever.
+    #[test]
+    fn what_was_said_early_of_an_attempt_that_has_ended_is_forgotten() {
+        let mut deferrals = Deferrals::default();
+        let turn = |index, attempt| Turn { index, offset: Offset(7), attempt };
+        for attempt in [1, 2] {
+            deferrals.early.insert((3, attempt), Ok(()));
+        }
+        deferrals.forget_early(turn(3, 1));
+        deferrals.forget_early(turn(4, 1));
+        assert_eq!(deferrals.early.keys().collect::<Vec<_>>(), [&(3, 2)]);
+    }
+}

@@ -28,8 +28,7 @@ impl Desk {
             State::Draining { cancelled, .. } => self.drain_turn(slot, now, cancelled),
             State::Running => self.running_turn(now),
         };
-        let too_many = self.slots.resting() > RESTING + self.slots.busy();
-        if matches!(step, Step::Rest) && self.state == State::Running && too_many {
+        if matches!(step, Step::Rest) && self.too_many_rest() {
             step = Step::Leave;
         }
         let at = match &step {
@@ -55,8 +54,16 @@ impl Desk {
         step
     }
 
-    /// A slot more is woken if there is work for it, and the task if it would come too late.
+    fn too_many_rest(&self) -> bool {
+        self.state == State::Running && self.slots.resting() > RESTING + self.slots.busy()
+    }
+
+    /// A slot more is woken if there is work for it, or if it is one too many; and the task if it
+    /// would come too late.
     fn call_others(&mut self, starts: bool, now: Time) {
+        if !starts && self.too_many_rest() {
+            self.slots.wake_one();
+        }
         let more = starts && self.schedule.due_records(now) > self.slots.coming();
         if more && self.share.is_some() && !self.slots.wake_one() {
             let room_for_more = self.slots.living() < self.schedule.ordering().concurrency();
