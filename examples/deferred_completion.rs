@@ -3,8 +3,8 @@
 //! How does something else complete a record: an answer that comes later, a task of your own? With
 //! `ctx.defer()`.
 //!
-//! You will see questions being asked, and their answers a second later in bunches; only an answer
-//! makes a login done, and until then its offset waits. ADDRESS is your Kafka's, or what `cargo kafka
+//! You will see questions being asked, and their answers a second later in bunches of up to five
+//! hundred; only an answer makes a login done, and until then its offset waits. ADDRESS is your Kafka's, or what `cargo kafka
 //! up` prints; the topic `user_logins` must exist (`lib.rs` says how to make it).
 
 use std::time::Duration;
@@ -50,7 +50,7 @@ async fn main() -> Exit {
     tokio::spawn(answer(asked));
     let mut app = Worker::builder("deferred-completion");
     app.input("user_logins")
-        .ordering(Ordering::key(500))
+        .ordering(Ordering::unordered(500))
         .handler(move |_slot| Ask { questions: questions.clone() });
     app.run().await
 }
