@@ -28,7 +28,7 @@ impl Desk {
             State::Draining { cancelled, .. } => self.drain_turn(slot, now, cancelled),
             State::Running => self.running_turn(now),
         };
-        if matches!(step, Step::Rest) && self.too_many_rest() {
+        if matches!(step, Step::Rest) && self.too_many_rest(1) {
             step = Step::Leave;
         }
         let at = match &step {
@@ -54,14 +54,16 @@ impl Desk {
         step
     }
 
-    fn too_many_rest(&self) -> bool {
-        self.state == State::Running && self.slots.resting() > RESTING + self.slots.busy()
+    /// With so many more than do now.
+    fn too_many_rest(&self, more: usize) -> bool {
+        let resting = self.slots.resting() + more;
+        self.state == State::Running && resting > RESTING + self.slots.busy()
     }
 
     /// A slot more is woken if there is work for it, or if it is one too many; and the task if it
     /// would come too late.
     fn call_others(&mut self, starts: bool, now: Time) {
-        if !starts && self.too_many_rest() {
+        if !starts && self.too_many_rest(0) {
             self.slots.wake_one();
         }
         let more = starts && self.schedule.due_records(now) > self.slots.coming();
