@@ -5,6 +5,8 @@
 mod batches;
 #[path = "invariants/control.rs"]
 mod control;
+#[path = "invariants/crashes.rs"]
+mod crashes;
 #[path = "invariants/deferrals.rs"]
 mod deferrals;
 #[path = "invariants/failures.rs"]

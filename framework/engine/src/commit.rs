@@ -110,7 +110,8 @@ impl Progress {
     /// Planted bug: what is ready goes backwards.
     pub(crate) fn ready_backwards(&mut self, by: i64) {
         if let Some(ready) = &mut self.ready {
-            *ready = Standing::at(Offset((ready.offset().0 - by).max(0)));
+            let window = ready.window;
+            *ready = Standing { window, ..Standing::at(Offset((ready.offset().0 - by).max(0))) };
         }
     }
 

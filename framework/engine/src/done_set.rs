@@ -106,6 +106,25 @@ impl DoneSet {
         self.ranges.get(behind).is_some_and(|range| range.contains(&offset.0))
     }
 
+    /// How many offsets from the committed one up to `until` are not done.
+    pub(crate) fn undone_below(&self, until: Offset) -> i64 {
+        let done = |range: &Range<i64>| (range.end.min(until.0) - range.start).max(0);
+        (until.0 - self.base.0).max(0) - self.ranges.iter().map(done).sum::<i64>()
+    }
+
+    /// The offset that so many below it are not done.
+    pub(crate) fn with_undone_below(&self, count: i64) -> Offset {
+        let (mut until, mut left) = (self.base.0, count);
+        for range in &self.ranges {
+            let open = range.start - until;
+            if open >= left {
+                break;
+            }
+            (until, left) = (range.end, left - open);
+        }
+        Offset(until.saturating_add(left))
+    }
+
     /// Does it speak of this commit, and of this log? `end` is the log's end offset. Otherwise
     /// somebody has moved the commit, or the topic is another.
     #[must_use]
@@ -312,6 +331,17 @@ mod tests {
     }
 
     /// Other versions read it: it is as it always was.
+    #[test]
+    fn what_is_not_done_is_counted_from_the_base_on() {
+        let mut done = DoneSet::above(Offset(10));
+        done.push(Offset(12), Offset(19));
+        done.push(Offset(25), Offset(25));
+        let undone = [9, 10, 12, 15, 20, 22, 30].map(|until| done.undone_below(Offset(until)));
+        assert_eq!(undone, [0, 0, 2, 2, 2, 4, 11]);
+        let until = [0, 1, 2, 3, 7, 8].map(|count| done.with_undone_below(count).0);
+        assert_eq!(until, [10, 11, 12, 21, 25, 27]);
+    }
+
     #[test]
     fn inv_8_the_text_is_the_same_in_every_version() {
         let mut done = DoneSet::above(Offset(100));

@@ -9,6 +9,7 @@
 
 use std::fmt;
 
+use crate::caution::Window;
 use crate::done_set::DoneSet;
 use crate::standing::Mark;
 
@@ -46,6 +47,8 @@ pub struct Envelope {
     pub incarnation: Option<(String, u64)>,
     /// What is known of records that are not done (`m`).
     pub marks: Vec<Mark>,
+    /// What its writer may have in hand, where that is said (`w`).
+    pub window: Option<Window>,
     /// What is done above the committed offset, if anything (`d`).
     pub done_set: Option<DoneSet>,
 }
@@ -99,6 +102,9 @@ impl Envelope {
         }
         if let Some(topic) = &self.topic {
             body.push_str(&format!(" t={}", token(topic, 100)));
+        }
+        if let Some(window) = &self.window {
+            body.push_str(&format!(" w={}", window.encode()));
         }
         let marks = Mark::encode_all(&self.marks, MARKS_LIMIT_BYTES);
         if !marks.is_empty() {
@@ -159,6 +165,7 @@ impl Envelope {
             "c" => self.cluster = Some(value.to_owned()),
             "t" => self.topic = Some(value.to_owned()),
             "m" => self.marks = Mark::decode_all(value).ok_or(EnvelopeError::Damaged)?,
+            "w" => self.window = Some(Window::decode(value).ok_or(EnvelopeError::Damaged)?),
             "d" => {
                 let done = DoneSet::decode(value).map_err(|_| EnvelopeError::Damaged)?;
                 self.done_set = Some(done);
@@ -195,6 +202,7 @@ pub(crate) fn sealed(version: &str, body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::caution::Hand;
     use crate::ids::Offset;
     use proptest::prelude::*;
 
@@ -265,8 +273,9 @@ mod tests {
             });
             let marks = done.map(|done| Mark { attempts: 3, ..Mark::of(Offset(done)) });
             let marks = marks.into_iter().collect();
+            let window = done.map(|done| Window { until: Offset(done), suspects: Offset(done), hand: Hand::Below(Offset(7)), deaths: 1 });
             let envelope = Envelope {
-                cluster: Some("abc_DEF-1".into()), topic: Some("Q0s-x_9".into()), partitions, incarnation: Some((name, n)), marks, done_set,
+                cluster: Some("abc_DEF-1".into()), topic: Some("Q0s-x_9".into()), partitions, incarnation: Some((name, n)), marks, window, done_set,
             };
             prop_assert_eq!(Envelope::decode(&envelope.encode()), Ok(Some(envelope)));
         }

@@ -6,18 +6,27 @@ use proptest::prelude::*;
 
 use crate::damage::damaged;
 use crate::envelope::sealed;
-use crate::{DoneSet, DoneSetDamaged, Envelope, EnvelopeError, METADATA_LIMIT_BYTES, Offset};
+use crate::{
+    DoneSet, DoneSetDamaged, Envelope, EnvelopeError, Hand, METADATA_LIMIT_BYTES, Offset, Window,
+};
 
 fn envelope() -> impl Strategy<Value = Envelope> {
     let word = "[A-Za-z0-9_-]{0,30}";
-    let fields = (prop::option::of(word), prop::option::of(word), any::<u32>());
+    let fields =
+        (prop::option::of(word), prop::option::of(word), any::<u32>(), prop::option::of(0i64..));
     (fields, prop::option::of((word, any::<u64>())), prop::option::of(done_set())).prop_map(
-        |((cluster, topic, partitions), incarnation, done_set)| Envelope {
+        |((cluster, topic, partitions, window), incarnation, done_set)| Envelope {
             cluster,
             topic,
             partitions,
             incarnation,
             marks: Vec::new(),
+            window: window.map(|until| Window {
+                until: Offset(until),
+                suspects: Offset(until),
+                hand: Hand::Below(Offset(7)),
+                deaths: 2,
+            }),
             done_set,
         },
     )

@@ -22,6 +22,7 @@
 mod action;
 mod assignment;
 mod budget;
+mod caution;
 mod commit;
 #[cfg(test)]
 mod damage;
@@ -55,6 +56,7 @@ mod time;
 
 pub use action::{Action, Closing, CommitItem, RestoreFrom, SilentAction};
 pub use assignment::PartitionState;
+pub use caution::{Hand, Window};
 pub use commit::CommitStatus;
 pub use dead_letters::{DeadLetterGauge, DeadLetterLimit};
 pub use done_set::{DoneSet, DoneSetDamaged};

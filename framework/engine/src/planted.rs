@@ -154,6 +154,10 @@ bugs! {
     PlacesWithoutLimit "places-without-limit" INV 16: Engine;
     /// A partition that has nothing in hand any more keeps its places: the others starve.
     PlacesLeak "places-leak" INV 16: A2 A7;
+    /// A record starts before Kafka knows that it may be in hand: nobody knows which one killed.
+    StartUnannounced "start-unannounced" INV 18: Engine;
+    /// A record that has killed as many as may die of it is started again.
+    DeathsWithoutEnd "deaths-without-end" INV 18: Engine;
 
     // --- Owning a partition ------------------------------------------------------------------
 

@@ -54,6 +54,13 @@ enum State {
     RetryAt(Time),
 }
 
+/// Where the record is whose turn it is.
+enum Due {
+    Retry(Time, u64),
+    /// Its place among those that are ready.
+    Ready(usize),
+}
+
 /// The first and the last record of each unit.
 #[derive(Debug)]
 enum Lines {
@@ -140,15 +147,20 @@ impl Queue {
         self.waiting += 1;
     }
 
-    /// Starts the record whose turn it is; its index, and how it stands now. A retry that is due
-    /// comes before what was never tried.
-    pub(crate) fn start(&mut self, now: Time) -> Option<(u64, Entry)> {
-        let index = match self.retries.first().copied().filter(|(at, _)| *at <= now) {
-            Some(due) => {
-                self.retries.remove(&due);
-                due.1
+    /// Starts the record whose turn it is among those that `may`; its index, and how it stands now. A
+    /// retry that is due comes before what was never tried.
+    pub(crate) fn start(
+        &mut self,
+        now: Time,
+        may: impl Fn(Offset) -> bool,
+    ) -> Option<(u64, Entry)> {
+        let index = match self.due(now, may)? {
+            Due::Retry(at, index) => {
+                self.retries.remove(&(at, index));
+                index
             }
-            None => self.ready.pop_front()?,
+            Due::Ready(0) => self.ready.pop_front()?,
+            Due::Ready(place) => self.ready.remove(place)?,
         };
         self.running += 1;
         self.entry_mut(index, |entry| {
@@ -163,7 +175,7 @@ impl Queue {
     /// in the same hands.
     pub(crate) fn start_next(&mut self, index: u64, now: Time) -> Option<(u64, Entry)> {
         let next = self.running(index)?.next?;
-        self.entry(next).filter(|entry| entry.state == State::InLine && entry.attempts == 0)?;
+        self.peek_next(index)?;
         self.running += 1;
         self.entry_mut(next, |entry| {
             entry.state = State::Running;
@@ -171,6 +183,29 @@ impl Queue {
             entry.since.get_or_insert(now);
         });
         Some((next, self.entry(next)?))
+    }
+
+    /// The record that [`start`](Self::start) would start.
+    pub(crate) fn peek(&self, now: Time, may: impl Fn(Offset) -> bool) -> Option<Entry> {
+        match self.due(now, may)? {
+            Due::Retry(_, index) => self.entry(index),
+            Due::Ready(place) => self.entry(*self.ready.get(place)?),
+        }
+    }
+
+    fn due(&self, now: Time, may: impl Fn(Offset) -> bool) -> Option<Due> {
+        let may = |index: u64| self.entry(index).is_some_and(|entry| may(entry.offset));
+        let mut retries = self.retries.iter().take_while(|(at, _)| *at <= now);
+        if let Some((at, index)) = retries.find(|(_, index)| may(*index)) {
+            return Some(Due::Retry(*at, *index));
+        }
+        self.ready.iter().position(|index| may(*index)).map(Due::Ready)
+    }
+
+    /// The record that [`start_next`](Self::start_next) would start.
+    pub(crate) fn peek_next(&self, index: u64) -> Option<Entry> {
+        let next = self.running(index)?.next?;
+        self.entry(next).filter(|entry| entry.state == State::InLine && entry.attempts == 0)
     }
 
     /// Would [`start`](Self::start) start one?
@@ -419,14 +454,15 @@ mod tests {
         for (offset, unit) in [(0, 7), (1, 7), (2, 8), (3, 9)] {
             queue.push(Offset(offset), unit, 0, Duration::ZERO);
         }
-        let started: Vec<_> =
-            std::iter::from_fn(|| queue.start(Time::ZERO)).map(|(index, _)| index).collect();
+        let started: Vec<_> = std::iter::from_fn(|| queue.start(Time::ZERO, |_| true))
+            .map(|(index, _)| index)
+            .collect();
         assert_eq!(started, [0, 2, 3], "the second of unit 7 waits");
         queue.leave(2);
-        assert!(queue.start(Time::ZERO).is_none());
+        assert!(queue.start(Time::ZERO, |_| true).is_none());
         assert_eq!(queue.first_needed(), 0);
         queue.leave(0);
-        assert_eq!(queue.start(Time::ZERO).map(|(index, _)| index), Some(1));
+        assert_eq!(queue.start(Time::ZERO, |_| true).map(|(index, _)| index), Some(1));
         assert_eq!((queue.first_needed(), queue.records()), (1, 2));
     }
 
@@ -436,11 +472,11 @@ mod tests {
         for (offset, unit) in [(0, 7), (1, 7), (2, 8), (3, 8)] {
             queue.push(Offset(offset), unit, 0, Duration::ZERO);
         }
-        queue.start(Time::ZERO);
+        queue.start(Time::ZERO, |_| true);
         queue.retry(0, Time::ZERO + MS);
-        assert_eq!(queue.start(Time::ZERO).map(|(index, _)| index), Some(2));
+        assert_eq!(queue.start(Time::ZERO, |_| true).map(|(index, _)| index), Some(2));
         queue.leave(2);
-        let (index, entry) = queue.start(Time::ZERO + MS).expect("it is due");
+        let (index, entry) = queue.start(Time::ZERO + MS, |_| true).expect("it is due");
         assert_eq!((index, entry.attempts), (0, 2));
     }
 
@@ -450,8 +486,8 @@ mod tests {
         for (offset, unit) in [(0, 7), (1, 8), (2, 7), (3, 9)] {
             queue.push(Offset(offset), unit, 0, Duration::ZERO);
         }
-        queue.start(Time::ZERO);
-        queue.start(Time::ZERO);
+        queue.start(Time::ZERO, |_| true);
+        queue.start(Time::ZERO, |_| true);
         queue.retry(0, Time::ZERO + MS);
         assert_eq!(queue.drop_waiting(), 3);
         assert_eq!((queue.records(), queue.running_records(), queue.first_needed()), (1, 1, 1));
@@ -496,7 +532,7 @@ mod tests {
                         });
                         let may: BTreeSet<u64> = may.collect();
                         prop_assert_eq!(queue.is_due(now), !may.is_empty());
-                        match queue.start(now) {
+                        match queue.start(now, |_| true) {
                             None => prop_assert!(may.is_empty(), "{may:?} could start"),
                             Some((index, entry)) => {
                                 prop_assert!(may.contains(&index), "{index} must wait");

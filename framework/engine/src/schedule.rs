@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::caution::{Caution, SIZES, Window};
 use crate::done_set::DoneSet;
 use crate::ids::Offset;
 use crate::offset_tracker::OffsetTracker;
@@ -220,6 +221,8 @@ pub struct Schedule {
     /// Handled records that the next flush will make done.
     handled: Vec<Offset>,
     starting: bool,
+    /// Where records that kill their workers are looked for.
+    caution: Option<Caution>,
     /// So many batches are in hand, where records are handled in batches.
     batches: Option<usize>,
     bug: Option<Bug>,
@@ -264,10 +267,38 @@ impl Schedule {
             known: before.marks.iter().map(|mark| (mark.offset, *mark)).collect(),
             handled: Vec::new(),
             starting: true,
+            caution: None,
             batches: None,
             bug: None,
             hidden: None,
         }
+    }
+
+    /// Looks for records that kill their workers, and gives up one that so many have died with. Each
+    /// commit says from now on what may be in hand; `before` is the last one, as for
+    /// [`resuming`](Self::resuming), and its owner has died if it says that something was.
+    ///
+    /// Nothing starts before Kafka has the window that it is in: see
+    /// [`wants_commit`](Self::wants_commit).
+    ///
+    /// ```
+    /// use pelton_engine::{Item, Next, Offset, Ordering, RetryPolicy, Schedule, Standing, Time};
+    ///
+    /// let before = Standing::at(Offset(3));
+    /// let retry = RetryPolicy::default();
+    /// let mut schedule = Schedule::resuming(Ordering::Partition, before.clone(), retry, 1);
+    /// schedule.expect_deaths(3, &before);
+    /// schedule.push([Item { offset: Offset(3), unit: 0 }])?;
+    /// assert_eq!(schedule.next(Time::ZERO), Next::Idle);
+    /// assert!(schedule.wants_commit(Time::ZERO));
+    /// schedule.announce(Time::ZERO);
+    /// let standing = schedule.seal(Time::ZERO);
+    /// schedule.committed(&standing);
+    /// assert!(matches!(schedule.next(Time::ZERO), Next::Start { .. }));
+    /// # Ok::<(), pelton_engine::Backwards>(())
+    /// ```
+    pub fn expect_deaths(&mut self, limit: u32, before: &Standing) {
+        self.caution = Some(Caution::resuming(limit.max(1), before, SIZES));
     }
 
     /// Plants a known bug (tests only; without the feature `planted-bugs` it does nothing).
@@ -275,6 +306,7 @@ impl Schedule {
     pub fn plant(&mut self, bug: Option<Bug>, in_hand: Option<Offset>) {
         self.bug = bug;
         self.queue.plant(bug);
+        self.caution.iter_mut().for_each(|caution| caution.plant(bug));
         self.hidden = in_hand.filter(|_| Bug::StaleHidesFresh.is(bug));
     }
 
@@ -320,7 +352,10 @@ impl Schedule {
         if Bug::RetryOutOfOrder.is(self.bug) && !self.queue.is_due(now) {
             self.queue.let_the_second_pass();
         }
-        match self.queue.start(now) {
+        if self.is_held(now) {
+            return Next::Idle;
+        }
+        match self.start(now) {
             Some((index, entry)) => {
                 if Bug::CommitPastInFlight.is(self.bug) {
                     self.tracker.done(entry.offset);
@@ -365,14 +400,21 @@ impl Schedule {
             if !batch.is_empty() && self.queue.next_is_retry(now) {
                 break;
             }
-            let Some((index, entry)) = self.queue.start(now) else { break };
-            alone = entry.attempts > 1;
+            let next = self.peek(now);
+            let condemned = next.is_some_and(|entry| self.is_condemned(entry.offset));
+            if self.is_held(now) || condemned && !batch.is_empty() {
+                break;
+            }
+            let Some((index, entry)) = self.start(now) else { break };
+            alone = entry.attempts > 1 || condemned;
             batch.push(started(index, entry));
             let mut last = index;
             while !alone
                 && has_room(&batch)
+                && self.queue.peek_next(last).is_some_and(|e| self.may_follow(e.offset))
                 && let Some((next, entry)) = self.queue.start_next(last, now)
             {
+                self.note_start(entry.offset);
                 batch.push(started(next, entry));
                 last = next;
             }
@@ -409,6 +451,107 @@ impl Schedule {
         !self.queue.is_first(index)
     }
 
+    /// Must the next record wait for a commit?
+    fn is_held(&self, now: Time) -> bool {
+        let Some(caution) = &self.caution else { return false };
+        let next = self.peek(now);
+        self.queue.is_due(now) && !next.is_some_and(|entry| caution.allows(entry.offset))
+    }
+
+    /// The record that is next, among those that the window is for.
+    fn peek(&self, now: Time) -> Option<Entry> {
+        match &self.caution {
+            Some(caution) => self.queue.peek(now, |offset| caution.prefers(offset)),
+            None => self.queue.peek(now, |_| true),
+        }
+    }
+
+    fn start(&mut self, now: Time) -> Option<(u64, Entry)> {
+        let (index, entry) = match &self.caution {
+            Some(caution) => self.queue.start(now, |offset| caution.prefers(offset)),
+            None => self.queue.start(now, |_| true),
+        }?;
+        if let Some(caution) = &mut self.caution {
+            caution.started(entry.offset);
+        }
+        Some((index, entry))
+    }
+
+    fn may_follow(&self, offset: Offset) -> bool {
+        self.caution.as_ref().is_none_or(|c| c.allows(offset) && !c.is_condemned(offset))
+    }
+
+    fn note_start(&mut self, offset: Offset) {
+        if let Some(caution) = &mut self.caution {
+            caution.started(offset);
+        }
+    }
+
+    /// Have so many workers died with this record that it is not to run, though it was started?
+    #[must_use]
+    pub fn is_condemned(&self, offset: Offset) -> bool {
+        self.caution.as_ref().is_some_and(|caution| caution.is_condemned(offset))
+    }
+
+    /// So many workers have died with this record alone in hand, as far as is known.
+    #[must_use]
+    pub fn deaths_of(&self, offset: Offset) -> u32 {
+        self.caution.as_ref().map_or(0, |caution| caution.deaths_of(offset))
+    }
+
+    /// Does the next record wait for a commit that says that it may be in hand?
+    #[must_use]
+    pub fn wants_commit(&self, now: Time) -> bool {
+        self.wish(now).is_some()
+    }
+
+    /// Is what runs, or is to run next, the only one that may be in hand, because it may kill its
+    /// worker?
+    #[must_use]
+    pub fn is_alone(&self, now: Time) -> bool {
+        let one = |window: Window| matches!(window.hand, crate::caution::Hand::One(_));
+        self.caution.as_ref().is_some_and(Caution::is_alone) || self.wish(now).is_some_and(one)
+    }
+
+    /// Nothing starts any more: does the last seal still say that something may be in hand?
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.caution.as_ref().is_some_and(Caution::is_open)
+    }
+
+    /// Is the record that is alone in hand, or is to be, given up if its worker dies once more? Then
+    /// nothing else is to be in hand in the whole worker: the death must be this record's doing.
+    #[must_use]
+    pub fn is_trial(&self, now: Time) -> bool {
+        self.caution.as_ref().is_some_and(|caution| caution.is_trial(self.wanted(now)))
+    }
+
+    /// Records that the last owner had in hand when it died run as all others do: there is no time
+    /// to be careful.
+    pub fn be_quick(&mut self) {
+        if let Some(caution) = &mut self.caution {
+            caution.be_quick();
+        }
+    }
+
+    /// Does it begin with records that the last owner may have had in hand when it died?
+    #[must_use]
+    pub fn is_careful(&self) -> bool {
+        let base = self.committable();
+        self.caution.as_ref().is_some_and(|caution| caution.is_careful(base))
+    }
+
+    /// The next record; in a wide window that is narrowed, if it has none, the first one behind it.
+    fn wanted(&self, now: Time) -> Option<Offset> {
+        let inside = self.peek(now);
+        inside.or_else(|| self.queue.peek(now, |_| true)).map(|entry| entry.offset)
+    }
+
+    fn wish(&self, now: Time) -> Option<Window> {
+        let caution = self.caution.as_ref().filter(|_| self.starting)?;
+        caution.wish(self.wanted(now), self.queue.running_records(), || self.done_set())
+    }
+
     fn may_start(&self) -> bool {
         self.starting && self.in_hand() < self.ordering.concurrency()
     }
@@ -416,7 +559,7 @@ impl Schedule {
     /// Would [`next`](Self::next) start a record?
     #[must_use]
     pub fn is_due(&self, now: Time) -> bool {
-        self.may_start() && self.queue.is_due(now)
+        self.may_start() && self.queue.is_due(now) && !self.is_held(now)
     }
 
     /// How many records could start now.
@@ -425,7 +568,9 @@ impl Schedule {
         let room = self.ordering.concurrency().saturating_sub(self.in_hand());
         let passes = Bug::RetryOutOfOrder.is(self.bug) && self.queue.first_retry().is_some();
         let due = self.queue.due_records(now).max(usize::from(passes));
-        if self.starting { due.min(room) } else { 0 }
+        let alone = self.caution.as_ref().is_some_and(Caution::is_alone);
+        let room = if alone { room.min(1) } else { room };
+        if self.starting && !self.is_held(now) { due.min(room) } else { 0 }
     }
 
     /// When the first of the records that wait for a retry is due.
@@ -451,6 +596,7 @@ impl Schedule {
     /// The attempt at record `index` has ended. Ignored if that record is not running.
     pub fn finished(&mut self, index: u64, finish: Finish, now: Time) {
         let Some(entry) = self.queue.running(index) else { return };
+        self.note_end(entry.offset, finish);
         match finish {
             Finish::Done => {
                 self.queue.leave(index);
@@ -476,17 +622,33 @@ impl Schedule {
         }
     }
 
+    fn note_end(&mut self, offset: Offset, finish: Finish) {
+        match (&mut self.caution, finish) {
+            (Some(caution), Finish::Done) => caution.done(offset),
+            (Some(caution), Finish::Handled | Finish::Retry) => caution.ended(offset),
+            (Some(_), Finish::Cancelled) | (None, _) => {}
+        }
+    }
+
     /// The slot's flush succeeded: what was handled before it is done.
     pub fn flushed(&mut self) {
         for offset in self.handled.drain(..) {
+            if let Some(caution) = &mut self.caution {
+                caution.done(offset);
+            }
             self.tracker.done(offset);
         }
     }
 
     /// A drain or a loss: nothing starts any more, what waits is dropped (it is not done).
     /// Returns how many records were dropped.
-    pub fn stop_starting(&mut self) -> usize {
+    pub fn stop_starting(&mut self, now: Time) -> usize {
         self.starting = false;
+        // What is known of them is still to be said.
+        self.known = self.marks(now).into_iter().map(|mark| (mark.offset, mark)).collect();
+        if let Some(caution) = &mut self.caution {
+            caution.end();
+        }
         if Bug::RetryDoneByDrain.is(self.bug) {
             self.queue.first_retry().into_iter().for_each(|offset| self.tracker.done(offset));
         }
@@ -506,21 +668,51 @@ impl Schedule {
         }
     }
 
-    /// What to commit: that offset, what is done above it, and, where a limit of retries depends on
-    /// it, what is known of records that have failed.
+    /// What to commit: that offset, what is done above it, where a limit of retries or deaths depends
+    /// on it what is known of records that have failed or killed, and what may be in hand from now on.
     #[must_use]
-    pub fn standing(&self, now: Time) -> Standing {
-        let mut standing = Standing::from(self.done_set());
+    pub fn seal(&mut self, now: Time) -> Standing {
+        let (base, running) = (self.committable(), self.queue.running_records());
+        let window = self.caution.as_mut().and_then(|caution| {
+            caution.seal(running);
+            caution.said(base, running)
+        });
+        Standing { done: self.done_set(), marks: self.marks(now), window }
+    }
+
+    /// The next [`seal`](Self::seal) is to say that what is next may be in hand, where that is to be
+    /// said ([`wants_commit`](Self::wants_commit)).
+    pub fn announce(&mut self, now: Time) {
+        let (next, running) = (self.wanted(now), self.queue.running_records());
+        let done = self.done_set();
+        if let Some(caution) = self.caution.as_mut().filter(|_| self.starting) {
+            caution.announce(next, running, || done);
+        }
+    }
+
+    /// Kafka has accepted a commit that says this.
+    pub fn committed(&mut self, standing: &Standing) {
+        if let Some(caution) = &mut self.caution {
+            caution.confirmed(standing.window);
+        }
+    }
+
+    fn marks(&self, now: Time) -> Vec<Mark> {
+        let mut marks = BTreeMap::new();
         if self.retry.limit.is_some() {
             let failed = self.queue.failed().map(|entry| Mark {
                 attempts: entry.failures(),
                 waited: whole_seconds(entry.tried_for(now)),
                 ..Mark::of(entry.offset)
             });
-            let known = self.known.values().copied();
-            standing.marks = failed.chain(known).take(MOST_MARKS).collect();
+            let known = self.known.values().copied().map(|mark| Mark { deaths: 0, ..mark });
+            let all = failed.chain(known).take(MOST_MARKS);
+            marks.extend(all.map(|mark| (mark.offset, mark)));
         }
-        standing
+        for (offset, deaths) in self.caution.iter().flat_map(Caution::known) {
+            marks.entry(offset).or_insert_with(|| Mark::of(offset)).deaths = deaths;
+        }
+        marks.into_values().collect()
     }
 
     fn done_set(&self) -> DoneSet {
@@ -573,5 +765,7 @@ fn whole_seconds(time: Duration) -> Duration {
     Duration::from_secs(time.as_secs())
 }
 
+#[cfg(test)]
+mod crash_tests;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::caution::Window;
 use crate::done_set::DoneSet;
 use crate::ids::Offset;
 
@@ -24,6 +25,8 @@ pub struct Standing {
     pub done: DoneSet,
     /// What is known of records that are not done, by offset.
     pub marks: Vec<Mark>,
+    /// What its owner may have in hand, where that is said.
+    pub window: Option<Window>,
 }
 
 /// What is known of a record that is not done.
@@ -65,13 +68,14 @@ impl Standing {
     /// Has it something to say that another one of the same assignment, an earlier one, has not?
     #[must_use]
     pub fn is_ahead_of(&self, other: &Self) -> bool {
-        self.done.is_ahead_of(&other.done) || self.done == other.done && self.marks != other.marks
+        let differs = self.marks != other.marks || self.window != other.window;
+        self.done.is_ahead_of(&other.done) || self.done == other.done && differs
     }
 }
 
 impl From<DoneSet> for Standing {
     fn from(done: DoneSet) -> Self {
-        Self { done, marks: Vec::new() }
+        Self { done, marks: Vec::new(), window: None }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The loops that make a worker: poll loop, partition tasks, start-up and shutdown.
 
+mod alone;
 mod committed;
 mod desk;
 mod in_flight;

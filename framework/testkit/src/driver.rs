@@ -223,7 +223,7 @@ impl TestDriver {
             producer: Arc::new(cluster.clone()),
             admin: Arc::new(cluster.clone()),
             restores: Arc::new(cluster.clone()),
-            host: Arc::new(VirtualHost { start }),
+            host: Arc::new(VirtualHost { start, seed: number as u64 + 1 }),
             waker: Arc::new(|| {}),
         });
         drop(guard);

@@ -339,6 +339,9 @@ impl Member for MemoryMember {
                 let stored = (entry.offset, entry.metadata.clone());
                 state.committed.insert(entry.partition.clone(), stored);
             }
+            if status == CommitStatus::MemberLost {
+                state.member(self.number).owned.clear(); // the group does not know it
+            }
             statuses.push((entry.partition.clone(), status));
         }
         let answered = MemberEvent::CommitAnswered { id, statuses };
@@ -669,6 +672,8 @@ pub(crate) const WALL_CLOCK_BEGIN_MS: i64 = 1_767_225_600_000;
 #[derive(Debug)]
 pub(crate) struct VirtualHost {
     pub(crate) start: tokio::time::Instant,
+    /// Another one for each process.
+    pub(crate) seed: u64,
 }
 
 impl Host for VirtualHost {
@@ -681,7 +686,7 @@ impl Host for VirtualHost {
     }
 
     fn seed(&self) -> u64 {
-        1
+        self.seed
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {

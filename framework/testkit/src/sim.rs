@@ -36,6 +36,7 @@ use pelton::{Bug, WorkerBuilder};
 
 pub use crate::model::RequestKind;
 pub use fault::{Fault, TimedFault};
+pub use fleet::die;
 pub use plan::Plan;
 pub use report::{Figures, Outcome};
 pub use subject::{Draw, Written};

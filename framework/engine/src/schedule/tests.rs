@@ -28,7 +28,7 @@ fn inv_2_a_waiting_retry_lets_nothing_pass() {
 fn a_drain_drops_what_waits_and_keeps_what_runs() {
     let mut schedule = schedule(&[1, 2, 3]);
     assert!(matches!(schedule.next(Time::ZERO), Next::Start { .. }));
-    assert_eq!(schedule.stop_starting(), 2);
+    assert_eq!(schedule.stop_starting(Time::ZERO), 2);
     schedule.finished(0, Finish::Done, Time::ZERO);
     assert_eq!(schedule.committable(), Offset(2));
     assert_eq!(schedule.next(Time::ZERO), Next::Idle);
@@ -98,22 +98,22 @@ fn failed_attempts_are_told_before_the_next_one_begins_and_cut_off_ones_never() 
     before.marks.push(Mark { attempts: 1, ..Mark::of(Offset(1)) });
     let policy = RetryPolicy::default().at_most(3);
     let mut schedule = Schedule::resuming(Ordering::Partition, before, policy, 9);
-    let marks = |schedule: &Schedule| {
-        let standing = schedule.standing(Time::ZERO);
+    let marks = |schedule: &mut Schedule| {
+        let standing = schedule.seal(Time::ZERO);
         standing.marks.iter().map(|mark| (mark.offset.0, mark.attempts)).collect::<Vec<_>>()
     };
-    assert_eq!(marks(&schedule), [(1, 1)], "it has not come yet");
+    assert_eq!(marks(&mut schedule), [(1, 1)], "it has not come yet");
     schedule.push(items(&[0, 1])).expect("ascending offsets");
-    assert_eq!(marks(&schedule), [(1, 1)], "it waits behind another");
+    assert_eq!(marks(&mut schedule), [(1, 1)], "it waits behind another");
     schedule.next(Time::ZERO);
     schedule.finished(0, Finish::Cancelled, Time::ZERO);
-    assert_eq!(marks(&schedule), [(1, 1)], "what was cut off has not failed");
+    assert_eq!(marks(&mut schedule), [(1, 1)], "what was cut off has not failed");
     schedule.next(Time::ZERO);
     schedule.finished(0, Finish::Done, Time::ZERO);
     assert!(matches!(schedule.next(Time::ZERO), Next::Start { index: 1, attempt: 2, .. }));
-    assert_eq!(marks(&schedule), [(1, 1)], "its second attempt is under way");
+    assert_eq!(marks(&mut schedule), [(1, 1)], "its second attempt is under way");
     schedule.finished(1, Finish::Retry, Time::ZERO);
-    assert_eq!(marks(&schedule), [(1, 2)]);
+    assert_eq!(marks(&mut schedule), [(1, 2)]);
 }
 
 fn indices(batch: &[Next]) -> Vec<u64> {
@@ -155,7 +155,7 @@ fn a_drain_keeps_the_order_of_a_batch_that_runs() {
     schedule.in_batches();
     let batch = schedule.next_batch(Time::ZERO, |taken| taken.len() < 3);
     assert_eq!(indices(&batch), [0, 1, 2]);
-    assert_eq!(schedule.stop_starting(), 1);
+    assert_eq!(schedule.stop_starting(Time::ZERO), 1);
     for index in 0..3 {
         assert!(!schedule.is_overtaken(index));
         schedule.finished(index, Finish::Done, Time::ZERO);

@@ -41,13 +41,17 @@ use crate::record::Record;
 pub struct DeadLetters {
     pub(crate) topic: String,
     pub(crate) limit: DeadLetterLimit,
+    pub(crate) max_deaths: u32,
 }
+
+/// So many processes may die with a record.
+const MAX_DEATHS: u32 = 3;
 
 impl DeadLetters {
     /// To this topic, which must exist. At most 20 in a row and 100 of the last 1,000 records of a
     /// partition.
     pub fn to(topic: impl Into<String>) -> Self {
-        Self { topic: topic.into(), limit: DeadLetterLimit::default() }
+        Self { topic: topic.into(), limit: DeadLetterLimit::default(), max_deaths: MAX_DEATHS }
     }
 
     /// After so many dead letters one after the other the next record waits.
@@ -59,6 +63,18 @@ impl DeadLetters {
     /// After so many dead letters of a partition's last 1,000 records the next one waits.
     pub fn at_most_of_a_thousand(mut self, records: u32) -> Self {
         self.limit.of_a_thousand = records;
+        self
+    }
+
+    /// A record becomes a dead letter (code `crashed`) when so many processes have died with it, one
+    /// after the other: of an abort, say, or because it took all memory. Default 3.
+    ///
+    /// After a process has died, the records that it may have had in hand are handled one at a time,
+    /// each named in a commit before it starts: so the one that kills is known. 1 gives up a record as
+    /// soon as it is known, 0 never: then commits say nothing of what is in hand, and no record waits
+    /// for one.
+    pub fn max_deaths(mut self, processes: u32) -> Self {
+        self.max_deaths = processes;
         self
     }
 
@@ -82,6 +98,7 @@ pub(crate) enum FailureKind {
     Invalid,
     TimedOut,
     Panicked,
+    Crashed,
 }
 
 impl FailureKind {
@@ -91,6 +108,7 @@ impl FailureKind {
             Self::Invalid => "invalid",
             Self::TimedOut => "timed_out",
             Self::Panicked => "panicked",
+            Self::Crashed => "crashed",
         }
     }
 }

@@ -4,6 +4,7 @@
 //! it has nothing in hand, leaves what became of the last record, and takes the next. While user
 //! code runs in the slots, the desk goes on sending outputs and answering seals.
 
+mod caution;
 mod deferrals;
 mod flow;
 mod memory;
@@ -30,6 +31,7 @@ use crate::error::{HandlerError, WorkerError};
 use crate::output::Outbox;
 use crate::ports::Reports;
 use crate::record::Run;
+use crate::runtime::alone::Turnstile;
 use crate::runtime::in_flight::Share;
 use crate::runtime::in_poll::{HeldCall, InPoll, WaitingCalls};
 use crate::runtime::input::InputSpec;
@@ -104,6 +106,8 @@ pub(crate) struct Desk {
     deferrals: Deferrals,
     /// Its part of the input's places, where slots share them.
     share: Option<Share>,
+    /// Its turn to run records alone.
+    alone: Turnstile,
     /// Wakes the partition's task.
     task: Arc<Notify>,
     /// When the task wakes by itself.
@@ -332,15 +336,19 @@ impl Desk {
         lease: Arc<Lease>,
         metrics: PartitionMetrics,
         thaws: u64,
-        before: Standing,
+        before: &Standing,
         share: Option<Share>,
         task: Arc<Notify>,
     ) -> Self {
         let seed = shared.host.seed() ^ u64::from(id.0).rotate_left(32) ^ epoch.0;
-        let mut schedule = Schedule::resuming(spec.ordering, before, spec.retry, seed);
+        let mut schedule = Schedule::resuming(spec.ordering, before.clone(), spec.retry, seed);
+        if let Some(letters) = spec.dead_letters.as_ref().filter(|letters| letters.max_deaths > 0) {
+            schedule.expect_deaths(letters.max_deaths, before);
+        }
         if spec.batches.is_some() {
             schedule.in_batches();
         }
+        let alone = Turnstile::of(&shared.alone, id, Arc::clone(&task));
         let now = shared.host.now();
         let dead_letters = spec.dead_letters.as_ref();
         let dead_letter_limit = dead_letters.map(|letters| letters.limit).unwrap_or_default();
@@ -361,6 +369,7 @@ impl Desk {
             slots: Slots::default(),
             deferrals: Deferrals::default(),
             share,
+            alone,
             task,
             task_wakes: None,
             runs: VecDeque::new(),
@@ -448,6 +457,7 @@ impl Desk {
             Command::Resume => self.paused = false,
             Command::ChangePace => self.may_start = None,
             Command::Close(closing) => {
+                self.alone.leave();
                 self.state = State::Closed(closing);
                 self.cut_wanted = true;
                 self.drop_waiting(now);
@@ -506,7 +516,7 @@ impl Desk {
     }
 
     fn drop_waiting(&mut self, now: Time) {
-        self.schedule.stop_starting();
+        self.schedule.stop_starting(now);
         self.forget_done(now);
     }
 

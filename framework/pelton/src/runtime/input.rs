@@ -179,6 +179,8 @@ impl fmt::Debug for InputSpec {
 pub(crate) struct DeadLetterRoute {
     pub(crate) topic: Arc<str>,
     pub(crate) limit: DeadLetterLimit,
+    /// A record goes there with which so many processes have died.
+    pub(crate) max_deaths: u32,
 }
 
 /// Makes the task of a partition, handlers included; hides their type.

@@ -395,11 +395,12 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Standing>)
         Arc::clone(&parts.lease),
         parts.metrics.clone(),
         parts.thaws,
-        before.unwrap_or_else(|| Standing::at(position)),
+        &before.unwrap_or_else(|| Standing::at(position)),
         share,
         task,
     );
     desk.plant(parts.last_begun);
+    desk.say_careful();
     Some((desk, position, committed))
 }
 

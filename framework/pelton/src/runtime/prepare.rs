@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pelton_engine::{
     Bug, DoneSet, Envelope, Mark, Offset, RetryPolicy, Standing, StartDecision, TopicCommits,
+    Window,
 };
 
 use crate::admin::JumpStatus;
@@ -103,7 +104,7 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
             PortError::passing(format!("the topic {} is not there", partition.topic())).into()
         );
     };
-    let Start { at, settled, committed, done, marks, recreated } =
+    let Start { at, settled, committed, done, marks, window, recreated } =
         start_of(preparing, partitions, id.as_deref()).await?;
     let bug = shared.plan.bug;
     let at = seek.map_or(at, StartDecision::At);
@@ -166,7 +167,7 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
     let committed = match committed.filter(|_| jump.is_none() && seek.is_none()) {
         Some(offset) => {
             let done = usable(done, Offset(offset), preparing).await?;
-            Some(Standing { done, marks })
+            Some(Standing { done, marks, window })
         }
         None => None,
     };
@@ -237,6 +238,8 @@ struct Start {
     done: Option<DoneSet>,
     /// What its commit says of records that are not.
     marks: Vec<Mark>,
+    /// What its owner may have had in hand.
+    window: Option<Window>,
     /// Its commit, or the position it had, belongs to another topic of that name.
     recreated: bool,
 }
@@ -250,7 +253,7 @@ async fn start_of(
     let number = u32::try_from(partition.partition()).unwrap_or(0);
     // The count may be older than the assignment: a partition we were given exists.
     let partitions = u32::try_from(partitions).unwrap_or(0).max(number + 1);
-    let Own { offset: own, mark, done, marks } = own_position(preparing).await?;
+    let Own { offset: own, mark, done, marks, window } = own_position(preparing).await?;
     let other_id = |of: &str| topic_id.is_some_and(|id| id != of);
     let recreated =
         own.is_some() && mark.as_ref().and_then(|m| m.id.as_deref()).is_some_and(other_id);
@@ -259,7 +262,7 @@ async fn start_of(
     {
         let at = StartDecision::At(Offset(offset));
         let settled = mark.partitions;
-        return Ok(Start { at, settled, committed: own, done, marks, recreated });
+        return Ok(Start { at, settled, committed: own, done, marks, window, recreated });
     }
     let topic = partition.topic_name();
     let all = (0..i32::try_from(partitions).unwrap_or(0))
@@ -283,7 +286,7 @@ async fn start_of(
         | StartDecision::AtTime(_)
         | StartDecision::Refused => None,
     };
-    Ok(Start { at, settled: commits.settled(), committed, done, marks, recreated })
+    Ok(Start { at, settled: commits.settled(), committed, done, marks, window, recreated })
 }
 
 /// What a partition has of its own.
@@ -292,13 +295,14 @@ struct Own {
     mark: Option<TopicMark>,
     done: Option<DoneSet>,
     marks: Vec<Mark>,
+    window: Option<Window>,
 }
 
 /// The position it can't go on at; otherwise its commit, and what that says.
 async fn own_position(preparing: &Preparing<'_>) -> Result<Own, Trouble> {
     if let Some(LostPosition { position, topic }) = preparing.lost_position {
         let (offset, mark) = (Some(position.0), Some(topic.clone()));
-        return Ok(Own { offset, mark, done: None, marks: Vec::new() });
+        return Ok(Own { offset, mark, done: None, marks: Vec::new(), window: None });
     }
     let Preparing { shared, partition, .. } = preparing;
     let own = if Bug::CachedCommit.is(shared.plan.bug) {
@@ -312,10 +316,14 @@ async fn own_position(preparing: &Preparing<'_>) -> Result<Own, Trouble> {
     });
     let offset = own.as_ref().and_then(|own| own.offset);
     Ok(match own.as_ref().and_then(envelope_of) {
-        Some(Envelope { partitions, topic: id, done_set: done, marks, .. }) => {
-            Own { offset, mark: Some(TopicMark { partitions, id }), done, marks }
+        Some(envelope) => {
+            let Envelope { partitions, topic: id, done_set: done, marks, .. } = envelope;
+            // Its writer has died, unless it is this process.
+            let is_own = envelope.incarnation.is_some_and(|(name, _)| name == shared.incarnation);
+            let window = envelope.window.and_then(|w| if is_own { w.survived() } else { Some(w) });
+            Own { offset, mark: Some(TopicMark { partitions, id }), done, marks, window }
         }
-        None => Own { offset, mark: None, done: None, marks: Vec::new() },
+        None => Own { offset, mark: None, done: None, marks: Vec::new(), window: None },
     })
 }
 

@@ -58,6 +58,11 @@ impl Running {
     }
 }
 
+/// What a worker is called in commits.
+fn incarnation(host: &dyn Host) -> String {
+    format!("{:x}", host.seed())
+}
+
 /// A worker on ports of the caller's choice, stepped by the caller: for test kits.
 ///
 /// The caller owns the clock (its [`Host`]), calls [`step`](Self::step) when something has
@@ -101,6 +106,8 @@ impl SteppedWorker {
         let shared = Arc::new(Shared {
             gate: SendGate::new(ports.host.now(), parts.gate),
             in_flight: parts.plan.in_flight(),
+            incarnation: incarnation(&*ports.host),
+            alone: Arc::default(),
             plan: parts.plan,
             host: Arc::clone(&ports.host),
             committed: CurrentCommitted::new(ports.member.committed()),
@@ -125,7 +132,6 @@ impl SteppedWorker {
             live: parts.live,
             inbox,
             events: EventSender::new(queue, ports.waker),
-            incarnation: "stepped".to_owned(),
             cluster: None,
             status: Arc::clone(&status),
             metrics,
@@ -208,7 +214,6 @@ pub(crate) async fn start(
     let runtime = tokio::runtime::Handle::current();
     let (ended, receiver) = oneshot::channel();
     let end = Arc::new(End(Mutex::new(Some(ended))));
-    let incarnation = format!("{:x}", host.seed());
     let control = Arc::clone(control);
     let look = Arc::<Lookout>::default();
     let metrics = WorkerMetrics::new(&parts.clients.group_id);
@@ -239,6 +244,8 @@ pub(crate) async fn start(
             let shared = Arc::new(Shared {
                 gate: SendGate::new(host.now(), parts.gate),
                 in_flight: parts.plan.in_flight(),
+                incarnation: incarnation(&*host),
+                alone: Arc::default(),
                 plan: parts.plan,
                 host: Arc::clone(&host),
                 committed: CurrentCommitted::new(member.committed()),
@@ -263,7 +270,6 @@ pub(crate) async fn start(
                 live: parts.live,
                 inbox,
                 events: EventSender::new(queue, waker),
-                incarnation,
                 cluster,
                 status,
                 metrics,

@@ -13,6 +13,7 @@ use crate::error::WorkerError;
 use crate::output::{OutputSpec, SendGate};
 use crate::ports::{Admin, Host, Producer, RestoreFetches, TopicIdentity, Waker};
 use crate::refusals::Refusals;
+use crate::runtime::alone::Alone;
 use crate::runtime::committed::CurrentCommitted;
 use crate::runtime::in_flight::InFlight;
 use crate::runtime::input::Input;
@@ -58,6 +59,8 @@ impl Plan {
 /// What every partition's task can reach.
 pub(crate) struct Shared {
     pub(crate) plan: Plan,
+    /// Of this worker, in commits: no other has the same.
+    pub(crate) incarnation: String,
     pub(crate) host: Arc<dyn Host>,
     pub(crate) committed: CurrentCommitted,
     pub(crate) admin: Arc<dyn Admin>,
@@ -71,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) pacer: Pacer,
     /// By input: how many of its records are in hand.
     pub(crate) in_flight: Vec<Arc<InFlight>>,
+    /// Whose records run alone.
+    pub(crate) alone: Arc<Alone>,
     /// What Kafka refuses at the moment.
     pub(crate) refusals: Arc<Refusals>,
     /// A task starts a record only while it holds at most so many bytes, or no effects.

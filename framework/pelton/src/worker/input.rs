@@ -118,8 +118,8 @@ impl<'a> InputBuilder<'a> {
         self
     }
 
-    /// Where records go that can't be handled: invalid ones, and those that the retry policy gives
-    /// up. Later records pass them then, also those of the same key.
+    /// Where records go that can't be handled: invalid ones, those that the retry policy gives up,
+    /// and those that kill their process ([`max_deaths`](DeadLetters::max_deaths)). Later records pass them then, also those of the same key.
     ///
     /// ```
     /// # use pelton::{Context, DeadLetters, Handler, HandlerError, Record, RetryPolicy, Worker};
@@ -134,9 +134,9 @@ impl<'a> InputBuilder<'a> {
     ///     .handler(|_slot| Print);
     /// ```
     pub fn dead_letters(mut self, letters: impl Into<DeadLetters>) -> Self {
-        let DeadLetters { topic, limit } = letters.into();
+        let DeadLetters { topic, limit, max_deaths } = letters.into();
         let topic = self.app.dead_letter_topic(topic);
-        self.spec().dead_letters = Some(DeadLetterRoute { topic, limit });
+        self.spec().dead_letters = Some(DeadLetterRoute { topic, limit, max_deaths });
         self
     }
 

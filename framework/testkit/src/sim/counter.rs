@@ -11,6 +11,7 @@ use pelton::{
 use serde::{Deserialize, Serialize};
 
 use super::fault::{Fault, TimedFault};
+use super::fleet::die;
 use super::plan::Plan;
 use super::subject::{Draw, Fed, RECOVERY, Subject, Written};
 use crate::driver::Emitted;
@@ -37,6 +38,8 @@ struct Wish {
     waits: bool,
     /// It is never done.
     poison: bool,
+    /// It ends its process.
+    kills: bool,
     /// Something else completes it.
     deferred: bool,
 }
@@ -56,7 +59,8 @@ fn record(plan: &Plan, draw: &mut Draw) -> Fed {
     let deletes = draw.one_in(plan.deleting_one_in);
     let poison = draw.one_in(plan.poison_one_in);
     let deferred = draw.one_in(plan.deferred_one_in);
-    let wish = Wish { ms, failures, panics, deletes, waits, poison, deferred };
+    let kills = draw.one_in(plan.killer_one_in);
+    let wish = Wish { ms, failures, panics, deletes, waits, poison, kills, deferred };
     let value = serde_json::to_vec(&wish);
     (Some(key.into_bytes()), value.ok())
 }
@@ -95,10 +99,13 @@ impl Count {
         ctx: &mut Context<'_>,
     ) -> Result<(), HandlerError> {
         let wish = record.json::<Wish>()?;
-        let Wish { ms, failures, panics, deletes, waits, poison, deferred } = wish;
+        let Wish { ms, failures, panics, deletes, waits, poison, kills, deferred } = wish;
         let user = record.key_str()?;
         if !waits {
             self.count(user, deletes, ctx)?;
+        }
+        if kills {
+            die().await;
         }
         if poison {
             return Err(HandlerError::retryable("as the record says, for ever"));
@@ -219,7 +226,7 @@ fn totals(written: &Written<'_>) -> Result<(), String> {
             record.value.as_deref().and_then(|value| serde_json::from_slice(value).ok());
         let total = truth.entry(record.key.unwrap_or_default()).or_insert(0);
         match wish {
-            Some(Wish { poison: true, .. }) => {}
+            Some(Wish { poison: true, .. } | Wish { kills: true, .. }) => {}
             Some(Wish { deletes: true, .. }) => *total = 0,
             _ => *total += 1,
         }
@@ -261,7 +268,7 @@ fn letters(written: &Written<'_>) -> Result<(), String> {
     }
     let poison = |value: Option<&Vec<u8>>| {
         let wish = value.and_then(|value| serde_json::from_slice::<Wish>(value).ok());
-        wish.is_some_and(|wish| wish.poison)
+        wish.is_some_and(|wish| wish.poison || wish.kills)
     };
     let same = |record: &Emitted| (record.key.clone(), record.value.clone());
     let mut expected = std::collections::BTreeMap::new();

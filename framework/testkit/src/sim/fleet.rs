@@ -2,6 +2,7 @@
 //! the next moment of the world, one after the other; a frozen one is left out, and so is one for
 //! which nothing comes up to then: its clock is put right when something does.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,9 +31,39 @@ pub(super) struct Hosted {
     over: bool,
     /// It was ended because it did not stand still any more.
     spins: bool,
+    /// It was ended by a record of its own.
+    died: bool,
     pub(super) frozen: bool,
     /// It has been asked to end.
     pub(super) ending: bool,
+}
+
+thread_local! {
+    /// The worker that this thread is driving is to die.
+    static DIES: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Ends the simulated process that calls it, as an abort would: at once, with all that it has in
+/// hand. The returned future never ends.
+///
+/// ```no_run
+/// use pelton::{Context, Handler, HandlerError, Record};
+///
+/// /// Can't bear empty records.
+/// struct Fragile;
+///
+/// impl Handler for Fragile {
+///     async fn handle(&mut self, record: &Record<'_>, _: &mut Context<'_>) -> Result<(), HandlerError> {
+///         if record.value().is_none() {
+///             pelton_testkit::sim::die().await;
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+pub async fn die() {
+    DIES.set(true);
+    std::future::pending().await
 }
 
 /// A worker that looks around so often within a moment spins.
@@ -105,6 +136,7 @@ impl Hosted {
             settled: false,
             over: false,
             spins: false,
+            died: false,
             frozen: false,
             ending: false,
         })
@@ -130,12 +162,18 @@ impl Hosted {
             return;
         }
         self.catch_up(world);
-        let Self { runtime, worker, host, attention, due, settled, over, spins, number, .. } = self;
+        let Self {
+            runtime, worker, host, attention, due, settled, over, spins, died, number, ..
+        } = self;
         let mut rounds = 0u32;
         runtime.block_on(async {
             *settled = false;
             loop {
                 rounds += 1;
+                if DIES.take() {
+                    (*died, *over) = (true, true);
+                    return;
+                }
                 if rounds > MOST_ROUNDS {
                     *spins = true;
                     *over = true;
@@ -216,6 +254,11 @@ impl Hosted {
 
     pub(super) fn is_over(&self) -> bool {
         self.over
+    }
+
+    /// Was it ended by a record of its own?
+    pub(super) fn has_died(&self) -> bool {
+        self.died
     }
 
     /// How it ended by itself, if it did, and not well.

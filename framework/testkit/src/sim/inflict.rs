@@ -135,7 +135,7 @@ impl Run<'_> {
         self.plan_for(now + lasts, Deed::Healed);
     }
 
-    fn kill(&mut self, now: Time, place: usize, back_after: Duration) {
+    pub(super) fn kill(&mut self, now: Time, place: usize, back_after: Duration) {
         if let Some(hosted) = self.fleet[place].take() {
             self.ledger.fault_at(now, FaultKind::Kill, &hosted.name);
             hosted.kill(&self.world);

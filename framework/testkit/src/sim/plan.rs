@@ -59,6 +59,9 @@ pub struct Plan {
     pub ordering: Ordering,
     /// One record in so many is never done, and becomes a dead letter; 0 for none.
     pub poison_one_in: u64,
+    /// One record in so many ends its process, whoever handles it, and becomes a dead letter; 0 for
+    /// none.
+    pub killer_one_in: u64,
     /// One record in so many is completed by something else than its handler; 0 for none.
     pub deferred_one_in: u64,
     /// Records are handled in batches.
@@ -128,6 +131,7 @@ impl Plan {
             poison_one_in: [0, 0, 60, 300][size(order_from.below(4))],
             deferred_one_in: [0, 0, 10, 100][size(order_from.below(4))],
             batches: order_from.one_in(4),
+            killer_one_in: [0, 0, 0, 800][size(order_from.below(4))],
             budget_records: [100_000, 200, 64][size(random.below(3))],
             slow_one_in: [0, 20, 100, 300][size(random.below(4))],
             failing_one_in: [0, 50, 200][size(random.below(3))],
@@ -201,7 +205,7 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "seed {}: {} workers, {} partitions, {} records of {} keys within {:.1} s, one burst \
-             every {} ms, noticed within {} ms; {group}{}, {}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}, poison 1 in {}, deferred 1 in {}{}{}{}{}",
+             every {} ms, noticed within {} ms; {group}{}, {}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}, poison 1 in {}, killing 1 in {}, deferred 1 in {}{}{}{}{}",
             self.seed,
             self.workers,
             self.partitions,
@@ -219,6 +223,7 @@ impl fmt::Display for Plan {
             self.failing_one_in,
             self.deleting_one_in,
             self.poison_one_in,
+            self.killer_one_in,
             self.deferred_one_in,
             if self.batches { ", batches" } else { "" },
             if self.flushes { ", flushes" } else { "" },

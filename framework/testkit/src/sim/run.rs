@@ -225,6 +225,11 @@ impl<'a> Run<'a> {
             |hosted: &Option<Hosted>| hosted.as_ref().is_some_and(|h| h.is_over() && !h.ending);
         while let Some(place) = self.fleet.iter().position(dead) {
             let Some(hosted) = self.fleet[place].take() else { return };
+            if hosted.has_died() {
+                self.fleet[place] = Some(hosted);
+                self.kill(now, place, RESTART);
+                continue;
+            }
             let failure = hosted.failure().unwrap_or_else(|| "without a word".to_owned());
             let name = hosted.name.clone();
             self.world.lock().note(|| format!("{name} ended: {failure}"));

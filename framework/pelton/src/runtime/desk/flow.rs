@@ -18,7 +18,7 @@ impl Desk {
     pub(crate) fn seal(&mut self) {
         let number = self.outbox.seals() + 1;
         let (partition, bug) = (self.place.partition.partition(), self.shared.plan.bug);
-        let standing = self.schedule.standing(self.now());
+        let standing = self.schedule.seal(self.now());
         if Bug::ChangelogBehindCommit.is(bug) {
             self.outbox.seal(standing.clone());
         }
@@ -144,6 +144,7 @@ impl Desk {
     }
 
     pub(super) fn committed(&mut self, committed: &Standing, proof: bool) {
+        self.schedule.committed(committed);
         while self
             .sealed
             .front()

@@ -50,7 +50,9 @@ impl Desk {
         let mut is_first = true;
         for (turn, called) in results {
             let was_told = std::mem::replace(&mut is_first, false);
-            if self.schedule.is_overtaken(turn.index) {
+            // Nobody is told of a start that would come after the partition's end.
+            let is_over = !was_told && self.is_over();
+            if is_over || self.schedule.is_overtaken(turn.index) {
                 self.not_done(turn.index, Finish::Cancelled, now);
                 continue;
             }
@@ -128,7 +130,7 @@ impl Desk {
     }
 
     /// The record becomes a dead letter; or, where too many do, it waits.
-    fn bury(&mut self, turn: Turn, failure: &Failure, now: Time) -> RecordOutcome {
+    pub(super) fn bury(&mut self, turn: Turn, failure: &Failure, now: Time) -> RecordOutcome {
         let partition = self.place.partition.clone();
         let (offset, attempt, error) = (turn.offset.0, turn.attempt, &failure.text);
         let Some(effects) = self.dead_letter(turn, failure) else {

@@ -50,6 +50,9 @@ impl Desk {
             _ => self.leave_the_line(false),
         }
         let starts = matches!(step, Step::Handle(..) | Step::Batch(_));
+        if !starts {
+            self.announce(now);
+        }
         self.call_others(starts, now);
         step
     }
@@ -80,9 +83,14 @@ impl Desk {
         }
     }
 
+    /// Is the partition no longer ours? A loss counts from the moment the poll loop knows of it, not
+    /// from when the task hears it.
+    pub(super) fn is_over(&self) -> bool {
+        !self.lease.alive.load(Ordering::Acquire) && !Bug::IgnoreLost.is(self.shared.plan.bug)
+    }
+
     fn running_turn(&mut self, now: Time) -> Step {
-        // A loss counts from the moment the poll loop knows of it, not from when the task hears it.
-        if !self.lease.alive.load(Ordering::Acquire) && !Bug::IgnoreLost.is(self.shared.plan.bug) {
+        if self.is_over() {
             return Step::Rest;
         }
         if self.calls_due(now) {
@@ -115,6 +123,10 @@ impl Desk {
             return Step::Rest;
         };
         self.may_start = None;
+        if self.schedule.is_condemned(offset) {
+            self.condemn(Turn { index, offset, attempt }, now);
+            return self.running_turn(now);
+        }
         match self.record(index) {
             Some((run, at)) => Step::Handle(Turn { index, offset, attempt }, run, at),
             None => Step::Rest, // never: what waits is held
@@ -145,8 +157,13 @@ impl Desk {
             Next::WaitUntil(_) | Next::Idle => None,
         });
         let batch: Vec<_> = held.collect();
-        if batch.is_empty() {
+        let Some((first, ..)) = batch.first() else {
             return Step::Rest;
+        };
+        if self.schedule.is_condemned(first.offset) {
+            self.condemn(*first, now);
+            self.schedule.batch_ended();
+            return self.running_turn(now);
         }
         // The batch had one token of the pace. It takes one for each of its other records, and one for
         // the next batch, which waits for the last of them.
@@ -182,6 +199,9 @@ impl Desk {
         self.look_for_room_at = None;
         let flush_fails = self.flush_failures > 0;
         let outbox_full = self.outbox.len() >= OUTBOX_RECORDS;
+        if self.alone.is_barred() {
+            return false;
+        }
         if self.paused || flush_fails || outbox_full || self.sealed.len() >= UNCONFIRMED_SEALS {
             return false;
         }
@@ -223,10 +243,16 @@ impl Desk {
             State::Closed(closing) => chores.closed = Some(closing),
             State::Halted => self.reset_if_due(now),
             State::Draining { cancelled, .. } => self.drain(now, cancelled),
-            State::Running => chores.new_slots = self.call_slots(now),
+            State::Running => {
+                self.announce(now);
+                chores.new_slots = self.call_slots(now);
+            }
             State::Drained => {}
         }
         self.leave_the_line(self.state == State::Running);
+        if self.schedule.running_records() == 0 {
+            self.alone.rest();
+        }
         chores.wake = self.wake(now);
         self.task_wakes = chores.wake;
         chores
@@ -281,7 +307,8 @@ impl Desk {
             }
             return;
         }
-        if self.unsealed {
+        // A record that was cut off has killed nobody.
+        if self.unsealed || self.schedule.is_open() {
             self.seal();
             self.pump(now);
         }
@@ -333,7 +360,8 @@ impl Desk {
             State::Drained | State::Closed(_) => [None; 6],
         };
         let future = work.into_iter().flatten().filter(|at| *at > now);
-        future.chain(self.pump_wake()).chain(self.deferrals.next()).min()
+        let alone = self.alone.gives_up_at().filter(|at| *at > now);
+        future.chain(self.pump_wake()).chain(self.deferrals.next()).chain(alone).min()
     }
 
     /// When sending, a proof or a word to the poll loop is due, at the latest; that goes on

@@ -295,8 +295,9 @@ impl PollLoop {
                 cluster: self.cluster.clone(),
                 topic,
                 partitions,
-                incarnation: Some((self.incarnation.clone(), id)),
+                incarnation: Some((self.shared.incarnation.clone(), id)),
                 marks: item.standing.marks.clone(),
+                window: item.standing.window,
                 done_set: Some(&item.standing.done).filter(|done| !done.is_empty()).cloned(),
             };
             let (epoch, offset) = (item.epoch.0, item.offset().0);
