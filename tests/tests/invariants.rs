@@ -11,6 +11,8 @@ mod crashes;
 mod deferrals;
 #[path = "invariants/failures.rs"]
 mod failures;
+#[path = "invariants/input_rules.rs"]
+mod input_rules;
 #[path = "invariants/orderings.rs"]
 mod orderings;
 #[path = "invariants/out_of_range.rs"]

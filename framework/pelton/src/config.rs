@@ -28,6 +28,7 @@ mod file;
 mod flags;
 #[cfg(test)]
 mod fuzz_tests;
+mod inputs;
 mod kafka_keys;
 mod load;
 #[cfg(test)]
@@ -51,9 +52,11 @@ mod wrong_tests;
 
 pub use choices::{
     AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat, OnOutOfRange,
+    RetryKind,
 };
 pub use error::ConfigError;
 pub use flags::Flags;
+pub use inputs::{BatchSettings, DeadLetterSettings, InputSettings, RetrySettings};
 pub use load::{Loaded, load, load_from};
 pub use origin::Origin;
 pub use pass_through::KafkaSettings;
@@ -62,6 +65,7 @@ pub use secret::Secret;
 pub use settings::{AdminSettings, LogSettings, Settings};
 pub use units::ByteCount;
 
+pub(crate) use inputs::as_variable;
 pub(crate) use memory::{MemoryShares, RESTORES};
 pub(crate) use nearest::nearest;
 pub(crate) use secret_file::is_open_to_all;

@@ -32,10 +32,6 @@ impl<K, V> MaybeNothing for std::collections::BTreeMap<K, V> {
 }
 
 impl<T: MaybeNothing> SparedLock<T> {
-    pub(crate) fn new(value: T) -> Self {
-        Self { is_there: AtomicBool::new(!value.is_nothing()), value: Mutex::new(value) }
-    }
-
     /// Is there nothing? One load, and no wait.
     pub(crate) fn is_nothing(&self) -> bool {
         !self.is_there.load(Ordering::Acquire)
@@ -67,7 +63,6 @@ mod tests {
         lock.with(|value| *value = Some(3));
         assert_eq!(lock.if_there(|value| value.take()), Some(Some(3)));
         assert!(lock.is_nothing());
-        assert!(!SparedLock::new(Some(3)).is_nothing());
     }
 
     /// Some put in what others take out: whoever holds the lock finds the flag as the last one left

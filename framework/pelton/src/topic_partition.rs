@@ -51,3 +51,9 @@ impl fmt::Display for TopicPartition {
         write!(f, "{}-{}", self.topic, self.partition)
     }
 }
+
+/// Can a topic be called so? Kafka allows the same for an instance id.
+pub(crate) fn is_topic_name(name: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    (1..=249).contains(&name.len()) && name.chars().all(legal) && !matches!(name, "." | "..")
+}

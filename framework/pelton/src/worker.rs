@@ -4,6 +4,7 @@ mod builder;
 mod handle;
 mod input;
 mod plan;
+mod rules;
 
 use std::future::Future;
 use std::net::SocketAddr;

@@ -6,6 +6,7 @@ use super::error::ConfigError;
 use super::settings::Settings;
 use super::units::duration::written;
 use crate::telemetry::check_filter;
+use crate::topic_partition::is_topic_name;
 
 /// A length of time and its bounds.
 struct Time {
@@ -107,9 +108,7 @@ impl Settings {
             let problem = "the path is empty; name a folder, or remove it".to_owned();
             return Err(self.invalid("state_dir", problem));
         }
-        let instance = self.group_instance_id.as_deref().unwrap_or("a");
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if instance.len() > 249 || !instance.chars().all(legal) || matches!(instance, "." | "..") {
+        if !self.group_instance_id.as_deref().is_none_or(is_topic_name) {
             let problem = "Kafka allows at most 249 letters, digits, `.`, `_` and `-` here";
             return Err(self.invalid("group_instance_id", problem.to_owned()));
         }
@@ -134,6 +133,7 @@ impl Settings {
             let problem = "write a whole number from 1 to 1000000, or 0 for no limit".to_owned();
             return Err(self.invalid("max_records_per_second", problem));
         }
+        self.check_inputs()?;
         self.check_memory()
     }
 

@@ -151,6 +151,25 @@ pub enum LogFormat {
     Json,
 }
 
+/// How the waits between a record's attempts grow.
+///
+/// ```
+/// use pelton::config::RetryKind;
+///
+/// assert_eq!(RetryKind::default(), RetryKind::Exponential);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(!try_from))]
+#[serde(try_from = "String", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RetryKind {
+    /// They double, up to a longest one.
+    #[default]
+    Exponential,
+    /// Not at all.
+    Fixed,
+}
+
 /// Words that other systems know and Pelton refuses, each with the reason and the way out.
 type Refused = [(&'static str, &'static str)];
 
@@ -269,6 +288,18 @@ impl TryFrom<String> for LogFormat {
 
     fn try_from(word: String) -> Result<Self, String> {
         choose(&word, &[("text", Self::Text), ("json", Self::Json)], &[])
+    }
+}
+
+impl TryFrom<String> for RetryKind {
+    type Error = String;
+
+    fn try_from(word: String) -> Result<Self, String> {
+        let refused: &Refused = &[
+            ("none", "Pelton's way to try once is `attempts = 1`; write that"),
+            ("forever", "Pelton's way to try for ever is `attempts = 0`; write that"),
+        ];
+        choose(&word, &[("exponential", Self::Exponential), ("fixed", Self::Fixed)], refused)
     }
 }
 

@@ -15,7 +15,9 @@ use super::refused::REFUSED;
 use super::schema::schema;
 use super::settings::{AdminSettings, LogSettings, Settings};
 use super::tree::{Scalar, Tree};
-use super::{Flags, file, load_from};
+use super::{
+    BatchSettings, DeadLetterSettings, Flags, InputSettings, RetrySettings, file, load_from,
+};
 
 /// What no default can stand for.
 const MUST_BE_GIVEN: [&str; 2] = ["bootstrap_servers", "auto_offset_reset"];
@@ -50,6 +52,7 @@ fn the_tables_are_those_of_the_types() {
     let mut text = read("config.md");
     for (name, table) in [
         ("settings", settings_table()),
+        ("inputs", inputs_table()),
         ("refused", refused_table()),
         ("denied", denied_table()),
         ("secrets", secrets_list()),
@@ -83,7 +86,7 @@ fn settings_table() -> String {
     for key in fields_of::<Settings>() {
         let property = &schema["properties"][key];
         match *key {
-            "kafka" => {}
+            "kafka" | "inputs" => {}
             "admin" | "log" => {
                 let admin = *key == "admin";
                 let fields =
@@ -94,6 +97,36 @@ fn settings_table() -> String {
             }
             key => add(key, property),
         }
+    }
+    table
+}
+
+/// The rules of an input: each with its path below the topic, and its schema.
+fn input_rules(schema: &Value) -> Vec<(String, Value)> {
+    let input = &schema["properties"]["inputs"]["additionalProperties"]["properties"];
+    let mut rules = Vec::new();
+    for key in fields_of::<InputSettings>() {
+        let tables = match *key {
+            "retry" => fields_of::<RetrySettings>(),
+            "dead_letters" => fields_of::<DeadLetterSettings>(),
+            "batch" => fields_of::<BatchSettings>(),
+            _ => &[],
+        };
+        if tables.is_empty() {
+            rules.push(((*key).to_owned(), input[key].clone()));
+        }
+        let below = tables
+            .iter()
+            .map(|own| (format!("{key}.{own}"), input[key]["properties"][own].clone()));
+        rules.extend(below);
+    }
+    rules
+}
+
+fn inputs_table() -> String {
+    let mut table = "| key | meaning |\n|---|---|\n".to_owned();
+    for (key, rule) in input_rules(&schema()) {
+        table += &format!("| `inputs.TOPIC.{key}` | {} |\n", joined(&rule["description"]));
     }
     table
 }
@@ -195,6 +228,15 @@ fn problems(schema: &Value, value: &Value, path: &str) -> Vec<String> {
                 }
                 true
             }
+            ("additionalProperties", Value::Object(table))
+                if schema.get("properties").is_none() =>
+            {
+                let below = table.iter();
+                found.extend(
+                    below.flat_map(|(key, below)| problems(rule, below, &format!("{path}.{key}"))),
+                );
+                true
+            }
             (
                 "$schema"
                 | "title"
@@ -240,7 +282,7 @@ fn the_example_shows_every_setting_with_its_default() {
     };
     for (key, default) in defaults.as_object().unwrap() {
         match default {
-            Value::Object(table) if key != "kafka" => {
+            Value::Object(table) if key != "kafka" && key != "inputs" => {
                 for (below, default) in table {
                     see(&format!("{key}."), below, default, &example[key][below]);
                 }
@@ -252,6 +294,31 @@ fn the_example_shows_every_setting_with_its_default() {
     let flags = Flags { config: Some(document("pelton.example.toml")), ..Flags::default() };
     let loaded = load_from::<BTreeMap<String, String>>("my-worker", &flags, &BTreeMap::new());
     loaded.unwrap().settings.check().unwrap();
+}
+
+/// The example's rules of an input are comments; without their marks they are valid, and all.
+#[test]
+fn the_example_shows_every_rule_of_an_input() {
+    let text = read("pelton.example.toml");
+    let (_, rules) = text.split_once("\n# [inputs.").unwrap();
+    let (rules, _) = rules.split_once("\n\n").unwrap();
+    let rules = format!("# [inputs.{rules}").replace("\n# ", "\n").replacen("# ", "", 1);
+    let (shown, schema) = (parsed(&rules), schema());
+    assert_eq!(problems(&schema, &shown, ""), Vec::<String>::new());
+    for (rule, _) in input_rules(&schema) {
+        // What can't stand beside `attempts` is named in its line.
+        let own = rule.split('.').next_back().unwrap();
+        let value = rule.split('.').fold(&shown["inputs"]["user_logins"], |at, key| &at[key]);
+        assert!(!value.is_null() || rules.contains(&format!("or {own} = ")), "it lacks {rule}");
+    }
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(
+        &mut file,
+        format!("{}{rules}", &text[..text.find("[admin]").unwrap()]).as_bytes(),
+    )
+    .unwrap();
+    let flags = Flags { config: Some(file.path().to_owned()), ..Flags::default() };
+    load_from::<()>("my-worker", &flags, &BTreeMap::new()).unwrap().settings.check().unwrap();
 }
 
 #[test]
@@ -270,6 +337,10 @@ fn the_schema_refuses_what_the_worker_refuses() {
         ("[admin]\nport = 1", ".admin.port: not allowed"),
         ("[admin]\nenabled = \"yes\"", ".admin.enabled: type"),
         ("[log]\nformat = \"xml\"", ".log.format: oneOf"),
+        ("[inputs.a]\nretries = 5", ".inputs.a.retries: not allowed"),
+        ("[inputs.a.retry]\nattempts = \"5\"", ".inputs.a.retry.attempts: type"),
+        ("[inputs.a.retry]\nkind = \"linear\"", ".inputs.a.retry.kind: oneOf"),
+        ("[inputs.a.batch]\nsize = 5", ".inputs.a.batch.size: not allowed"),
         ("[kafka]\n\"enable.auto.commit\" = true", ".kafka.enable.auto.commit: type"),
         ("[kafka]\n\"fetch.wait.max\" = 1", ".kafka.fetch.wait.max: type"),
         ("[kafka]\n\"sasl.password\".path = \"/\"", ".kafka.sasl.password: anyOf"),

@@ -52,6 +52,9 @@ pub(super) fn collect(prefix: &str, value: &Value, into: &mut Vec<(String, Strin
 
 /// Whether the value at `key` may be printed. An application's own keys are judged by their words.
 pub(super) fn shows(key: &str) -> bool {
+    if key.starts_with("inputs.") {
+        return true; // by topics, whose names may be any
+    }
     if let Some(kafka) = key.strip_prefix("kafka.") {
         return may_show(kafka);
     }

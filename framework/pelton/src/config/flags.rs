@@ -35,6 +35,7 @@ pub struct Flags {
     /// Set one setting, as in --set commit_interval=2s; may be repeated, the last one wins
     ///
     ///   --set admin.listen=127.0.0.1:0              the same as listen under admin in the file
+    ///   --set inputs.user_logins.retry.attempts=5   a rule of one input
     ///   --set kafka.fetch.wait.max.ms=100           librdkafka's own
     ///   --set kafka.sasl.password.file=/run/secrets/kafka-password
     ///
@@ -100,7 +101,7 @@ pub(super) fn read(flags: &Flags) -> Result<Tree, ConfigError> {
         let key = key.trim();
         let path: Vec<&str> = match key.strip_prefix("kafka.") {
             Some(rest) => vec!["kafka", rest],
-            None => key.split('.').collect(),
+            None => parts(key),
         };
         if path.iter().any(|part| part.is_empty()) {
             return Err(malformed(&format!("a part of its key is empty; {form}")));
@@ -120,6 +121,16 @@ pub(super) fn read(flags: &Flags) -> Result<Tree, ConfigError> {
     Ok(tree)
 }
 
+/// The parts of a dotted key; what stands in quotes is one part, as in TOML.
+fn parts(key: &str) -> Vec<&str> {
+    let mut quoted = false;
+    let ends = |letter: char| {
+        quoted ^= letter == '"';
+        letter == '.' && !quoted
+    };
+    key.split(ends).map(|part| part.trim_matches('"')).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -137,6 +148,9 @@ mod tests {
         let kafka = tree.child("kafka").unwrap();
         assert_eq!(kafka.child("fetch.wait.max.ms"), Some(&Tree::text("1=0", origin)));
         assert!(tree.child("admin").unwrap().child("listen").is_some());
+        let tree = read(&set(&["inputs.\"a.b\".concurrency=2"])).unwrap();
+        let inputs = tree.child("inputs").unwrap();
+        assert!(inputs.child("a.b").unwrap().child("concurrency").is_some());
     }
 
     #[test]

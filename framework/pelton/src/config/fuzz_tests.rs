@@ -41,6 +41,10 @@ commit_interval = "1m 30s"
 memory_budget = "64MiB"
 max_poll_records = 0x1f
 paused_topics = ["a", 'b']
+[inputs."a.b"]
+attempt_timeout = "5s"
+retry = { kind = "fixed", attempts = 5 }
+batch.bytes = "1MiB"
 [admin]
 listen = "[::1]:0"
 [kafka]

@@ -14,7 +14,7 @@ use super::origin::{Origin, Origins};
 use super::reload::Source;
 use super::settings::Settings;
 use super::tree::Tree;
-use super::{effective, environment, file, flags, read, refused, secret_file};
+use super::{effective, environment, file, flags, inputs, read, refused, secret_file};
 use crate::admin::ask;
 
 /// A worker's settings and its application's own.
@@ -117,8 +117,11 @@ where
         Some(path) => normal(file::read(path)?)?,
         None => Tree::empty(),
     };
-    tree.overlay(normal(environment::read(environment)?)?);
-    tree.overlay(normal(flags::read(flags)?)?);
+    let flagged = normal(flags::read(flags)?)?;
+    let mut from_environment = normal(environment::read(environment)?)?;
+    inputs::spell_as(&mut from_environment, [&tree, &flagged]);
+    tree.overlay(from_environment);
+    tree.overlay(flagged);
     if let Some(mut kafka) = tree.take("kafka") {
         secret_file::resolve(&mut kafka)?;
         tree.set(&["kafka"], kafka);

@@ -140,6 +140,25 @@ fn the_environment_alone_runs_a_worker() {
     );
 }
 
+/// A topic may be called like a secret; what is set about it is none.
+#[test]
+fn the_rules_of_an_input_are_shown_where_they_are_given_and_nowhere_else() {
+    let file = "[inputs.\"password.resets\".retry]\nattempts = 5";
+    let env = [("PELTON__INPUTS__PASSWORD_RESETS__RETRY__KIND", "fixed")];
+    let loaded = load(file, &env, &["inputs.other.concurrency=2"]).unwrap();
+    let effective = loaded.effective();
+    let shown: Vec<_> = effective.lines().filter(|line| line.starts_with("inputs")).collect();
+    let [flag, attempts, kind] = shown.as_slice() else { panic!("{shown:?}") };
+    assert_eq!(*flag, "inputs.other.concurrency = 2  # flag --set inputs.other.concurrency");
+    assert!(
+        attempts.starts_with("inputs.password.resets.retry.attempts = 5  # file"),
+        "{attempts}"
+    );
+    let variable = "environment variable PELTON__INPUTS__PASSWORD_RESETS__RETRY__KIND";
+    assert_eq!(*kind, format!("inputs.password.resets.retry.kind = \"fixed\"  # {variable}"));
+    assert!(!load("", &[], &[]).unwrap().effective().contains("inputs"));
+}
+
 #[test]
 fn librdkafka_settings_are_texts_however_they_are_written() {
     let file = "[kafka]\n\"fetch.min.bytes\" = 1\nfetch.max.bytes = 5\ncheck.crcs = true\n\

@@ -77,12 +77,17 @@ impl Origins {
         self.0.get(key)
     }
 
-    /// The value at `key` is from where `new` has it from.
-    pub(crate) fn take_over(&mut self, key: &str, new: &Self) {
-        match new.given(key) {
-            Some(origin) => self.0.insert(key.to_owned(), origin.clone()),
-            None => self.0.remove(key),
-        };
+    /// Where the first value below `table` came from, if somebody gave one.
+    pub(crate) fn first_below(&self, table: &str) -> Option<&Origin> {
+        let below = |key: &str| key.strip_prefix(table).is_some_and(|rest| rest.starts_with('.'));
+        self.0.iter().find(|(key, _)| below(key)).map(|(_, origin)| origin)
+    }
+
+    /// The values at those keys are from where `new` has them from.
+    pub(crate) fn take_over(&mut self, new: &Self, is_taken_over: impl Fn(&str) -> bool) {
+        self.0.retain(|key, _| !is_taken_over(key));
+        let taken = new.0.iter().filter(|(key, _)| is_taken_over(key));
+        self.0.extend(taken.map(|(key, origin)| (key.clone(), origin.clone())));
     }
 
     /// The key path of each secret that came from a file of its own, and the file.

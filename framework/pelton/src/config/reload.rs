@@ -90,7 +90,11 @@ impl Settings {
     /// ```
     #[must_use]
     pub fn is_reloadable(key: &str) -> bool {
-        RELOADABLE.contains(&key)
+        let is = |known: &&str| match known.split_once("TOPIC") {
+            Some((before, after)) => key.starts_with(before) && key.ends_with(after),
+            None => *known == key,
+        };
+        RELOADABLE.iter().any(is)
     }
 
     /// What is different in `new`, by key, the application's own section included.
@@ -108,7 +112,8 @@ impl Settings {
                     None => "(not set)".to_owned(),
                 };
                 // What was taken away has no value that a client could be told.
-                let applied = Self::is_reloadable(key) && after.contains_key(key);
+                let told = after.contains_key(key) || !key.starts_with("kafka.");
+                let applied = Self::is_reloadable(key) && told;
                 Change {
                     key: key.clone(),
                     old: show(before.get(key)),
@@ -140,14 +145,20 @@ impl Settings {
         self.log.filter.clone_from(&new.log.filter);
         self.paused_topics.clone_from(&new.paused_topics);
         self.max_records_per_second = new.max_records_per_second;
+        for input in self.inputs.values_mut() {
+            input.max_records_per_second = None;
+        }
+        for (topic, input) in &new.inputs {
+            if let Some(rate) = input.max_records_per_second {
+                self.inputs.entry(topic.clone()).or_default().max_records_per_second = Some(rate);
+            }
+        }
         for key in ["sasl.username", "sasl.password"] {
             if let Some(value) = new.kafka.value(key) {
                 self.kafka.set(key, value);
             }
         }
-        for key in RELOADABLE {
-            self.origins.take_over(key, &new.origins);
-        }
+        self.origins.take_over(&new.origins, Self::is_reloadable);
     }
 
     /// Every setting as text, by key: what to compare, secrets too.
@@ -328,6 +339,8 @@ mod tests {
             max_records_per_second: Some(50),
             ..Settings::default()
         };
+        let rules = new.inputs.entry("TOPIC".to_owned()).or_default();
+        (rules.max_records_per_second, rules.concurrency) = (Some(5), Some(6));
         new.log.filter = "debug".to_owned();
         for key in ["sasl.username", "sasl.password", "client.rack"] {
             new.kafka.set(key, "x");

@@ -31,9 +31,16 @@ pub(super) fn schema() -> Value {
     schema["title"] = json!("Settings of a Pelton worker");
     // The application's own table has the application's name.
     schema["additionalProperties"] = json!({ "type": "object" });
+    let closed = json!(false);
     for table in ["admin", "log"] {
-        schema["properties"][table]["additionalProperties"] = json!(false);
+        schema["properties"][table]["additionalProperties"] = closed.clone();
     }
+    let input = &mut schema["properties"]["inputs"]["additionalProperties"];
+    input["description"] = json!("The rules of the input of this name.");
+    for table in ["retry", "dead_letters", "batch"] {
+        input["properties"][table]["additionalProperties"] = closed.clone();
+    }
+    input["additionalProperties"] = closed;
     for property in schema["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
         without_null(property);
     }
@@ -48,7 +55,21 @@ pub(super) fn schema() -> Value {
 /// TOML has no null: what may be left out is left out.
 fn without_null(property: &mut Value) {
     if let Some(property) = property.as_object_mut() {
+        let below = property.get_mut("properties").and_then(Value::as_object_mut);
+        below.into_iter().flat_map(Map::values_mut).for_each(without_null);
+        property.get_mut("additionalProperties").into_iter().for_each(without_null);
         property.retain(|word, rule| word != "default" || !rule.is_null());
+        if let Some(Value::Array(mut choices)) = property.remove("anyOf") {
+            choices.retain(|choice| choice["type"] != "null");
+            match choices.as_mut_slice() {
+                [Value::Object(only)] => {
+                    for (word, rule) in std::mem::take(only) {
+                        property.entry(word).or_insert(rule); // what it is said to be for stays
+                    }
+                }
+                _ => drop(property.insert("anyOf".to_owned(), Value::Array(choices))),
+            }
+        }
         if let Some(kinds) = property.get_mut("type").and_then(Value::as_array_mut) {
             kinds.retain(|kind| kind != "null");
             if let [kind] = kinds.as_slice() {

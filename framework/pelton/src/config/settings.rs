@@ -1,5 +1,6 @@
 //! What can be set about a worker, with which default, and why that default?
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use super::choices::{
     AssignmentStrategy, AutoOffsetReset, GroupProtocol, Guarantee, LogFormat, OnOutOfRange,
 };
 use super::error::ConfigError;
+use super::inputs::InputSettings;
 use super::origin::{Origin, Origins};
 use super::pass_through::KafkaSettings;
 use super::reload::Source;
@@ -139,6 +141,10 @@ pub struct Settings {
     /// Kubernetes does with projected service account tokens. Default: none.
     pub oauth_token_file: Option<PathBuf>,
 
+    /// The rules of single inputs, by topic, where they are to be others than the program's:
+    /// `[inputs."user_logins"]`.
+    pub inputs: BTreeMap<String, InputSettings>,
+
     /// The endpoint for health, metrics and state: `[admin]`.
     pub admin: AdminSettings,
 
@@ -158,11 +164,12 @@ pub struct Settings {
 }
 
 /// The settings that a running worker takes over when they are read again; all others need a
-/// restart.
+/// restart. `TOPIC` stands for any.
 pub(super) const RELOADABLE: &[&str] = &[
     "log.filter",
     "paused_topics",
     "max_records_per_second",
+    "inputs.TOPIC.max_records_per_second",
     "kafka.sasl.username",
     "kafka.sasl.password",
 ];
@@ -250,6 +257,7 @@ impl Default for Settings {
             partition_discovery_interval: Duration::from_secs(30),
             state_dir: None,
             oauth_token_file: None,
+            inputs: BTreeMap::new(),
             admin: AdminSettings::default(),
             log: LogSettings::default(),
             kafka: KafkaSettings::default(),

@@ -25,6 +25,7 @@ use crate::state::StoreAccess;
 /// assert_eq!(OnInvalid::default(), OnInvalid::Stop);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum OnInvalid {

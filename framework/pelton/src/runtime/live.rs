@@ -20,6 +20,8 @@ pub(crate) struct Live {
     pub(crate) paused_topics: BTreeSet<String>,
     /// Records whose handling may start in a second, retries included; `None` sets no limit.
     pub(crate) max_records_per_second: Option<NonZeroU32>,
+    /// The same for single topics.
+    pub(crate) topic_paces: BTreeMap<String, NonZeroU32>,
 }
 
 /// How a worker on its own thread is told something: left here, and the thread is woken.
@@ -128,34 +130,40 @@ impl Control {
     }
 }
 
-/// One pace for all partitions of a worker.
-#[derive(Debug)]
+/// One pace for all partitions of a worker, and one of each topic or partition that has its own.
+#[derive(Debug, Default)]
 pub(crate) struct Pacer {
     /// Most workers have no limit, and pay for none.
     pace: SparedLock<Option<Pace>>,
-    /// Of topics and partitions that have a limit of their own.
-    scoped: SparedLock<BTreeMap<Scope, Pace>>,
+    /// Of topics that have a limit of their own by the settings.
+    topics: SparedLock<BTreeMap<Scope, Pace>>,
+    /// Of topics and partitions for which somebody wished one.
+    wished: SparedLock<BTreeMap<Scope, Pace>>,
 }
 
 impl Pacer {
-    pub(crate) fn new(per_second: Option<NonZeroU32>, now: Time) -> Self {
-        let pace = SparedLock::new(per_second.map(|rate| Pace::new(rate, now)));
-        Self { pace, scoped: SparedLock::default() }
+    pub(crate) fn new(live: &Live, now: Time) -> Self {
+        let pacer = Self::default();
+        pacer.change(live.max_records_per_second, now);
+        pacer.change_topics(&live.topic_paces, now);
+        pacer
     }
 
     /// When the partition's next record may start; the moment is the caller's.
     pub(crate) fn take(&self, partition: &TopicPartition, now: Time) -> Time {
         let taken = self.pace.if_there(|pace| Some(pace.as_mut()?.take(now)));
-        let scoped = self.scoped.if_there(|scoped| {
-            let limits = scoped.iter_mut().filter(|(scope, _)| scope.contains(partition));
-            limits.map(|(_, pace)| pace.take(now)).max()
+        let scoped = [&self.topics, &self.wished].map(|scoped| {
+            scoped.if_there(|scoped| {
+                let limits = scoped.iter_mut().filter(|(scope, _)| scope.contains(partition));
+                limits.map(|(_, pace)| pace.take(now)).max()
+            })
         });
-        [taken.flatten(), scoped.flatten()].into_iter().flatten().fold(now, Time::max)
+        scoped.into_iter().chain([taken]).flatten().flatten().fold(now, Time::max)
     }
 
     /// Another limit of a topic or a partition from now on.
     pub(crate) fn limit(&self, scope: Scope, per_second: Option<NonZeroU32>, now: Time) {
-        self.scoped.with(|scoped| match per_second {
+        self.wished.with(|scoped| match per_second {
             Some(rate) => drop(scoped.insert(scope, Pace::new(rate, now))),
             None => drop(scoped.remove(&scope)),
         });
@@ -164,6 +172,13 @@ impl Pacer {
     /// Another limit from now on. Who holds a moment of the old one gives it up.
     pub(crate) fn change(&self, per_second: Option<NonZeroU32>, now: Time) {
         self.pace.with(|pace| *pace = per_second.map(|rate| Pace::new(rate, now)));
+    }
+
+    /// Other limits of topics from now on.
+    pub(crate) fn change_topics(&self, per_second: &BTreeMap<String, NonZeroU32>, now: Time) {
+        let paces = per_second.iter();
+        let paces = paces.map(|(topic, rate)| (topic.as_str().into(), Pace::new(*rate, now)));
+        self.topics.with(|topics| *topics = paces.collect());
     }
 }
 

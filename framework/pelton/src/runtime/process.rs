@@ -117,7 +117,7 @@ impl SteppedWorker {
             observer: parts.observer,
             metrics: metrics.clone(),
             restoring: Semaphore::new(RESTORES),
-            pacer: Pacer::new(parts.live.max_records_per_second, ports.host.now()),
+            pacer: Pacer::new(&parts.live, ports.host.now()),
             refusals: parts.clients.refusals,
             start_below: AtomicU64::new(0),
         });
@@ -255,7 +255,7 @@ pub(crate) async fn start(
                 observer: parts.observer,
                 metrics: metrics.clone(),
                 restoring: Semaphore::new(RESTORES),
-                pacer: Pacer::new(parts.live.max_records_per_second, host.now()),
+                pacer: Pacer::new(&parts.live, host.now()),
                 refusals,
                 start_below: AtomicU64::new(0),
             });

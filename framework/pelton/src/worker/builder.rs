@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 
 use super::handle::WorkerHandle;
 use super::input::InputBuilder;
-use super::{Worker, plan};
-use crate::config::{Flags, GroupProtocol, MemoryShares, Settings};
+use super::{Worker, plan, rules};
+use crate::config::{ConfigError, Flags, GroupProtocol, MemoryShares, Settings};
 use crate::error::{Exit, WorkerError};
 use crate::kafka::Tokens;
 use crate::oauth::{OauthToken, TokenSource};
@@ -24,6 +24,7 @@ use crate::runtime::{
 };
 use crate::state::{Store, StoreSpec};
 use crate::telemetry::{self, Both, Observer};
+use crate::topic_partition::is_topic_name;
 
 /// Declares inputs, outputs and stores, then runs.
 ///
@@ -134,18 +135,6 @@ impl WorkerBuilder {
         Output { index: self.outputs.len() - 1 }
     }
 
-    /// A topic for dead letters: an output that no handler writes to.
-    pub(super) fn dead_letter_topic(&mut self, topic: String) -> Arc<str> {
-        let known = self.outputs.iter().find(|output| *output.topic == topic);
-        match known {
-            Some(output) => Arc::clone(&output.topic),
-            None => {
-                let Output { index } = self.output(topic);
-                Arc::clone(&self.outputs[index].topic)
-            }
-        }
-    }
-
     /// Declares a store. With exactly one input it belongs to that one; otherwise an input
     /// binds it with `uses`. Its changelog is `<group>-<topic>-<store>-changelog`.
     pub fn store<K: ?Sized, V: Serialize + DeserializeOwned>(
@@ -235,13 +224,7 @@ impl WorkerBuilder {
     }
 
     fn check_name(&mut self, what: &str, name: &str) {
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        if name.is_empty()
-            || name.len() > 249
-            || !name.chars().all(legal)
-            || name == "."
-            || name == ".."
-        {
+        if !is_topic_name(name) {
             self.problems.push(format!(
                 "the {what} {name:?} is no legal topic name (letters, digits, '.', '_' and '-', at most 249)"
             ));
@@ -299,6 +282,7 @@ impl WorkerBuilder {
             return Err(WorkerError::Declaration("no settings were given".to_owned()));
         };
         settings.check()?;
+        self.settle_rules(&settings)?;
         let group = settings.group_id.clone().unwrap_or_else(|| self.name.clone());
         self.bind_stores();
         let stores = self.store_specs(&group);
@@ -342,6 +326,25 @@ impl WorkerBuilder {
             observer: self.observer,
         };
         Ok((Worker { parts, settings, status, handle: handle.clone() }, handle))
+    }
+
+    /// What the settings say of inputs takes the place of what was declared. Topics for dead letters
+    /// are known then: outputs that no handler writes to.
+    fn settle_rules(&mut self, settings: &Settings) -> Result<(), ConfigError> {
+        for (name, given) in &settings.inputs {
+            let inputs: Vec<_> = self.inputs.iter().map(|input| &input.subscription).collect();
+            let input = rules::input_called(name, settings, &inputs)?;
+            rules::lay_over(given, &mut self.inputs[input].spec).map_err(|(key, problem)| {
+                settings.invalid(&format!("inputs.{name}.{key}"), problem.to_owned())
+            })?;
+        }
+        let routes = self.inputs.iter().filter_map(|input| input.spec.dead_letters.as_ref());
+        for topic in routes.map(|route| Arc::clone(&route.topic)).collect::<Vec<_>>() {
+            if !self.outputs.iter().any(|output| output.topic == topic) {
+                self.output(&*topic);
+            }
+        }
+        Ok(())
     }
 
     /// Where tokens come from, if the worker logs in with them.

@@ -77,14 +77,14 @@ impl WorkerHandle {
         let live = plan::live(settings, &self.0.inputs)?;
         let mut in_force = self.in_force();
         let changes = in_force.changes(settings);
-        let applied = |key: &str| {
-            changes.iter().any(|change| change.key == key && change.fate == Fate::Applied)
+        let applied = |is: fn(&str) -> bool| {
+            changes.iter().any(|change| change.fate == Fate::Applied && is(&change.key))
         };
         in_force.take_over(settings);
-        if applied("paused_topics") || applied("max_records_per_second") {
+        if applied(|key| key == "paused_topics" || key.ends_with("max_records_per_second")) {
             self.0.control.change(live);
         }
-        if applied("kafka.sasl.username") || applied("kafka.sasl.password") {
+        if applied(|key| key.starts_with("kafka.sasl.")) {
             let value = |key| in_force.kafka.value(key).unwrap_or_default();
             self.0.credentials.change(value("sasl.username"), value("sasl.password"));
         }
@@ -93,7 +93,7 @@ impl WorkerHandle {
         if seen {
             say(&changes);
         }
-        if applied("log.filter") {
+        if applied(|key| key == "log.filter") {
             filter_by(&settings.log.filter);
         }
         if !seen {

@@ -19,6 +19,9 @@ use crate::state::Store;
 /// One input's rules; ends with [`handler`](Self::handler) or
 /// [`try_handler`](Self::try_handler).
 ///
+/// What is said here of failures, batches and concurrency is the default: whoever runs the worker may say
+/// otherwise, in the settings ([`InputSettings`](crate::config::InputSettings)).
+///
 /// ```
 /// # use pelton::{Context, Handler, HandlerError, OnInvalid, Record, RetryPolicy, Worker};
 /// # struct Print;
@@ -135,8 +138,7 @@ impl<'a> InputBuilder<'a> {
     /// ```
     pub fn dead_letters(mut self, letters: impl Into<DeadLetters>) -> Self {
         let DeadLetters { topic, limit, max_deaths } = letters.into();
-        let topic = self.app.dead_letter_topic(topic);
-        self.spec().dead_letters = Some(DeadLetterRoute { topic, limit, max_deaths });
+        self.spec().dead_letters = Some(DeadLetterRoute { topic: topic.into(), limit, max_deaths });
         self
     }
 

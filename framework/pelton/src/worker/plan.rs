@@ -1,16 +1,19 @@
 //! What do the settings mean for the engine and for each client?
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pelton_engine::{EngineLimits, OutOfRangePolicy};
 
+use super::rules;
 use crate::config::{
     AutoOffsetReset, ConfigError, GroupProtocol, MemoryShares, OnOutOfRange, Settings, nearest,
 };
 use crate::kafka::{ClientSettings, Protocol};
 use crate::output::GateLimits;
-use crate::runtime::{Input, Live, Plan};
+use crate::runtime::{Input, Live, Plan, Subscription};
 
 pub(super) fn offset_reset(settings: &Settings) -> pelton_engine::OffsetReset {
     match settings.auto_offset_reset {
@@ -60,9 +63,23 @@ pub(super) fn live(settings: &Settings, inputs: &[Input]) -> Result<Live, Config
             return Err(settings.invalid("paused_topics", problem));
         }
     }
+    let subscriptions: Vec<_> = inputs.iter().map(|input| &input.subscription).collect();
+    let mut topic_paces = BTreeMap::new();
+    for (name, rules) in &settings.inputs {
+        let input = rules::input_called(name, settings, &subscriptions)?;
+        let Some(pace) = rules.max_records_per_second.and_then(NonZeroU32::new) else { continue };
+        let Subscription::Topic(topic) = subscriptions[input] else {
+            let problem = "only a single topic has a pace of its own, not a pattern; remove it, or \
+                           set that of the worker, `max_records_per_second`";
+            let key = format!("inputs.{name}.max_records_per_second");
+            return Err(settings.invalid(&key, problem.to_owned()));
+        };
+        topic_paces.insert(topic.clone(), pace);
+    }
     Ok(Live {
         paused_topics: settings.paused_topics.iter().cloned().collect(),
         max_records_per_second: settings.pace(),
+        topic_paces,
     })
 }
 

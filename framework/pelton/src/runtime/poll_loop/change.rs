@@ -19,6 +19,10 @@ impl PollLoop {
             self.shared.pacer.change(self.live.max_records_per_second, now);
             self.change_pace();
         }
+        if before.topic_paces != self.live.topic_paces {
+            self.shared.pacer.change_topics(&self.live.topic_paces, now);
+            self.change_pace();
+        }
         self.pause_and_resume(now);
     }
 
