@@ -238,3 +238,44 @@ fn a_record_that_always_panics_under_flush_every_is_tried_again_with_a_wait() {
     let tries = *tries.lock().expect("no panic holds it");
     assert!((10..=45).contains(&tries), "{tries} tries in 20 s, a second or a half apart");
 }
+
+/// The end of a partition came down the channel of its task, and then the channel itself ended: a task
+/// that had taken the one from its sleep took the other for a loss, and handlers that had been revoked
+/// in good order heard that their work was taken away, too.
+#[test]
+fn what_was_revoked_in_good_order_is_not_lost_as_well() {
+    struct Hooks(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Handler for Hooks {
+        async fn handle(
+            &mut self,
+            _record: &Record<'_>,
+            _ctx: &mut Context<'_>,
+        ) -> Result<(), HandlerError> {
+            Ok(())
+        }
+
+        async fn revoked(&mut self, _ctx: &mut Context<'_>) {
+            self.0.lock().expect("no panic holds it").push("revoked");
+        }
+
+        async fn lost(&mut self, _ctx: &mut Context<'_>) {
+            self.0.lock().expect("no panic holds it").push("lost");
+        }
+    }
+
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let witness = Arc::clone(&heard);
+    let mut app = Worker::builder("hooks");
+    app.input("in").handler(move |_slot| Hooks(Arc::clone(&witness)));
+    let mut driver = TestDriver::new(app);
+    driver.send("in", "k", "\"ok\"");
+    driver.advance(2 * SECOND);
+    driver.revoke("in", 0);
+    driver.advance(SECOND);
+    assert_eq!(*heard.lock().expect("no panic holds it"), ["revoked"]);
+    driver.assign("in", 0);
+    driver.lose("in", 0);
+    driver.advance(SECOND);
+    assert_eq!(*heard.lock().expect("no panic holds it"), ["revoked", "lost"]);
+}

@@ -456,6 +456,8 @@ impl Desk {
             Command::Pause => self.paused = true,
             Command::Resume => self.paused = false,
             Command::ChangePace => self.may_start = None,
+            // The first word counts: behind it the channel ends, which would mean a loss.
+            Command::Close(_) if matches!(self.state, State::Closed(_)) => {}
             Command::Close(closing) => {
                 self.alone.leave();
                 self.state = State::Closed(closing);
