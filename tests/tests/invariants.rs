@@ -13,6 +13,8 @@ mod deferrals;
 mod failures;
 #[path = "invariants/input_rules.rs"]
 mod input_rules;
+#[path = "invariants/layers.rs"]
+mod layers;
 #[path = "invariants/orderings.rs"]
 mod orderings;
 #[path = "invariants/out_of_range.rs"]

@@ -113,6 +113,54 @@ impl<'a> Batch<'a> {
         self.contexts.into_iter().zip(self.failures)
     }
 
+    /// Has those of its records handled that are wanted; the others are skipped.
+    pub(crate) async fn handle_only<H: Handler>(
+        &mut self,
+        is_wanted: impl Fn(&Record<'_>) -> bool,
+        handler: &mut H,
+    ) -> Result<(), HandlerError> {
+        let parts = std::mem::replace(self, Self::new(Vec::new(), Vec::new())).into_parts();
+        let (mut wanted, mut skipped) = (Self::new(Vec::new(), Vec::new()), Vec::new());
+        let mut wants = Vec::new();
+        for (record, mut ctx, failure) in parts {
+            wants.push(is_wanted(&record));
+            if wants.last() == Some(&true) {
+                wanted.push(record, ctx, failure);
+            } else {
+                ctx.skip();
+                skipped.push((record, ctx, failure));
+            }
+        }
+        let result = match wanted.records.is_empty() {
+            true => Ok(()),
+            false => handler.handle_batch(&mut wanted).await,
+        };
+        let (mut handled, mut skipped) = (wanted.into_parts(), skipped.into_iter());
+        for is_wanted in wants {
+            let next = if is_wanted { handled.next() } else { skipped.next() };
+            if let Some((record, ctx, failure)) = next {
+                self.push(record, ctx, failure);
+            }
+        }
+        result
+    }
+
+    fn push(&mut self, record: Record<'a>, ctx: Context<'a>, failure: Option<HandlerError>) {
+        self.records.push(record);
+        self.contexts.push(ctx);
+        self.failures.push(failure);
+    }
+
+    fn into_parts(
+        self,
+    ) -> impl Iterator<Item = (Record<'a>, Context<'a>, Option<HandlerError>)> + use<'a> {
+        let contexts = self.contexts.into_iter().zip(self.failures);
+        self.records
+            .into_iter()
+            .zip(contexts)
+            .map(|(record, (ctx, failure))| (record, ctx, failure))
+    }
+
     /// Handles one after the other.
     pub(crate) async fn one_by_one<H: Handler>(&mut self, handler: &mut H) {
         for (number, record) in self.records.clone().into_iter().enumerate() {

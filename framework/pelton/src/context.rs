@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::completion::{Complete, Completion};
 use crate::error::HandlerError;
 use crate::output::{Emit, Output, OutputSpec};
-use crate::ports::OutRecord;
+use crate::ports::{Host, OutRecord};
 use crate::state::{
     Merge, Store, StoreAccess, StoreKey, StoreSpec, Stores, Writes, decode, encode,
 };
@@ -56,6 +56,8 @@ pub struct Context<'a> {
     pub(crate) may_defer: Option<u64>,
     /// It is, for so long.
     pub(crate) deferred: Option<Duration>,
+    /// Nothing is to be done for the record.
+    skipped: bool,
     pub(crate) effects: Effects,
 }
 
@@ -70,6 +72,9 @@ pub(crate) struct Place {
     pub(crate) bound: Vec<Option<usize>>,
     pub(crate) stores: Stores,
     pub(crate) cancelled: watch::Receiver<bool>,
+    pub(crate) host: Arc<dyn Host>,
+    /// The group that its metrics are labelled with.
+    pub(crate) group: Arc<str>,
     pub(crate) complete: Completing,
     pub(crate) bug: Option<Bug>,
 }
@@ -123,6 +128,7 @@ impl<'a> Context<'a> {
             batch_writes: None,
             may_defer: None,
             deferred: None,
+            skipped: false,
             effects: Effects::default(),
         }
     }
@@ -323,6 +329,46 @@ impl<'a> Context<'a> {
         V: Serialize + DeserializeOwned + Default + std::ops::Add<Output = V> + Send + 'static,
     {
         self.merge(store, key, move |value| value.unwrap_or_default() + more)
+    }
+
+    /// What `store` holds under `key` as far as records are done, whatever their order. Only for what
+    /// other slots change by merges, and for a question whose answer their changes can't alter.
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get); not because of the key.
+    pub(crate) fn look<K, V>(&self, store: Store<K, V>, key: &K) -> Result<Option<V>, HandlerError>
+    where
+        K: StoreKey + ?Sized,
+        V: DeserializeOwned,
+    {
+        let (at, name) = self.bound(store.index)?;
+        let key = key.store_key();
+        self.access.check_look(name, &key)?;
+        let stores = self.place.stores.lock();
+        stores[at].read(&key).map(|bytes| decode(name, bytes)).transpose()
+    }
+
+    /// Nothing is to be done for the record: when the handler returns `Ok`, it is done without effects,
+    /// whatever was emitted or written, and counted as `skipped`. In hooks, and of a record that is
+    /// [deferred](Self::defer), it means nothing.
+    ///
+    /// ```
+    /// # use pelton::{Context, HandlerError, Record};
+    /// fn tombstones_are_nothing(record: &Record<'_>, ctx: &mut Context<'_>) {
+    ///     if record.value().is_none() {
+    ///         ctx.skip();
+    ///     }
+    /// }
+    /// ```
+    pub fn skip(&mut self) {
+        self.skipped = true;
+    }
+
+    /// Was [`skip`](Self::skip) called?
+    #[must_use]
+    pub fn is_skipped(&self) -> bool {
+        self.skipped
     }
 
     /// Leaves the record's completion to something else: when the handler returns `Ok`, its slot is

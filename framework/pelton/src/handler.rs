@@ -48,8 +48,13 @@ pub trait Handler: Send + 'static {
         ctx: &mut Context<'_>,
     ) -> impl Future<Output = Result<(), HandlerError>> + Send;
 
-    /// What a batch handler is called with; others handle one record after the other.
-    #[doc(hidden)]
+    /// Handles a batch: for a [`Layer`](crate::Layer) to call on the handler within. Write a
+    /// [`BatchHandler`](crate::BatchHandler) to be called with batches; any other handler handles one
+    /// record after the other.
+    ///
+    /// # Errors
+    ///
+    /// As [`BatchHandler::handle_batch`](crate::BatchHandler::handle_batch).
     fn handle_batch(
         &mut self,
         batch: &mut Batch<'_>,

@@ -67,6 +67,7 @@ mod handler;
 pub mod host;
 mod json_problem;
 mod kafka;
+mod layer;
 mod oauth;
 mod output;
 mod panic_place;
@@ -92,6 +93,7 @@ pub use error::{Exit, HandlerError, WorkerError};
 pub use handler::{Handler, SlotId};
 #[doc(hidden)]
 pub use kafka::KafkaPorts;
+pub use layer::{Dedup, Filter, Layer, Layered, Layers, Remembered, Timing};
 pub use oauth::OauthToken;
 pub use output::{DeadLetters, Emit, Output};
 #[doc(hidden)]

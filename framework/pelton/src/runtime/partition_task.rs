@@ -170,7 +170,7 @@ impl<H: Handler> PartitionTask<H> {
         let bug = self.parts.shared.plan.bug;
         let (rules, host) = (self.parts.spec.clone(), Arc::clone(&self.parts.shared.host));
         SlotTask {
-            slot: Slot::new(index, place, marks, rules, Arc::clone(&host), factory, bug),
+            slot: Slot::new(index, place, marks, rules, factory, bug),
             desk: self.desk.clone(),
             host,
             partition: self.parts.partition.clone(),
@@ -370,6 +370,8 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Standing>)
         bound,
         stores: Stores::new(prepared.stores),
         cancelled: parts.cancelled.clone(),
+        host: Arc::clone(&parts.shared.host),
+        group: Arc::clone(parts.shared.metrics.group()),
         complete: completing(parts.own_commands.clone()),
         bug: parts.shared.plan.bug,
     });

@@ -18,7 +18,6 @@ use crate::context::{BatchWrites, Context, Effects, Place};
 use crate::error::HandlerError;
 use crate::handler::{Handler, SlotId};
 use crate::panic_place;
-use crate::ports::Host;
 use crate::record::Record;
 use crate::runtime::desk::Turn;
 use crate::runtime::in_poll::InPoll;
@@ -31,7 +30,6 @@ pub(crate) struct Slot<H> {
     /// Whether its user code holds its thread.
     marks: Arc<InPoll>,
     rules: InputSpec,
-    host: Arc<dyn Host>,
     factory: HandlerFactory<H>,
     handler: Option<H>,
     bug: Option<Bug>,
@@ -43,6 +41,8 @@ pub(crate) struct Slot<H> {
 #[derive(Debug)]
 pub(crate) enum Called {
     Done(Effects),
+    /// Nothing is to be done for the record.
+    Skipped,
     /// Somebody else completes it.
     Deferred(Deferred),
     Failed(HandlerError),
@@ -56,21 +56,10 @@ impl<H: Handler> Slot<H> {
         place: Arc<Place>,
         marks: Arc<InPoll>,
         rules: InputSpec,
-        host: Arc<dyn Host>,
         factory: HandlerFactory<H>,
         bug: Option<Bug>,
     ) -> Self {
-        Self {
-            index,
-            place,
-            marks,
-            rules,
-            host,
-            factory,
-            handler: None,
-            bug,
-            left: Effects::default(),
-        }
+        Self { index, place, marks, rules, factory, handler: None, bug, left: Effects::default() }
     }
 
     /// One attempt at one record. Dropping the future cuts the attempt off; then
@@ -93,13 +82,17 @@ impl<H: Handler> Slot<H> {
             Some(limit) => tokio::select! {
                 biased;
                 called = code => called,
-                () = self.host.sleep(limit) => return Called::TimedOut(limit),
+                () = self.place.host.sleep(limit) => return Called::TimedOut(limit),
             },
         };
         if !matches!(called, Ok(Ok(()))) {
             self.left = left_behind(&mut ctx.effects, self.bug);
         }
-        settle(called, ctx)
+        let is_skipped = ctx.is_skipped();
+        match settle(called, ctx) {
+            Called::Done(_) if is_skipped => Called::Skipped,
+            called => called,
+        }
     }
 
     /// One attempt at each of these records, all in one call. Dropping the future cuts it off, as with
@@ -129,7 +122,7 @@ impl<H: Handler> Slot<H> {
             Some(limit) => tokio::select! {
                 biased;
                 called = code => called,
-                () = self.host.sleep(limit) => return all(&|| Called::TimedOut(limit)),
+                () = self.place.host.sleep(limit) => return all(&|| Called::TimedOut(limit)),
             },
         };
         let whole = match called {
@@ -138,6 +131,7 @@ impl<H: Handler> Slot<H> {
         };
         let results = batch.into_results().map(|(ctx, own)| match (own, &whole) {
             (Some(error), _) => Called::Failed(error),
+            (None, _) if ctx.is_skipped() => Called::Skipped,
             (None, Err(error)) => Called::Failed(error.clone()),
             (None, Ok(())) => Called::Done(ctx.effects),
         });

@@ -82,7 +82,7 @@ impl<H: Handler> SlotTask<H> {
                     self.slot.discard();
                     self.log_retry("assigned", attempt, &panic);
                 }
-                Called::TimedOut(_) | Called::Deferred(_) => {}
+                Called::Skipped | Called::TimedOut(_) | Called::Deferred(_) => {}
             }
             let seed = self.slot.index as u64;
             self.host.sleep(self.retry.backoff(attempt, seed)).await;
@@ -150,7 +150,7 @@ impl<H: Handler> SlotTask<H> {
                 self.slot.discard();
                 desk.reset_if_handled();
             }
-            Called::TimedOut(_) | Called::Deferred(_) => {}
+            Called::Skipped | Called::TimedOut(_) | Called::Deferred(_) => {}
         }
         desk.turn(self.slot.index, now)
     }
@@ -170,7 +170,7 @@ impl<H: Handler> SlotTask<H> {
                 self.slot.discard();
                 desk.reset_if_handled();
             }
-            Called::TimedOut(_) | Called::Deferred(_) => {}
+            Called::Skipped | Called::TimedOut(_) | Called::Deferred(_) => {}
         }
         desk.turn(self.slot.index, now)
     }

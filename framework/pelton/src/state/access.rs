@@ -52,6 +52,18 @@ impl StoreAccess<'_> {
         Err(HandlerError::fatal(why))
     }
 
+    /// May what others change by merges be looked at? Where records with one key are in order.
+    ///
+    /// # Errors
+    ///
+    /// As [`check`](Self::check).
+    pub(crate) fn check_look(&self, store: &str, key: &[u8]) -> Result<(), HandlerError> {
+        match self {
+            Self::Any | Self::OwnKey(_) => Ok(()),
+            Self::Merges | Self::Nothing => self.check(store, key),
+        }
+    }
+
     /// May a change that commutes be made?
     ///
     /// # Errors

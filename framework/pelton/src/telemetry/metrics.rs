@@ -94,6 +94,10 @@ impl WorkerMetrics {
         }
     }
 
+    pub(crate) const fn group(&self) -> &Arc<str> {
+        &self.group
+    }
+
     /// The counter of commits that ended so.
     pub const fn commit(&self, outcome: CommitOutcome) -> &Counter {
         match outcome {

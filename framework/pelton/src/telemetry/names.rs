@@ -77,6 +77,8 @@ metrics! {
         "Attempts at records by how they ended: done, skipped, dead_letter, retry, panicked, cancelled, fatal.";
     HANDLER_SECONDS = "pelton_handler_seconds", Histogram, Seconds, ["topic", "partition"],
         "Time an attempt spent in the handler.";
+    LAYER_SECONDS = "pelton_layer_seconds", Histogram, Seconds, ["topic", "layer", "outcome"],
+        "Time an attempt, or a batch, spent within a Timing layer, by how it ended: done, skipped, retry, invalid, fatal, panicked, cancelled.";
     RETRIES_TOTAL = "pelton_retries_total", Counter, Count, ["topic", "partition"],
         "Attempts after a record's first.";
     DEAD_LETTERS_WITHHELD_TOTAL = "pelton_dead_letters_withheld_total", Counter, Count, ["topic", "partition"],

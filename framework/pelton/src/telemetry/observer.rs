@@ -99,7 +99,8 @@ pub enum RecordOutcome {
     Done,
     /// Handled, and done with the slot's next flush (an input with `flush_every`).
     Handled,
-    /// Invalid, and skipped as the input's `on_invalid` says: done, without effects.
+    /// Done without effects: invalid, where the input's `on_invalid` says so, or of no interest
+    /// ([`Context::skip`](crate::Context::skip)).
     Skipped,
     /// It can't be handled and has become a dead letter: done, with that as its effect.
     DeadLetter,

@@ -11,6 +11,7 @@ use super::builder::WorkerBuilder;
 use crate::batch::{BatchHandler, Batched, Batches};
 use crate::error::HandlerError;
 use crate::handler::{Handler, SlotId};
+use crate::layer::{Layer, Layers};
 use crate::output::DeadLetters;
 use crate::record::Record;
 use crate::runtime::{DeadLetterRoute, HandlerFactory, InputSpec, OnInvalid};
@@ -39,16 +40,19 @@ use crate::state::Store;
 /// ```
 #[derive(Debug)]
 #[must_use = "an input needs a handler"]
-pub struct InputBuilder<'a> {
+pub struct InputBuilder<'a, L = ()> {
     app: &'a mut WorkerBuilder,
     index: usize,
+    layers: L,
 }
 
 impl<'a> InputBuilder<'a> {
     pub(super) fn new(app: &'a mut WorkerBuilder, index: usize) -> Self {
-        Self { app, index }
+        Self { app, index, layers: () }
     }
+}
 
+impl<'a, L> InputBuilder<'a, L> {
     fn spec(&mut self) -> &mut InputSpec {
         self.app.spec(self.index)
     }
@@ -163,20 +167,49 @@ impl<'a> InputBuilder<'a> {
         self
     }
 
+    /// Puts code around the handlers: what comes first is outermost.
+    ///
+    /// ```
+    /// # use pelton::{Context, Handler, HandlerError, Record, Worker};
+    /// # struct Print;
+    /// # impl Handler for Print {
+    /// #     async fn handle(&mut self, _: &Record<'_>, _: &mut Context<'_>) -> Result<(), HandlerError> { Ok(()) }
+    /// # }
+    /// use pelton::{Filter, Timing};
+    ///
+    /// let mut app = Worker::builder("printer");
+    /// app.input("user_logins")
+    ///     .layer(Filter::new(|record| record.value().is_some())) // sees every record
+    ///     .layer(Timing::named("print")) // measures those that the filter lets through
+    ///     .handler(|_slot| Print);
+    /// ```
+    pub fn layer<M: Layer>(self, layer: M) -> InputBuilder<'a, (L, M)> {
+        let Self { app, index, layers } = self;
+        InputBuilder { app, index, layers: (layers, layer) }
+    }
+
     /// Makes one handler per slot: one for each partition, or as many as records are handled at once.
-    pub fn handler<H: Handler>(self, make: impl Fn(SlotId) -> H + Send + Sync + 'static) {
-        let factory = HandlerFactory::new(move |slot| Box::pin(std::future::ready(Ok(make(slot)))));
-        self.app.set_slots(self.index, Arc::new(factory));
+    pub fn handler<H: Handler>(self, make: impl Fn(SlotId) -> H + Send + Sync + 'static)
+    where
+        L: Layers<H>,
+    {
+        let Self { app, index, layers } = self;
+        let make = move |slot| Ok(layers.around(make(slot)));
+        let factory = HandlerFactory::new(move |slot| Box::pin(std::future::ready(make(slot))));
+        app.set_slots(index, Arc::new(factory));
     }
 
     /// Handles records in batches: makes one batch handler per slot. Up to `concurrency` batches run
     /// at once where the ordering has one. Not with [`flush_every`](Self::flush_every): a batch is
     /// flushed by its handler.
+    #[expect(private_bounds, reason = "layers are around what slots know as a handler")]
     pub fn batch_handler<B: BatchHandler>(
         mut self,
         batches: Batches,
         make: impl Fn(SlotId) -> B + Send + Sync + 'static,
-    ) {
+    ) where
+        L: Layers<Batched<B>>,
+    {
         self.spec().batches = Some(batches);
         self.handler(move |slot| Batched(make(slot)));
     }
@@ -187,8 +220,14 @@ impl<'a> InputBuilder<'a> {
     where
         H: Handler,
         F: Future<Output = Result<H, HandlerError>> + Send + 'static,
+        L: Layers<H>,
     {
-        let factory = HandlerFactory::new(move |slot| Box::pin(make(slot)));
-        self.app.set_slots(self.index, Arc::new(factory));
+        let Self { app, index, layers } = self;
+        let layers = Arc::new(layers);
+        let factory = HandlerFactory::new(move |slot| {
+            let (layers, made) = (Arc::clone(&layers), make(slot));
+            Box::pin(async move { Ok(layers.around(made.await?)) })
+        });
+        app.set_slots(index, Arc::new(factory));
     }
 }

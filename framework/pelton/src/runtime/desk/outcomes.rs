@@ -22,6 +22,7 @@ impl Desk {
         }
         let outcome = match called {
             Called::Done(effects) => self.succeeded(turn, effects, now),
+            Called::Skipped => self.skip(turn, now),
             Called::Deferred(deferred) => return self.defer(turn, deferred, now),
             Called::Failed(error) => self.failed(turn, &error, now),
             Called::TimedOut(limit) => {
@@ -105,15 +106,20 @@ impl Desk {
             }
             OnInvalid::Skip => {
                 tracing::warn!(%partition, offset, %error, "the record is invalid and is skipped");
-                self.observe_end(turn, RecordOutcome::Skipped);
-                self.done(turn.index, Effects::default(), now);
-                RecordOutcome::Skipped
+                self.skip(turn, now)
             }
             OnInvalid::DeadLetter => {
                 let failure = Failure { kind: FailureKind::Invalid, text: reason };
                 self.bury(turn, &failure, now)
             }
         }
+    }
+
+    /// Nothing is to be done for the record.
+    fn skip(&mut self, turn: Turn, now: Time) -> RecordOutcome {
+        self.observe_end(turn, RecordOutcome::Skipped);
+        self.done(turn.index, Effects::default(), now);
+        RecordOutcome::Skipped
     }
 
     /// The attempt has failed: the record is tried again, unless the policy gives it up.
