@@ -434,6 +434,36 @@ fn an_id_is_forgotten_behind_the_window_and_never_within_it() {
     }
 }
 
+/// Slots that hold records of other keys change the same buckets meanwhile: none of their ids is lost.
+/// A drain and another owner come in between.
+#[test]
+fn inv_17_ids_of_slots_that_run_at_once_share_their_buckets() {
+    let mut driver = TestDriver::with_partitions(dedup(Ordering::key(16), 16), 1);
+    let sent = |round: usize| (0..4).map(move |n| (n, format!("slow#{}", round * 4 + n)));
+    for round in 0..8 {
+        // Each id comes three times, from four keys at once.
+        for (key, what) in sent(round).chain(sent(round)) {
+            send(&mut driver, &format!("key-{key}"), &what);
+        }
+        driver.advance(SECOND);
+        if round == 4 {
+            driver.revoke("in", 0);
+            driver.advance(5 * SECOND);
+            driver.assign("in", 0);
+        }
+        for (key, what) in sent(round) {
+            send(&mut driver, &format!("key-{key}"), &what);
+        }
+    }
+    driver.advance(60 * SECOND);
+    let mut seen = emitted(&driver);
+    seen.sort();
+    let mut expected: Vec<_> = (0..8).flat_map(sent).map(|(_, what)| what).collect();
+    expected.sort();
+    assert_eq!(seen, expected);
+    assert_eq!(driver.committed("in", 0), Some(96));
+}
+
 /// What is remembered stays near the window, however many records come.
 #[test]
 fn so_many_ids_are_remembered_as_the_window_is_wide() {
