@@ -6,7 +6,7 @@ mod gate;
 mod outbox;
 
 pub use dead_letter::DeadLetters;
-pub(crate) use dead_letter::{Failure, FailureKind, dead_letter};
+pub(crate) use dead_letter::{Failure, FailureKind, MAX_DEATHS, dead_letter};
 pub(crate) use emit::OutputSpec;
 pub use emit::{Emit, Output};
 pub(crate) use gate::{GateLimits, SendGate};

@@ -195,6 +195,11 @@ pub struct DeadLetterSettings {
     /// limit. 100 where the program says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at_most_of_a_thousand: Option<u32>,
+
+    /// A record with which so many processes have died, one after the other, becomes a dead letter.
+    /// 0: nobody looks for such records. 3 where the program says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_deaths: Option<u32>,
 }
 
 impl DeadLetterSettings {
@@ -259,6 +264,7 @@ impl Settings {
                     0,
                     1_000,
                 ),
+                ("dead_letters.max_deaths", dead_letters.max_deaths, 0, 100),
                 ("batch.records", batch.records, 1, 1_000_000),
             ] {
                 if number.is_some_and(|number| number < least || number > most) {

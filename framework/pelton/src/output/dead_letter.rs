@@ -45,7 +45,7 @@ pub struct DeadLetters {
 }
 
 /// So many processes may die with a record.
-const MAX_DEATHS: u32 = 3;
+pub(crate) const MAX_DEATHS: u32 = 3;
 
 impl DeadLetters {
     /// To this topic, which must exist. At most 20 in a row and 100 of the last 1,000 records of a

@@ -6,6 +6,7 @@ use pelton_engine::Ordering;
 
 use crate::batch::Batches;
 use crate::config::{ConfigError, InputSettings, Settings, as_variable, nearest};
+use crate::output::MAX_DEATHS;
 use crate::runtime::{DeadLetterRoute, InputSpec, OnInvalid, Subscription};
 
 /// Which of `inputs` do the settings call `name`?
@@ -75,14 +76,23 @@ pub(super) fn lay_over(given: &InputSettings, spec: &mut InputSpec) -> Result<()
     let topic = dead_letters.topic.as_deref().map(Into::into);
     let own = route.as_ref().map(|route| route.limit).unwrap_or_default();
     let limit = dead_letters.over(own);
+    let own_deaths = route.as_ref().map_or(MAX_DEATHS, |route| route.max_deaths);
+    let max_deaths = dead_letters.max_deaths.unwrap_or(own_deaths);
     spec.dead_letters = topic
         .or_else(|| route.map(|route| route.topic))
-        .map(|topic| DeadLetterRoute { topic, limit });
-    if spec.dead_letters.is_none() && limit != own {
+        .map(|topic| DeadLetterRoute { topic, limit, max_deaths });
+    if spec.dead_letters.is_none() {
         let way_out = "the input has no topic for dead letters; give `dead_letters.topic` too, or \
                        remove it";
-        let first = dead_letters.at_most_in_a_row.map(|_| "dead_letters.at_most_in_a_row");
-        return Err((first.unwrap_or("dead_letters.at_most_of_a_thousand"), way_out));
+        for (key, is_given) in [
+            ("dead_letters.at_most_in_a_row", dead_letters.at_most_in_a_row.is_some()),
+            ("dead_letters.at_most_of_a_thousand", dead_letters.at_most_of_a_thousand.is_some()),
+            ("dead_letters.max_deaths", dead_letters.max_deaths.is_some()),
+        ] {
+            if is_given {
+                return Err((key, way_out));
+            }
+        }
     }
     if let Some(on_invalid) = given.on_invalid {
         if on_invalid == OnInvalid::DeadLetter && spec.dead_letters.is_none() {
