@@ -429,6 +429,11 @@ impl TestDriver {
         self.cluster.fail_deliveries(count);
     }
 
+    /// Every delivery to this topic fails, until it is called again; with `None`, none does.
+    pub fn fail_deliveries_to(&mut self, topic: Option<&str>) {
+        self.cluster.fail_deliveries_to(topic);
+    }
+
     /// One of a worker's Kafka clients has a fatal error: it can't go on, and another takes its
     /// place after a while. The member that takes the place of a broken one is given what that
     /// one had, unless it was [assigned](Self::assign_to) to another worker meanwhile. All workers

@@ -36,6 +36,8 @@ struct State {
     joined: usize,
     /// So many of the next deliveries fail.
     failing_deliveries: usize,
+    /// No delivery to it succeeds.
+    failing_topic: Option<Arc<str>>,
     /// The answers of the next commits, instead of `Accepted`.
     commit_answers: VecDeque<CommitStatus>,
     /// Producers that were replaced; and whether the current one refuses everything.
@@ -211,6 +213,10 @@ impl MemoryCluster {
 
     pub(crate) fn fail_deliveries(&self, count: usize) {
         self.state().failing_deliveries = count;
+    }
+
+    pub(crate) fn fail_deliveries_to(&self, topic: Option<&str>) {
+        self.state().failing_topic = topic.map(Arc::from);
     }
 
     pub(crate) fn answer_commits(&self, answers: impl IntoIterator<Item = CommitStatus>) {
@@ -595,7 +601,8 @@ impl Producer for MemoryCluster {
                 let reason = "the test breaks it".to_owned();
                 return Err(SendError::Broken { client: state.producer + 1, reason });
             }
-            let fails = state.failing_deliveries > 0;
+            let fails = state.failing_deliveries > 0
+                || state.failing_topic.as_deref() == Some(&*record.topic);
             state.failing_deliveries = state.failing_deliveries.saturating_sub(1);
             fails
         };

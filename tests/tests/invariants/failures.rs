@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pelton::{
-    Context, DeadLetters, Handler, HandlerError, OnInvalid, Ordering, Record, RetryPolicy, Worker,
-    WorkerBuilder,
+    Context, DeadLetters, Handler, HandlerError, OnInvalid, Ordering, Output, Record, RetryPolicy,
+    Worker, WorkerBuilder,
 };
 use pelton_testkit::TestDriver;
 
@@ -98,6 +98,41 @@ fn inv_12_nothing_is_committed_past_a_record_whose_dead_letter_is_not_delivered(
     driver.advance(60 * SECOND);
     assert_eq!(driver.committed("in", 0), Some(1), "it resumes by itself");
     assert!(!dead(&driver).is_empty());
+}
+
+/// Emits what it can read.
+struct Echoes(Output);
+
+impl Handler for Echoes {
+    async fn handle(
+        &mut self,
+        record: &Record<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), HandlerError> {
+        let what: &str = record.json()?;
+        ctx.emit(self.0, "k", what)
+    }
+}
+
+/// Outputs behind a dead letter that could not be delivered were sent again with it every 200 ms:
+/// each of them that went well was taken for the end of the trouble.
+#[test]
+fn what_is_done_behind_a_dead_letter_that_waits_is_sent_again_ever_more_seldom() {
+    let mut app = Worker::builder("echoes");
+    let out = app.output("out");
+    app.input("in").dead_letters("dead").handler(move |_slot| Echoes(out));
+    let mut driver = TestDriver::with_partitions(app, 1);
+    driver.fail_deliveries_to(Some("dead"));
+    for what in ["no JSON", "\"behind it\"", "\"behind it\""] {
+        driver.send("in", "a", what);
+    }
+    driver.advance(60 * SECOND);
+    assert_eq!(driver.committed("in", 0), Some(0));
+    let sent = driver.emitted("out").len();
+    assert!((4..=50).contains(&sent), "{sent} in a minute");
+    driver.fail_deliveries_to(None);
+    driver.advance(10 * SECOND);
+    assert_eq!((driver.committed("in", 0), dead(&driver).len()), (Some(3), 1));
 }
 
 #[test]

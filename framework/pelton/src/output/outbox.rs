@@ -32,6 +32,8 @@ pub(crate) struct Outbox {
     seals: VecDeque<Seal>,
     sealed: u64,
     flow: Flow,
+    /// The first record that has failed and was not delivered since.
+    failed: Option<u64>,
     unreported: usize,
     bytes: usize,
     /// Bytes that are under way: the client has a copy of them.
@@ -77,6 +79,7 @@ impl Outbox {
             seals: VecDeque::new(),
             sealed: 0,
             flow: Flow::Flowing,
+            failed: None,
             unreported: 0,
             bytes: 0,
             copied: 0,
@@ -131,6 +134,7 @@ impl Outbox {
     /// The record of [`next_to_send`](Self::next_to_send) was refused at once.
     pub(crate) fn refused(&mut self) {
         self.flow = Flow::Settling { from: self.next_ticket };
+        self.failed = Some(self.failed.map_or(self.next_ticket, |it| it.min(self.next_ticket)));
         self.settle();
     }
 
@@ -149,7 +153,14 @@ impl Outbox {
         };
         self.copied = self.copied.saturating_sub(kept_bytes(&pending.record));
         pending.delivered = delivered;
+        if delivered && self.failed == Some(ticket) {
+            self.failed = match self.flow {
+                Flow::Flowing => None,
+                Flow::Settling { from } | Flow::Blocked { from } => Some(from),
+            };
+        }
         if !delivered {
+            self.failed = Some(self.failed.map_or(ticket, |failed| failed.min(ticket)));
             let from = match self.flow {
                 Flow::Flowing => ticket,
                 Flow::Settling { from } | Flow::Blocked { from } => from.min(ticket),
@@ -173,6 +184,11 @@ impl Outbox {
     /// Nothing has failed that was not sent again.
     pub(crate) fn is_flowing(&self) -> bool {
         self.flow == Flow::Flowing
+    }
+
+    /// Something has failed and is not delivered yet, also while it is sent again.
+    pub(crate) fn is_held_back(&self) -> bool {
+        self.failed.is_some()
     }
 
     /// Waits for proof of ownership.
@@ -329,6 +345,28 @@ mod tests {
         outbox.reported(1, true);
         outbox.take_durable();
         assert_eq!(outbox.bytes(), 0);
+    }
+
+    #[test]
+    fn a_failed_record_holds_back_until_it_is_delivered_itself() {
+        let mut outbox = Outbox::new();
+        outbox.push([record(1), record(2), record(3)]);
+        send_all(&mut outbox);
+        outbox.reported(0, true);
+        for _ in 0..2 {
+            outbox.reported(1, false);
+            outbox.reported(2, true);
+            assert!(outbox.is_held_back(), "what is delivered behind it changes nothing");
+            outbox.unblock();
+            assert!(outbox.is_held_back(), "sent again is not delivered");
+            send_all(&mut outbox);
+        }
+        outbox.reported(2, true);
+        outbox.reported(1, true);
+        assert!(!outbox.is_held_back());
+        outbox.push([record(4)]);
+        outbox.refused();
+        assert!(outbox.is_held_back());
     }
 
     #[test]

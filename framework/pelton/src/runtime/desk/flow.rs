@@ -120,7 +120,7 @@ impl Desk {
             let (partition, epoch) = (self.id, self.epoch);
             self.tell(Event::Sealed { partition, epoch, standing: seal.standing });
         }
-        let is_blocked = self.outbox.is_blocked();
+        let is_blocked = self.outbox.is_held_back();
         if std::mem::replace(&mut self.shows_blocked, is_blocked) != is_blocked {
             self.metrics.output_blocked.set(f64::from(u8::from(is_blocked)));
         }
@@ -178,12 +178,13 @@ impl Desk {
         let is_said = self.shared.refusals.stand();
         if let Some(error) = error.filter(|_| self.outbox.is_flowing() && !is_said) {
             // The first of many: what was sent behind it is likely to fail with it.
-            tracing::warn!(partition = %self.place.partition, error, "an output was not delivered; it and what was sent after it will be sent again");
+            let topic = topic.map_or("", |topic| &**topic);
+            tracing::warn!(partition = %self.place.partition, topic, error, "an output was not delivered; it and what was sent after it will be sent again");
         }
         if self.outbox.reported(ticket, error.is_none()) {
             self.block(now);
-        } else if error.is_none() && !self.outbox.is_blocked() {
-            self.resends = 0;
+        } else if !self.outbox.is_held_back() {
+            self.resends = 0; // what is delivered behind a record that fails on shortens no wait
         }
     }
 
