@@ -219,6 +219,15 @@ impl KafkaCluster {
         admin::add_partitions(&self.bootstrap_servers, topic, total)
     }
 
+    /// Gives a topic this setting; all others that it had become the cluster's defaults.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such topic or setting, or the cluster does not answer.
+    pub fn set_topic(&self, topic: &str, name: &str, value: &str) -> Result<(), ClusterError> {
+        admin::set_topic(&self.bootstrap_servers, topic, name, value)
+    }
+
     /// Deletes a topic.
     ///
     /// # Errors

@@ -34,9 +34,9 @@ pub use kafka::{
 };
 pub use proxy::{Proxy, Way, Weather};
 pub use rig::{
-    Answer, Blobs, Ended, Fleet, Footprint, Heavy, InFlight, Load, LoadPlan, MemoryUse,
-    MemoryWatch, Moment, Names, Outcome, Pace, Protocol, Rig, RigPlan, Steps, WorkerProcess,
-    orders,
+    Answer, Blobs, Carried, DeadLetters, Ended, Fleet, Footprint, Heavy, InFlight, Latencies, Load,
+    LoadPlan, MemoryUse, MemoryWatch, Moment, Names, Outcome, Pace, Poison, Protocol, Rig, RigPlan,
+    Steps, WorkerProcess, orders,
 };
 pub use trials::Trial;
 pub use waiting::{Deadline, Stopwatch, wait_for};

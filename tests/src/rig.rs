@@ -4,15 +4,19 @@
 //! [`Load`] flow meanwhile, and ask for the [`Outcome`]: everything the ledger, the outputs and
 //! the changelog say of the run.
 
+mod carried;
+mod dead_letters;
 mod endpoint;
 mod fleet;
 mod footprint;
 mod heavy;
+mod latencies;
 mod load;
 mod memory;
 mod order;
 mod outcome;
 mod pace;
+mod poison;
 mod protocol;
 mod steps;
 
@@ -21,20 +25,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use pelton::Bug;
-use pelton_testkit::ledger::{FaultLog, Ledger};
+use pelton::{Bug, Ordering as InOrder};
+use pelton_testkit::ledger::{Check, FaultLog, Ledger};
 use tempfile::TempDir;
 
+pub use carried::Carried;
+pub use dead_letters::DeadLetters;
 pub use endpoint::Answer;
 pub use fleet::{Ended, Fleet, WorkerProcess};
 pub use footprint::Footprint;
 pub use heavy::Heavy;
+pub use latencies::Latencies;
+pub(crate) use load::HOT;
 pub use load::{Blobs, Load, LoadPlan};
 pub use memory::{MemoryUse, MemoryWatch};
 pub use order::orders;
 use outcome::Effects;
 pub use outcome::Outcome;
 pub use pace::{Moment, Pace};
+pub use poison::Poison;
+pub(crate) use poison::TAKES_MS;
 pub use protocol::Protocol;
 pub use steps::{InFlight, Steps};
 
@@ -56,6 +66,12 @@ pub struct RigPlan {
     pub protocol: Protocol,
     /// Of the input. Default 6.
     pub partitions: i32,
+    /// What is kept in order. Default all records of a partition.
+    pub ordering: InOrder,
+    /// A record that has failed so often becomes a dead letter. Default none does.
+    pub attempts: Option<u32>,
+    /// An attempt that takes longer has failed. Default none.
+    pub attempt_timeout: Option<Duration>,
     /// Every record takes so long. Default no time.
     pub each: Duration,
     /// One record in so many is slow. Default 300.
@@ -163,6 +179,9 @@ impl Default for RigPlan {
         Self {
             protocol: Protocol::CooperativeSticky,
             partitions: 6,
+            ordering: InOrder::Partition,
+            attempts: None,
+            attempt_timeout: None,
             each: Duration::ZERO,
             slow_one_in: 300,
             slow: Duration::from_millis(60),
@@ -214,6 +233,8 @@ pub struct Names {
     pub input: String,
     /// The output topic.
     pub output: String,
+    /// The topic for dead letters, where there are any.
+    pub dead_letters: String,
     /// The group.
     pub group: String,
 }
@@ -223,6 +244,7 @@ impl Names {
         Self {
             input: KafkaCluster::unique("logins"),
             output: KafkaCluster::unique("totals"),
+            dead_letters: KafkaCluster::unique("dead"),
             group: KafkaCluster::unique("counters"),
         }
     }
@@ -307,6 +329,9 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
 
     fn on_input(cluster: &'a C, plan: RigPlan, names: Names) -> Result<Self, ClusterError> {
         cluster.create_topic(&names.output, 3)?;
+        if plan.attempts.is_some() {
+            cluster.create_topic(&names.dead_letters, 3)?;
+        }
         if !cluster.has_admin_calls() && !plan.stateless {
             cluster.create_topic(&names.changelog(), plan.partitions)?;
         }
@@ -380,10 +405,12 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     /// The names of all topics it uses, and of Kafka's own topic with the group's offsets.
     #[must_use]
     pub fn topics(&self) -> Vec<String> {
-        let Names { input, output, .. } = &self.names;
+        let Names { input, output, dead_letters, .. } = &self.names;
         let changelog = (!self.plan.stateless).then(|| self.names.changelog());
+        let dead_letters = self.plan.attempts.map(|_| dead_letters.clone());
         let offsets = "__consumer_offsets".to_owned();
-        [input.clone(), output.clone(), offsets].into_iter().chain(changelog).collect()
+        let always = [input.clone(), output.clone(), offsets];
+        always.into_iter().chain(changelog).chain(dead_letters).collect()
     }
 
     /// Begins to fill the input.
@@ -428,13 +455,29 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         let effects = if places { Effects::Places } else { Effects::Totals };
         let ledger = self.ledger_folder();
         let outcome = {
-            let stuck_after = self.plan.stuck_after;
-            Outcome::of(self.cluster, &self.names, &ledger, effects, begins, stuck_after)?
+            let rules = Check::new().stuck_after(self.plan.stuck_after);
+            let rules = rules.ordering(self.plan.ordering);
+            Outcome::of(self.cluster, &self.names, &ledger, effects, begins, rules)?
         };
         if !outcome.is_clean() && self.plan.plant.is_none() {
             self.folder.is_wanted.store(true, Ordering::Relaxed);
         }
         Ok(outcome)
+    }
+
+    /// Holds the dead letters of a run against its input.
+    ///
+    /// # Errors
+    ///
+    /// If the topics can't be read.
+    pub fn dead_letters(&self) -> Result<DeadLetters, ClusterError> {
+        let input = self.cluster.read_topic(&self.names.input)?;
+        let letters = self.cluster.read_topic(&self.names.dead_letters)?;
+        let held = DeadLetters::held(&self.names.input, &input, &letters);
+        if !held.are_right() && self.plan.plant.is_none() {
+            self.folder.is_wanted.store(true, Ordering::Relaxed);
+        }
+        Ok(held)
     }
 
     /// What the workers have written down so far.
@@ -529,6 +572,13 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         let file = plan.file.as_ref().map(|file| ("--config", file.display().to_string()));
         let stateless = self.plan.stateless.then(|| "--stateless".to_owned());
         let heavy = plan.heavy.map(|heavy| format!("--heavy={heavy}"));
+        let attempts = plan.attempts.map(|attempts| ("--attempts", attempts.to_string()));
+        let letters = plan.attempts.map(|_| ("--dead-letters", self.names.dead_letters.clone()));
+        let limit = plan.attempt_timeout.map(|limit| limit.as_millis().to_string());
+        let keys = match plan.ordering {
+            InOrder::Key { concurrency } => Some(("--keys", concurrency.to_string())),
+            _ => None,
+        };
         [
             ("--each-ms", plan.each.as_millis().to_string()),
             ("--slow-one-in", plan.slow_one_in.to_string()),
@@ -538,6 +588,10 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         ]
         .into_iter()
         .chain(file)
+        .chain(attempts)
+        .chain(letters)
+        .chain(limit.map(|limit| ("--attempt-timeout-ms", limit)))
+        .chain(keys)
         .chain(plan.plant.map(|bug| ("--plant", bug.name().to_owned())))
         .flat_map(|(flag, value)| [flag.to_owned(), value])
         .chain(stateless)

@@ -16,13 +16,13 @@ use nix::sys::signal::Signal;
 use pelton::config::{Flags, load};
 use pelton::ports::ClientKind;
 use pelton::{
-    Bug, Context, Emit, Exit, Fault, FaultHandle, Handler, HandlerError, Output, Record, Store,
-    Worker, WorkerError,
+    Bug, Context, Emit, Exit, Fault, FaultHandle, Handler, HandlerError, Ordering, Output, Record,
+    RetryPolicy, Store, Worker, WorkerError,
 };
 use pelton_testkit::ledger::LedgerWriter;
 use signal_hook::iterator::Signals;
 
-use crate::rig::Heavy;
+use crate::rig::{Heavy, Poison, TAKES_MS};
 
 /// The first argument of a process that is to be a worker.
 const ROLE: &str = "observed-worker";
@@ -98,6 +98,19 @@ struct CommandLine {
     /// One record in so many fails at its first attempt; 0 makes none fail.
     #[arg(long, default_value_t = 0)]
     fail_one_in: u64,
+    /// Keeps the records of each key in order, and handles so many keys at once; without it, all
+    /// records of a partition.
+    #[arg(long)]
+    keys: Option<u32>,
+    /// A record that has failed so often becomes a dead letter.
+    #[arg(long, default_value_t = 3)]
+    attempts: u32,
+    /// Where those go; without it records are tried for ever.
+    #[arg(long)]
+    dead_letters: Option<String>,
+    /// An attempt that takes longer has failed.
+    #[arg(long)]
+    attempt_timeout_ms: Option<u64>,
     /// Keeps no store: emits each record's place instead of counting.
     #[arg(long)]
     stateless: bool,
@@ -230,7 +243,12 @@ impl Handler for Hindered {
         {
             hold.last().await;
         }
-        self.inner.handle(record, ctx).await?;
+        if let Some(time) = takes(record) {
+            tokio::time::sleep(time).await;
+        }
+        let handled = self.inner.handle(record, ctx).await;
+        fail_as_told(record).await?;
+        handled?;
         if ctx.attempt() == 1 && self.is_due(self.fail_one_in) {
             return Err(HandlerError::retryable("this attempt fails for the test"));
         }
@@ -242,6 +260,23 @@ impl Handler for Hindered {
             let pause = self.below(self.drain_ms);
             tokio::time::sleep(Duration::from_millis(pause)).await;
         }
+    }
+}
+
+/// How long the record says that it takes.
+fn takes(record: &Record<'_>) -> Option<Duration> {
+    let millis = std::str::from_utf8(record.header(TAKES_MS)?).ok()?.parse().ok()?;
+    Some(Duration::from_millis(millis))
+}
+
+/// Fails as a poisoned record says, after all its effects.
+#[expect(clippy::panic, reason = "as the record says")]
+async fn fail_as_told(record: &Record<'_>) -> Result<(), HandlerError> {
+    match record.header(Poison::HEADER).and_then(Poison::from_name) {
+        Some(Poison::Error) => Err(HandlerError::retryable("poisoned")),
+        Some(Poison::Panic) => panic!("poisoned"),
+        Some(Poison::Hang) => std::future::pending().await,
+        None => Ok(()),
     }
 }
 
@@ -288,11 +323,19 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     let hold = Hold::of(line);
     hear_faults(app.fault_handle())
         .map_err(|error| WorkerError::System(format!("signals: {error}")))?;
-    app.input(&loaded.app.input_topic)
-        .on_invalid(loaded.app.on_invalid)
-        .retry(pelton::RetryPolicy::exponential(Duration::from_millis(50), Duration::from_secs(1)))
-        .handler(move |slot| {
-            let seed = u64::from(slot.partition.partition().cast_unsigned());
+    let mut retry = RetryPolicy::exponential(Duration::from_millis(50), Duration::from_secs(1));
+    let mut input = app.input(&loaded.app.input_topic).on_invalid(loaded.app.on_invalid);
+    if let Some(topic) = &line.dead_letters {
+        retry = retry.at_most(line.attempts);
+        input = input.dead_letters(topic.as_str());
+    }
+    if let Some(limit) = line.attempt_timeout_ms {
+        input = input.attempt_timeout(Duration::from_millis(limit));
+    }
+    input.ordering(line.keys.map_or(Ordering::Partition, Ordering::key)).retry(retry).handler(
+        move |slot| {
+            let partition = u64::from(slot.partition.partition().cast_unsigned());
+            let seed = partition << 10 | u64::try_from(slot.index).unwrap_or(0);
             Hindered {
                 inner,
                 each_ms,
@@ -303,7 +346,8 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
                 hold: hold.clone(),
                 random: (process << 20 | seed) ^ 0x9e37_79b9_7f4a_7c15,
             }
-        });
+        },
+    );
     app.settings(loaded.settings).plant(line.plant);
     if let Some(folder) = &line.ledger {
         let ledger = LedgerWriter::create(folder, &line.name)

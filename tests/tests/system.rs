@@ -7,8 +7,14 @@ use libtest_mimic::Failed;
 use pelton_testkit::ledger::Quantiles;
 use pelton_tests::{KafkaCluster, Protocol, suites, trials, worker};
 
+#[path = "system/dead_letters.rs"]
+mod dead_letters;
 #[path = "system/faults.rs"]
 mod faults;
+#[path = "system/hanging.rs"]
+mod hanging;
+#[path = "system/keys.rs"]
+mod keys;
 #[path = "system/memory.rs"]
 mod memory;
 #[path = "system/network.rs"]
@@ -32,6 +38,9 @@ fn main() -> std::process::ExitCode {
     trials.extend(restless::trials());
     trials.extend(faults::trials());
     trials.extend(network::trials());
+    trials.extend(keys::trials());
+    trials.extend(dead_letters::trials());
+    trials.extend(hanging::trials());
     for protocol in Protocol::ALL {
         let name = format!("joins_and_leaves_lose_and_repeat_nothing::{protocol}");
         let trial = trials::on_kafka(&name, move || joins_and_leaves(protocol));

@@ -7,7 +7,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier,
+    TopicReplication,
+};
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
@@ -49,6 +52,19 @@ pub(crate) fn add_partitions(
     let what = format!("letting {topic} grow to {total} partitions");
     let new = NewPartitions::new(topic, total);
     let answers = block_on(admin(bootstrap, &what)?.create_partitions([&new], &options()));
+    first(&what, answers.map(|all| all.into_iter().next().map(|one| one.map_err(|(_, e)| e))))
+}
+
+/// Gives a topic this setting, and takes from it all that it had besides.
+pub(crate) fn set_topic(
+    bootstrap: &str,
+    topic: &str,
+    name: &str,
+    value: &str,
+) -> Result<(), ClusterError> {
+    let what = format!("setting {name} of {topic}");
+    let new = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+    let answers = block_on(admin(bootstrap, &what)?.alter_configs([&new], &options()));
     first(&what, answers.map(|all| all.into_iter().next().map(|one| one.map_err(|(_, e)| e))))
 }
 

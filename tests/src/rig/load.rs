@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::rig::Poison;
 use crate::waiting::Deadline;
 use crate::{ClusterError, NewRecord, cluster::client};
 
@@ -23,6 +24,10 @@ pub struct LoadPlan {
     pub users: u64,
     /// Do all users log in equally often? Default no: one of them makes an eighth of it all.
     pub even: bool,
+    /// One record in so many is of the user `hot`. Default none.
+    pub hot_one_in: u64,
+    /// One record in so many is poisoned, each kind in its turn. Default none.
+    pub poison_one_in: u64,
     /// Records of a size, in the place of logins.
     pub blobs: Option<Blobs>,
 }
@@ -48,14 +53,14 @@ pub struct Blobs {
 impl LoadPlan {
     /// So many records a second.
     #[must_use]
-    pub fn at_rate(rate: u64) -> Self {
-        Self { rate, users: 97, even: false, blobs: None }
+    pub const fn at_rate(rate: u64) -> Self {
+        Self { rate, users: 97, even: false, hot_one_in: 0, poison_one_in: 0, blobs: None }
     }
 
     /// So many records a second, spread over all partitions alike.
     #[must_use]
-    pub fn evenly(rate: u64) -> Self {
-        Self { rate, users: 5_000, even: true, blobs: None }
+    pub const fn evenly(rate: u64) -> Self {
+        Self { users: 5_000, even: true, ..Self::at_rate(rate) }
     }
 
     /// With records of a size in the place of logins.
@@ -64,6 +69,9 @@ impl LoadPlan {
         Self { blobs: Some(blobs), ..self }
     }
 }
+
+/// The user of `hot_one_in`.
+pub(crate) const HOT: &str = "hot";
 
 /// A load under way. Dropping it ends it.
 #[derive(Debug)]
@@ -153,12 +161,26 @@ fn run(
 pub(crate) fn login(seq: u64, plan: &LoadPlan) -> NewRecord {
     let hash = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
     let skew = if plan.even { 7 } else { hash >> 8 & 7 };
-    let user = format!("user-{}", (hash % plan.users.max(1)) * skew / 7);
+    let mut user = format!("user-{}", (hash % plan.users.max(1)) * skew / 7);
+    if plan.hot_one_in > 0 && seq.is_multiple_of(plan.hot_one_in) {
+        HOT.clone_into(&mut user);
+    }
     let status = if hash.is_multiple_of(5) { "failure" } else { "success" };
     let value = format!(
         r#"{{"user":"{user}","status":"{status}","ip":"192.0.2.1","at":"2026-01-01T00:00:00Z"}}"#
     );
-    NewRecord::new(user, value).header("seq", seq.to_string())
+    let login = NewRecord::new(user, value).header("seq", seq.to_string());
+    match poison(seq, plan.poison_one_in) {
+        Some(poison) => poison.into(login),
+        None => login,
+    }
+}
+
+/// What is wrong with the record numbered `seq`.
+fn poison(seq: u64, one_in: u64) -> Option<Poison> {
+    let number = (one_in > 0 && seq % one_in == one_in / 2).then(|| seq / one_in)?;
+    let kinds = u64::try_from(Poison::ALL.len()).unwrap_or(1);
+    usize::try_from(number % kinds).ok().and_then(|at| Poison::ALL.get(at).copied())
 }
 
 /// Bytes of xorshift64: longer than what lz4 looks back, so that repeating them makes nothing

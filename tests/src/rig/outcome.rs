@@ -11,7 +11,7 @@ use pelton_testkit::ledger::{
 };
 use serde::Deserialize;
 
-use crate::rig::Names;
+use crate::rig::{Names, Poison};
 use crate::{Cluster, ClusterError, StoredRecord};
 
 /// A run, judged by a reader that has nothing to do with its workers.
@@ -63,7 +63,7 @@ impl Outcome {
         ledger: &Path,
         effects: Effects,
         begins: &[i64],
-        stuck_after: Duration,
+        rules: Check,
     ) -> Result<Self, ClusterError> {
         let begin = |partition: i32| {
             usize::try_from(partition).ok().and_then(|at| begins.get(at).copied()).unwrap_or(0)
@@ -76,7 +76,7 @@ impl Outcome {
         let truth = truth(cluster, names, &input, begin)?;
         let refused = |error: &dyn fmt::Display| ClusterError::refused("the ledger", error);
         let ledger = Ledger::read(ledger).map_err(|error| refused(&error))?;
-        let verdict = Check::new().stuck_after(stuck_after).hold(&ledger, &truth);
+        let verdict = rules.hold(&ledger, &truth);
         let (output, changelog) = match effects {
             Effects::Totals => {
                 let totals = TotalsCheck::new(successes(&input)).allowing(verdict.repeats_by_key());
@@ -162,10 +162,11 @@ fn truth<C: Cluster + ?Sized>(
     Ok(truth)
 }
 
-/// An independent count of the input: successes per user.
+/// An independent count of the input: successes per user, of records that can be handled.
 fn successes(input: &[StoredRecord]) -> BTreeMap<Vec<u8>, u64> {
     let mut counts = BTreeMap::new();
-    let logins = input.iter().filter_map(|r| r.value.as_deref());
+    let sound = input.iter().filter(|record| Poison::of(record).is_none());
+    let logins = sound.filter_map(|record| record.value.as_deref());
     for login in logins.filter_map(|value| serde_json::from_slice::<Login>(value).ok()) {
         if login.status == "success" {
             *counts.entry(login.user.into_bytes()).or_insert(0) += 1;

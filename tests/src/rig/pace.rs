@@ -35,6 +35,13 @@ impl Moment {
         Self(line.at)
     }
 
+    /// When the wall clock said so many milliseconds since 1970, by what the processes have written
+    /// down of it.
+    #[must_use]
+    pub fn of_wall_clock(ledger: &Ledger, ms: i64) -> Option<Self> {
+        ledger.moment_of(ms).map(Self)
+    }
+
     /// How long after an earlier one it is.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

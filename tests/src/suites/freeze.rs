@@ -21,10 +21,10 @@ pub const LONG: Range<Duration> = Duration::from_millis(6_500)..Duration::from_m
 pub const LONGER: Range<Duration> = Duration::from_secs(12)..Duration::from_secs(24);
 
 /// Every user logs in many times while a worker is frozen: whatever it adds to is too old.
-const FEW_USERS: LoadPlan = LoadPlan { rate: 2_000, users: 97, even: false, blobs: None };
+const FEW_USERS: LoadPlan = LoadPlan::at_rate(2_000);
 
 /// Most users log in only a few times a minute: a total that is too old stays for long.
-const MANY_USERS: LoadPlan = LoadPlan { rate: 2_000, users: 20_000, even: false, blobs: None };
+const MANY_USERS: LoadPlan = LoadPlan { users: 20_000, ..LoadPlan::at_rate(2_000) };
 
 /// The workers of these runs: records that last long enough to be frozen with.
 #[must_use]

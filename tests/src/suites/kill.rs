@@ -45,11 +45,19 @@ pub fn run_at<C: Cluster + ?Sized>(
     kills: u32,
     per_second: u64,
 ) -> Result<Outcome, ClusterError> {
-    let protocol = plan.protocol;
-    let rig = Rig::new(cluster, plan)?;
+    run_on(&Rig::new(cluster, plan)?, LoadPlan::at_rate(per_second), kills)
+}
+
+/// As [`run`], with a load of its own.
+pub(super) fn run_on<C: Cluster + ?Sized>(
+    rig: &Rig<'_, C>,
+    load: LoadPlan,
+    kills: u32,
+) -> Result<Outcome, ClusterError> {
+    let protocol = rig.plan().protocol;
     let mut fleet = rig.fleet();
     fleet.start(3)?;
-    let load = rig.load(LoadPlan::at_rate(per_second))?;
+    let load = rig.load(load)?;
     rig.wait_until_begun(TAKEN_OVER)?;
     for kill in 1..=kills {
         // Anywhere between two commits.

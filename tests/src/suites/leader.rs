@@ -13,7 +13,7 @@ use crate::{ClusterError, KafkaCluster};
 const RECOVERED: Duration = Duration::from_secs(90);
 
 /// Few users: each has a total under way to every leader at any time.
-const LOAD: LoadPlan = LoadPlan { rate: 2_000, users: 97, even: false, blobs: None };
+const LOAD: LoadPlan = LoadPlan::at_rate(2_000);
 
 /// The load goes on so long after a kill: it ends just before what was under way at the kill
 /// times out (after 5 s), so that whatever is sent again then comes after the last totals.

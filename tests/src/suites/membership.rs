@@ -34,11 +34,19 @@ fn run_as<C: Cluster + ?Sized>(
     plan: RigPlan,
     changes: u32,
 ) -> Result<Outcome, ClusterError> {
-    let protocol = plan.protocol;
-    let rig = Rig::new(cluster, plan)?;
+    run_on(&Rig::new(cluster, plan)?, LoadPlan::at_rate(2_000), changes)
+}
+
+/// As [`run`], with a load of its own.
+pub(super) fn run_on<C: Cluster + ?Sized>(
+    rig: &Rig<'_, C>,
+    load: LoadPlan,
+    changes: u32,
+) -> Result<Outcome, ClusterError> {
+    let protocol = rig.plan().protocol;
     let mut fleet = rig.fleet();
     fleet.start(3)?;
-    let load = rig.load(LoadPlan::at_rate(2_000))?;
+    let load = rig.load(load)?;
     std::thread::sleep(PACE);
     for change in 0..changes {
         let grow = fleet.len() <= 2 || (fleet.len() < 4 && change % 2 == 1);

@@ -2,13 +2,16 @@
 
 use std::time::Duration;
 
+use pelton::Ordering;
+
 use crate::rig::Protocol;
+use crate::suites::hanging_key::Key;
 use crate::suites::memory::Story;
 use crate::suites::network::Held;
 use crate::suites::spell::Trouble;
 use crate::suites::{
-    Round, bounce, coordinator, dead_brokers, freeze, kill, leader, membership, memory, nemesis,
-    network, restarts, roll, soak, storm,
+    Round, bounce, coordinator, dead_brokers, freeze, hanging_key, keys, kill, leader, membership,
+    memory, nemesis, network, poisoned, restarts, roll, soak, storm,
 };
 use crate::{ClusterError, KafkaCluster};
 
@@ -62,6 +65,70 @@ pub const ALL: &[Suite] = &[
         proxies: 0,
         rounds: 4,
         round: |kafka, seed| membership::round(kafka, Protocol::Kip848, seed),
+    },
+    Suite {
+        name: "joins-keys",
+        about: "graceful joins and leaves, 5 a round, records kept in order key by key and done out of order: nothing lost or repeated, though commits alone would not tell it",
+        nodes: 1,
+        proxies: 0,
+        rounds: 4,
+        round: |kafka, seed| keys::round_of_joins(kafka, Protocol::CooperativeSticky, seed),
+    },
+    Suite {
+        name: "joins-keys-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 1,
+        proxies: 0,
+        rounds: 4,
+        round: |kafka, seed| keys::round_of_joins(kafka, Protocol::Kip848, seed),
+    },
+    Suite {
+        name: "kill-keys",
+        about: "SIGKILL, 5 a round, records kept in order key by key: nothing lost; repeats only of what no commit had carried, by offset or done-set",
+        nodes: 1,
+        proxies: 0,
+        rounds: 4,
+        round: |kafka, seed| keys::round_of_kills(kafka, Protocol::CooperativeSticky, seed),
+    },
+    Suite {
+        name: "kill-keys-kip-848",
+        about: "the same; the broker assigns",
+        nodes: 1,
+        proxies: 0,
+        rounds: 4,
+        round: |kafka, seed| keys::round_of_kills(kafka, Protocol::Kip848, seed),
+    },
+    Suite {
+        name: "poisoned",
+        about: "one record in 200 fails always, by an error, a panic or a hang, 3 processes, a join and a leave: each becomes a dead letter byte for byte, the rest is done once and in order",
+        nodes: 1,
+        proxies: 0,
+        rounds: 4,
+        round: |kafka, seed| poisoned::round(kafka, Ordering::Partition, seed),
+    },
+    Suite {
+        name: "poisoned-keys",
+        about: "the same, records kept in order key by key",
+        nodes: 1,
+        proxies: 0,
+        rounds: 4,
+        round: |kafka, seed| poisoned::round(kafka, Ordering::key(64), seed),
+    },
+    Suite {
+        name: "hanging-key",
+        about: "one of 50,000 keys hangs for 60 s at 5,000 records/s over 8 partitions: p99 of the others at most twice what it was",
+        nodes: 1,
+        proxies: 0,
+        rounds: 3,
+        round: |kafka, seed| hanging_key::round(kafka, Key::Average, seed),
+    },
+    Suite {
+        name: "hanging-key-third",
+        about: "the same with a key that makes a third of all records: its partition stops, and says so; the same of the others",
+        nodes: 1,
+        proxies: 0,
+        rounds: 3,
+        round: |kafka, seed| hanging_key::round(kafka, Key::Third, seed),
     },
     Suite {
         name: "kill",

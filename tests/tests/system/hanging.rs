@@ -1,0 +1,24 @@
+//! A key that hangs: the others go on as before.
+
+use libtest_mimic::Failed;
+use pelton_tests::suites::hanging_key::{self, Key, Times};
+use pelton_tests::{KafkaCluster, Trial, trials};
+
+use crate::say;
+
+/// The short forms of the suites of hanging keys.
+pub(crate) fn trials() -> Vec<Trial> {
+    let trial = |key: Key| {
+        let name = format!("a_key_that_hangs_delays_no_other::{key:?}");
+        // Times are measured.
+        trials::on_kafka(&name, move || hangs(key)).alone()
+    };
+    Key::ALL.map(trial).into()
+}
+
+fn hangs(key: Key) -> Result<(), Failed> {
+    let kafka = KafkaCluster::shared(1)?;
+    let shown = hanging_key::run(kafka, hanging_key::plan(), key, Times::SHORT)?;
+    say(&shown.to_string());
+    if shown.is_kept() { Ok(()) } else { Err(shown.to_string().into()) }
+}
