@@ -429,6 +429,11 @@ impl TestDriver {
         self.cluster.fail_deliveries(count);
     }
 
+    /// Of the next deliveries these fail, counted from 0.
+    pub fn fail_deliveries_at(&mut self, numbers: &[usize]) {
+        self.cluster.fail_deliveries_at(numbers);
+    }
+
     /// Every delivery to this topic fails, until it is called again; with `None`, none does.
     pub fn fail_deliveries_to(&mut self, topic: Option<&str>) {
         self.cluster.fail_deliveries_to(topic);

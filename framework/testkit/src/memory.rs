@@ -36,6 +36,8 @@ struct State {
     joined: usize,
     /// So many of the next deliveries fail.
     failing_deliveries: usize,
+    /// Of the next deliveries these fail, counted from 0.
+    failing_at: Vec<usize>,
     /// No delivery to it succeeds.
     failing_topic: Option<Arc<str>>,
     /// The answers of the next commits, instead of `Accepted`.
@@ -213,6 +215,10 @@ impl MemoryCluster {
 
     pub(crate) fn fail_deliveries(&self, count: usize) {
         self.state().failing_deliveries = count;
+    }
+
+    pub(crate) fn fail_deliveries_at(&self, numbers: &[usize]) {
+        self.state().failing_at = numbers.to_vec();
     }
 
     pub(crate) fn fail_deliveries_to(&self, topic: Option<&str>) {
@@ -602,8 +608,11 @@ impl Producer for MemoryCluster {
                 return Err(SendError::Broken { client: state.producer + 1, reason });
             }
             let fails = state.failing_deliveries > 0
+                || state.failing_at.contains(&0)
                 || state.failing_topic.as_deref() == Some(&*record.topic);
             state.failing_deliveries = state.failing_deliveries.saturating_sub(1);
+            state.failing_at.retain(|at| *at > 0);
+            state.failing_at.iter_mut().for_each(|at| *at -= 1);
             fails
         };
         if fails {

@@ -114,7 +114,7 @@ pub fn denied(secure: &SecureKafka) -> Result<Shown, ClusterError> {
     run(&rig, Cause::Denied, || secure.revoke(rights), || secure.grant(rights))
 }
 
-/// The topic takes nothing of the record's size, until it does.
+/// The topic takes nothing of the record's size, until it takes one, though not two at once.
 ///
 /// # Errors
 ///
@@ -123,7 +123,7 @@ pub fn too_small(kafka: &KafkaCluster) -> Result<Shown, ClusterError> {
     let rig = Rig::new(kafka, plan())?;
     let letters = rig.names().dead_letters.clone();
     let limit = |bytes| kafka.set_topic(&letters, "max.message.bytes", bytes);
-    run(&rig, Cause::TooSmall, || limit("1000"), || limit("100000"))
+    run(&rig, Cause::TooSmall, || limit("1000"), || limit("6000"))
 }
 
 /// The only broker with the topic is killed, and comes back. It is one of several: records,
@@ -162,7 +162,7 @@ fn run(
     rig.wait_until_handled(SOON)?;
     spoil()?;
     let watch = Stopwatch::start();
-    kafka.produce(input, &[poisoned()])?;
+    kafka.produce(input, &poisoned())?;
     sound(POISONED)?;
     says(&fleet, "the partition says that it waits", OUTPUT_BLOCKED, POISONED, |it| it == 1.0)?;
     let said_after = watch.elapsed();
@@ -212,19 +212,22 @@ fn sound(partition: i32) -> Vec<NewRecord> {
     (0..BEFORE).map(login).collect()
 }
 
-/// A record that no worker can handle, and that no compression makes small; no text either.
-fn poisoned() -> NewRecord {
+/// Records of one key that no worker can handle, and that no compression makes small; no text either.
+fn poisoned() -> Vec<NewRecord> {
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    let noise = std::iter::repeat_with(|| {
+    let noise = std::iter::repeat_with(move || {
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
         random.to_be_bytes()
     });
-    let value: Vec<u8> = noise.take(500).flatten().collect();
-    let record =
-        NewRecord::new([0, 0xff, b'k'], value).header("seq", [0xfe, 0]).header("seq", Vec::new());
-    Poison::Error.into(record.to_partition(POISONED))
+    let mut noise = noise.flatten();
+    let one = |number: u8| {
+        let value: Vec<u8> = noise.by_ref().take(4_000).collect();
+        let record = NewRecord::new([0, 0xff, b'k'], value).header("seq", [0xfe, number]);
+        Poison::Error.into(record.header("seq", Vec::new()).to_partition(POISONED))
+    };
+    (0..5).map(one).collect()
 }
 
 fn says(

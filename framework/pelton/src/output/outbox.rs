@@ -4,7 +4,9 @@
 //! possible; a *seal* closes what is there and says, once everything before it is delivered, how
 //! far the partition may commit. When a delivery fails, nothing new is sent until every report
 //! is in and ownership is proved; then everything from the first failed entry on is sent again,
-//! in order: repeats are allowed, a last value that is too old is not.
+//! in order: repeats are allowed, a last value that is too old is not. First that record alone, then
+//! two, four, …: while it fails nothing behind it is repeated, and what Kafka refuses together (more than
+//! the topic's `max.message.bytes` in one batch) comes through in smaller parts.
 //!
 //! Upholds INV-12: an offset is committed only after the effects of every record below it are
 //! durable. Pure: sending and clocks are the caller's.
@@ -35,6 +37,8 @@ pub(crate) struct Outbox {
     /// The first record that has failed and was not delivered since.
     failed: Option<u64>,
     unreported: usize,
+    /// No more are under way at once: one after a failure, one more with each that is delivered.
+    window: usize,
     bytes: usize,
     /// Bytes that are under way: the client has a copy of them.
     copied: usize,
@@ -81,6 +85,7 @@ impl Outbox {
             flow: Flow::Flowing,
             failed: None,
             unreported: 0,
+            window: usize::MAX,
             bytes: 0,
             copied: 0,
             bug: None,
@@ -110,7 +115,7 @@ impl Outbox {
 
     /// The next record to send and its ticket; [`sent`](Self::sent) moves on.
     pub(crate) fn next_to_send(&self) -> Option<(u64, &OutRecord)> {
-        if self.flow != Flow::Flowing {
+        if self.flow != Flow::Flowing || self.unreported >= self.window {
             return None;
         }
         let at = usize::try_from(self.next_ticket - self.first_ticket).ok()?;
@@ -135,6 +140,7 @@ impl Outbox {
     pub(crate) fn refused(&mut self) {
         self.flow = Flow::Settling { from: self.next_ticket };
         self.failed = Some(self.failed.map_or(self.next_ticket, |it| it.min(self.next_ticket)));
+        self.window = 1;
         self.settle();
     }
 
@@ -159,6 +165,12 @@ impl Outbox {
                 Flow::Settling { from } | Flow::Blocked { from } => Some(from),
             };
         }
+        self.window = match self.window.saturating_add(1) {
+            _ if !delivered => 1,
+            _ if self.flow != Flow::Flowing => self.window, // sent before the failure was known
+            wider if wider > WIDE => usize::MAX,
+            wider => wider,
+        };
         if !delivered {
             self.failed = Some(self.failed.map_or(ticket, |failed| failed.min(ticket)));
             let from = match self.flow {
@@ -253,6 +265,9 @@ impl Outbox {
     }
 }
 
+/// When so many were delivered since a failure, nothing is wrong any more.
+const WIDE: usize = 1_000;
+
 /// What a record takes beside its bytes, about: here, and in the client's queue.
 const ENTRY: usize = 256;
 
@@ -320,8 +335,10 @@ mod tests {
         assert!(outbox.reported(2, true));
         assert_eq!(outbox.take_durable(), None);
         outbox.unblock();
-        assert_eq!(send_all(&mut outbox), [(1, 2), (2, 3), (3, 4)]);
-        for ticket in 1..4 {
+        assert_eq!(send_all(&mut outbox), [(1, 2)], "alone at first");
+        outbox.reported(1, true);
+        assert_eq!(send_all(&mut outbox), [(2, 3), (3, 4)]);
+        for ticket in 2..4 {
             outbox.reported(ticket, true);
         }
         outbox.seal(Standing::at(Offset(9)));
@@ -340,9 +357,10 @@ mod tests {
         outbox.reported(1, true);
         assert_eq!(outbox.bytes(), 2 * one, "kept until the resend");
         outbox.unblock();
-        send_all(&mut outbox);
-        outbox.reported(0, true);
-        outbox.reported(1, true);
+        for ticket in 0..2 {
+            send_all(&mut outbox);
+            outbox.reported(ticket, true);
+        }
         outbox.take_durable();
         assert_eq!(outbox.bytes(), 0);
     }
@@ -353,20 +371,44 @@ mod tests {
         outbox.push([record(1), record(2), record(3)]);
         send_all(&mut outbox);
         outbox.reported(0, true);
+        outbox.reported(1, false);
+        outbox.reported(2, true);
         for _ in 0..2 {
-            outbox.reported(1, false);
-            outbox.reported(2, true);
             assert!(outbox.is_held_back(), "what is delivered behind it changes nothing");
             outbox.unblock();
             assert!(outbox.is_held_back(), "sent again is not delivered");
-            send_all(&mut outbox);
+            assert_eq!(send_all(&mut outbox), [(1, 2)], "nothing behind it is repeated");
+            outbox.reported(1, false);
         }
-        outbox.reported(2, true);
+        outbox.unblock();
+        send_all(&mut outbox);
         outbox.reported(1, true);
         assert!(!outbox.is_held_back());
+        send_all(&mut outbox);
+        outbox.reported(2, true);
         outbox.push([record(4)]);
         outbox.refused();
         assert!(outbox.is_held_back());
+    }
+
+    /// A batch that is larger than its topic takes is refused as a whole, for ever.
+    #[test]
+    fn what_is_refused_together_is_sent_in_smaller_parts() {
+        let mut outbox = Outbox::new();
+        outbox.push((0..100).map(record));
+        outbox.seal(Standing::at(Offset(100)));
+        for _ in 0..500 {
+            outbox.unblock();
+            let sent = send_all(&mut outbox);
+            let fits = sent.len() <= 3;
+            for (ticket, _) in sent {
+                outbox.reported(ticket, fits);
+            }
+            if outbox.take_durable().is_some() {
+                return;
+            }
+        }
+        panic!("{} records are left", outbox.len());
     }
 
     #[test]
