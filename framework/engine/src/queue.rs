@@ -362,6 +362,11 @@ impl Queue {
         self.first
     }
 
+    /// Does the record wait or run?
+    pub(crate) fn is_needed(&self, index: u64) -> bool {
+        self.entry(index).is_some()
+    }
+
     /// The index that the next record gets.
     pub(crate) fn end(&self) -> u64 {
         self.first + self.records.len() as u64

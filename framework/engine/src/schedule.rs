@@ -737,6 +737,18 @@ impl Schedule {
         self.queue.first_needed()
     }
 
+    /// Are the bytes of the record with this index still needed?
+    #[must_use]
+    pub fn is_needed(&self, index: u64) -> bool {
+        self.queue.is_needed(index)
+    }
+
+    /// Records that have arrived: the index that the next one gets.
+    #[must_use]
+    pub fn arrived_records(&self) -> u64 {
+        self.queue.end()
+    }
+
     /// Records that have arrived and are not done or handled.
     #[must_use]
     pub fn waiting_records(&self) -> usize {

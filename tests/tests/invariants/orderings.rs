@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering as Atomic};
 use std::sync::{Arc, Mutex};
 
+use pelton::admin::Status;
 use pelton::{Context, Handler, HandlerError, Ordering, Record, Store, Worker, WorkerBuilder};
 use pelton_testkit::TestDriver;
 
@@ -69,6 +70,56 @@ fn inv_2_a_slow_key_delays_only_itself() {
     assert_eq!(done(&journal)[3..], ["a9", "a1"]);
     assert_eq!(driver.committed("in", 0), Some(5));
     assert_eq!(journal.lock().expect("no panic holds it").most, 3);
+}
+
+/// What is done behind a record that hangs counted as if it waited: 12,500 records later, with eight
+/// partitions, all keys of the partition stood still.
+#[test]
+fn a_key_that_hangs_stops_its_partition_only_when_far_more_is_done_behind_it() {
+    const BUDGET: i64 = 1_000;
+    let (app, _journal) = sleeps(Ordering::key(8));
+    let budget = BUDGET.unsigned_abs();
+    let mut driver =
+        TestDriver::with_settings(app, 1, |settings| settings.memory_budget_records = budget);
+    driver.send("in", "hangs", "3600");
+    let mut last = 0;
+    let mut burst = |driver: &mut TestDriver, records: i64| {
+        for number in 0..records {
+            last = driver.send("in", &format!("key-{}", number % 50), "0").1;
+            if number % 100 == 99 {
+                driver.advance(SECOND);
+            }
+        }
+        driver.advance(10 * SECOND);
+        driver.attempts("in", 0, last)
+    };
+    assert_eq!(burst(&mut driver, 3 * BUDGET), 1, "others go on");
+    let memory = driver.status(0).and_then(Status::memory).expect("a worker");
+    assert!(memory.records_bytes < 100_000, "only places are kept: {memory:?}");
+    assert_eq!(driver.committed("in", 0), Some(0));
+    assert_eq!(burst(&mut driver, 3 * BUDGET), 0, "but not without end");
+    driver.advance(SECOND * 3_600);
+    assert_eq!(driver.committed("in", 0), Some(6 * BUDGET + 1));
+}
+
+/// Where the waiting records are those of the key itself, there are soon too many of them.
+#[test]
+fn a_key_that_hangs_and_makes_most_of_its_partition_stops_it_at_the_budget() {
+    let (app, _journal) = sleeps(Ordering::key(8));
+    let mut driver =
+        TestDriver::with_settings(app, 1, |settings| settings.memory_budget_records = 1_000);
+    driver.send("in", "hangs", "3600");
+    let mut last = 0;
+    for number in 0..3_000 {
+        let key = if number % 4 == 0 { "other" } else { "hangs" };
+        last = driver.send("in", key, "0").1;
+        if number % 100 == 99 {
+            driver.advance(SECOND);
+        }
+    }
+    driver.advance(10 * SECOND);
+    let tried = (0..=last).filter(|offset| driver.attempts("in", 0, *offset) > 0).count();
+    assert!((200..400).contains(&tried), "{tried} were tried");
 }
 
 #[test]

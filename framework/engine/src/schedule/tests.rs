@@ -38,6 +38,7 @@ fn a_drain_drops_what_waits_and_keeps_what_runs() {
 fn what_waits_what_runs_and_whose_bytes_are_needed_can_be_seen() {
     let mut schedule = schedule(&[1, 2, 3]);
     assert_eq!((schedule.waiting_records(), schedule.first_needed()), (3, 0));
+    assert_eq!(schedule.arrived_records(), 3);
     assert!(!schedule.is_running());
     for index in 0..3 {
         assert!(matches!(schedule.next(Time::ZERO), Next::Start { .. }));
@@ -45,8 +46,10 @@ fn what_waits_what_runs_and_whose_bytes_are_needed_can_be_seen() {
         schedule.finished(index, Finish::Done, Time::ZERO);
         assert!(!schedule.is_running());
         assert_eq!(schedule.first_needed(), index + 1);
+        let needed = [0, 1, 2, 3].map(|at| schedule.is_needed(at));
+        assert_eq!(needed, [false, index < 1, index < 2, false]);
     }
-    assert_eq!(schedule.waiting_records(), 0);
+    assert_eq!((schedule.waiting_records(), schedule.arrived_records()), (0, 3));
 }
 
 #[test]

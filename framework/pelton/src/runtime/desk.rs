@@ -81,6 +81,13 @@ const UNCONFIRMED_SEALS: usize = 64;
 /// Between two tries to send where the client's queue is full or the gate is shut.
 const SEND_RETRY: Duration = Duration::from_millis(5);
 
+/// So many records that are done behind one that is not count as one that waits: only their places are
+/// kept.
+const DONE_BEHIND: u64 = 4;
+
+/// Runs behind a record that is not done are looked through after so many more are done.
+const SWEEP_RECORDS: u64 = 256;
+
 /// Between two proofs of ownership for an outbox that failed.
 const RESEND: RetryPolicy =
     RetryPolicy::exponential(Duration::from_millis(200), Duration::from_secs(5));
@@ -135,8 +142,10 @@ pub(crate) struct Desk {
     reset_at: Option<Time>,
     progress: Freed,
     progress_told: Time,
-    /// Records with an index below it are out of the buffer, and counted as such.
-    freed_below: u64,
+    /// So many records are out of the buffer, and counted as such.
+    freed_records: u64,
+    /// So many were done behind the first one that is needed when its runs were last looked through.
+    swept_behind: u64,
     /// The index of the record that is told to be the oldest.
     oldest_told: Option<u64>,
     /// Something was done since the last seal.
@@ -249,6 +258,17 @@ impl Lease {
 struct Held {
     first: u64,
     run: Arc<Run>,
+}
+
+impl Held {
+    fn indices(&self) -> std::ops::Range<u64> {
+        self.first..self.first + u64::try_from(self.run.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Its bytes, if all of its records have indices below `index`.
+    fn bytes_below(&self, index: u64) -> Option<usize> {
+        (self.indices().end <= index).then(|| self.run.bytes())
+    }
 }
 
 /// Freed and not yet told.
@@ -389,7 +409,8 @@ impl Desk {
             reset_at: None,
             progress: Freed::default(),
             progress_told: now,
-            freed_below: 0,
+            freed_records: 0,
+            swept_behind: 0,
             oldest_told: None,
             unsealed: false,
             state: State::Running,
@@ -482,7 +503,7 @@ impl Desk {
             self.tell_progress(now);
             return;
         }
-        let first = self.arrivals();
+        let first = self.schedule.arrived_records();
         let spec = &self.spec;
         let items = run
             .records()
@@ -507,14 +528,6 @@ impl Desk {
             self.unsealed = true;
         }
         self.forget_done(now);
-    }
-
-    /// The index the next record to arrive will get.
-    fn arrivals(&self) -> u64 {
-        self.runs.back().map_or_else(
-            || self.schedule.first_needed(),
-            |held| held.first + u64::try_from(held.run.len()).unwrap_or(u64::MAX),
-        )
     }
 
     fn drop_waiting(&mut self, now: Time) {

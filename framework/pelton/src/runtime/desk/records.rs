@@ -6,7 +6,9 @@ use std::sync::atomic::Ordering;
 
 use pelton_engine::{Bug, Event, Finish, Time};
 
-use super::{Desk, Freed, Held, PROGRESS_INTERVAL, PROGRESS_RECORDS, State};
+use super::{
+    DONE_BEHIND, Desk, Freed, Held, PROGRESS_INTERVAL, PROGRESS_RECORDS, SWEEP_RECORDS, State,
+};
 use crate::context::Effects;
 use crate::output::kept_bytes;
 use crate::record::Run;
@@ -144,19 +146,22 @@ impl Desk {
     }
 
     /// Frees the runs whose records are all done, and tells the poll loop now and then.
+    ///
+    /// Records that are done behind one that is not hold up nobody for long: of them only their places
+    /// are kept, so that the done-set can tell.
     pub(super) fn forget_done(&mut self, now: Time) {
         let needed = self.schedule.first_needed();
-        self.progress.records += needed.saturating_sub(self.freed_below);
-        self.freed_below = self.freed_below.max(needed);
-        while let Some(held) = self.runs.front() {
-            let after = held.first + u64::try_from(held.run.len()).unwrap_or(u64::MAX);
-            if after > needed {
-                break;
-            }
-            self.run_bytes = self.run_bytes.saturating_sub(held.run.bytes());
-            self.progress.bytes += u64::try_from(held.run.bytes()).unwrap_or(u64::MAX);
+        let arrived = self.schedule.arrived_records();
+        let waiting = u64::try_from(self.schedule.waiting_records()).unwrap_or(u64::MAX);
+        let behind = (arrived - needed).saturating_sub(waiting);
+        let freed = arrived.saturating_sub(waiting + behind / DONE_BEHIND);
+        self.progress.records += freed.saturating_sub(self.freed_records);
+        self.freed_records = self.freed_records.max(freed);
+        while let Some(bytes) = self.runs.front().and_then(|held| held.bytes_below(needed)) {
             self.runs.pop_front();
+            self.free(bytes);
         }
+        self.sweep(behind);
         self.tell_oldest(needed);
         if self.progress.records >= PROGRESS_RECORDS
             || self.runs.is_empty()
@@ -164,6 +169,29 @@ impl Desk {
         {
             self.tell_progress(now);
         }
+    }
+
+    /// Frees the runs whose records are all done, though one before them is not. Now and then: what a
+    /// look costs is shared by the records that were done since the last one.
+    fn sweep(&mut self, behind: u64) {
+        self.swept_behind = self.swept_behind.min(behind);
+        let runs = u64::try_from(self.runs.len()).unwrap_or(u64::MAX);
+        if behind - self.swept_behind < SWEEP_RECORDS.max(runs / 2) {
+            return;
+        }
+        self.swept_behind = behind;
+        let (schedule, mut freed) = (&self.schedule, 0);
+        self.runs.retain(|held| {
+            let is_needed = held.indices().any(|index| schedule.is_needed(index));
+            freed += if is_needed { 0 } else { held.run.bytes() };
+            is_needed
+        });
+        self.free(freed);
+    }
+
+    fn free(&mut self, bytes: usize) {
+        self.run_bytes = self.run_bytes.saturating_sub(bytes);
+        self.progress.bytes += u64::try_from(bytes).unwrap_or(u64::MAX);
     }
 
     /// Since when does the oldest record wait that is not done?
