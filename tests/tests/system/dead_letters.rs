@@ -2,10 +2,10 @@
 //! their topic can't be written their partition waits.
 
 use libtest_mimic::Failed;
-use pelton::Ordering;
+use pelton::{Bug, Ordering};
 use pelton_tests::suites::poisoned;
 use pelton_tests::suites::unavailable::{self, Cause};
-use pelton_tests::{KafkaCluster, Protocol, SecureKafka, Trial, trials};
+use pelton_tests::{KafkaCluster, Protocol, RigPlan, SecureKafka, Trial, trials};
 
 use crate::say;
 
@@ -16,6 +16,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         let name = format!("poisoned_records_become_dead_letters_and_the_rest_is_done::{name}");
         trials.push(trials::on_kafka(&name, move || poisoned(ordering)));
     }
+    let name =
+        format!("a_planted_bug_is_caught_on_real_kafka::{}", Bug::DeadLetterForgotten.name());
+    trials.push(trials::on_kafka(&name, forgotten));
     for cause in Cause::ALL {
         let name = format!("a_partition_waits_for_its_dead_letters_and_goes_on::{cause:?}");
         trials.push(match cause {
@@ -33,6 +36,16 @@ fn poisoned(ordering: Ordering) -> Result<(), Failed> {
     let shown = poisoned::run(KafkaCluster::shared(1)?, plan, 20_000)?;
     say(&format!("poisoned records:\n{shown}"));
     if shown.is_kept() { Ok(()) } else { Err(shown.to_string().into()) }
+}
+
+/// Who forgets to send dead letters is found out.
+fn forgotten() -> Result<(), Failed> {
+    let plan = poisoned::plan(Protocol::CooperativeSticky, Ordering::Partition).gentle();
+    let plan = RigPlan { plant: Some(Bug::DeadLetterForgotten), ..plan };
+    let shown = poisoned::run(KafkaCluster::shared(1)?, plan, 5_000)?;
+    say(&format!("forgotten dead letters:\n{shown}"));
+    let is_caught = !shown.letters.missing.is_empty();
+    if is_caught { Ok(()) } else { Err(format!("not caught:\n{shown}").into()) }
 }
 
 fn unavailable(cause: Cause) -> Result<(), Failed> {
