@@ -19,6 +19,8 @@ mod layers;
 mod orderings;
 #[path = "invariants/out_of_range.rs"]
 mod out_of_range;
+#[path = "invariants/retry_topics.rs"]
+mod retry_topics;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};

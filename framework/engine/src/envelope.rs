@@ -11,6 +11,7 @@ use std::fmt;
 
 use crate::caution::Window;
 use crate::done_set::DoneSet;
+use crate::holds::Holds;
 use crate::standing::Mark;
 
 /// No metadata is longer than this, in bytes; Kafka's own limit is 4,096
@@ -19,6 +20,9 @@ pub const METADATA_LIMIT_BYTES: usize = 4_000;
 
 /// Marks take no more of it.
 const MARKS_LIMIT_BYTES: usize = 1_500;
+
+/// Nor do keys with records in a retry topic.
+const HOLDS_LIMIT_BYTES: usize = 800;
 
 const MAGIC: &str = "pelton";
 const VERSION: &str = "1";
@@ -49,6 +53,8 @@ pub struct Envelope {
     pub marks: Vec<Mark>,
     /// What its writer may have in hand, where that is said (`w`).
     pub window: Option<Window>,
+    /// Keys with records in a retry topic (`h`).
+    pub holds: Holds,
     /// What is done above the committed offset, if anything (`d`).
     pub done_set: Option<DoneSet>,
 }
@@ -105,6 +111,10 @@ impl Envelope {
         }
         if let Some(window) = &self.window {
             body.push_str(&format!(" w={}", window.encode()));
+        }
+        let holds = self.holds.encode(HOLDS_LIMIT_BYTES);
+        if !holds.is_empty() {
+            body.push_str(&format!(" h={holds}"));
         }
         let marks = Mark::encode_all(&self.marks, MARKS_LIMIT_BYTES);
         if !marks.is_empty() {
@@ -166,6 +176,7 @@ impl Envelope {
             "t" => self.topic = Some(value.to_owned()),
             "m" => self.marks = Mark::decode_all(value).ok_or(EnvelopeError::Damaged)?,
             "w" => self.window = Some(Window::decode(value).ok_or(EnvelopeError::Damaged)?),
+            "h" => self.holds = Holds::decode(value).ok_or(EnvelopeError::Damaged)?,
             "d" => {
                 let done = DoneSet::decode(value).map_err(|_| EnvelopeError::Damaged)?;
                 self.done_set = Some(done);
@@ -273,9 +284,10 @@ mod tests {
             });
             let marks = done.map(|done| Mark { attempts: 3, ..Mark::of(Offset(done)) });
             let marks = marks.into_iter().collect();
+            let holds = Holds::decode("4d:9,7.1").filter(|_| done.is_some()).unwrap_or_default();
             let window = done.map(|done| Window { until: Offset(done), suspects: Offset(done), hand: Hand::Below(Offset(7)), deaths: 1 });
             let envelope = Envelope {
-                cluster: Some("abc_DEF-1".into()), topic: Some("Q0s-x_9".into()), partitions, incarnation: Some((name, n)), marks, window, done_set,
+                cluster: Some("abc_DEF-1".into()), topic: Some("Q0s-x_9".into()), partitions, incarnation: Some((name, n)), marks, window, holds, done_set,
             };
             prop_assert_eq!(Envelope::decode(&envelope.encode()), Ok(Some(envelope)));
         }

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use crate::damage::damaged;
 use crate::envelope::sealed;
 use crate::{
-    DoneSet, DoneSetDamaged, Envelope, EnvelopeError, Hand, METADATA_LIMIT_BYTES, Offset, Window,
+    DoneSet, DoneSetDamaged, Envelope, EnvelopeError, Hand, Holds, METADATA_LIMIT_BYTES, Offset,
+    Window,
 };
 
 fn envelope() -> impl Strategy<Value = Envelope> {
@@ -27,6 +28,7 @@ fn envelope() -> impl Strategy<Value = Envelope> {
                 hand: Hand::Below(Offset(7)),
                 deaths: 2,
             }),
+            holds: Holds::default(),
             done_set,
         },
     )

@@ -35,6 +35,7 @@ mod envelope;
 mod event;
 #[cfg(test)]
 mod foreign_bytes;
+mod holds;
 mod ids;
 mod limits;
 mod line_table;
@@ -63,6 +64,7 @@ pub use done_set::{DoneSet, DoneSetDamaged};
 pub use engine::{Engine, PartitionView};
 pub use envelope::{Envelope, EnvelopeError, METADATA_LIMIT_BYTES};
 pub use event::{Event, HeldEffects, RunInfo};
+pub use holds::Holds;
 pub use ids::{Epoch, Offset, PartitionId};
 pub use limits::EngineLimits;
 pub use log_range::{Jump, LogRange, OutOfRange, OutOfRangePolicy, RangeCause};

@@ -156,6 +156,8 @@ bugs! {
     PlacesLeak "places-leak" INV 16: A2 A7;
     /// A record starts before Kafka knows that it may be in hand: nobody knows which one killed.
     StartUnannounced "start-unannounced" INV 18: Engine;
+    /// A record passes one of its key that lies in a retry topic.
+    HoldsForgotten "holds-forgotten" INV 19: Engine;
     /// A record that has killed as many as may die of it is started again.
     DeathsWithoutEnd "deaths-without-end" INV 18: Engine;
 

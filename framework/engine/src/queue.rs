@@ -128,7 +128,15 @@ impl Queue {
 
     /// The next record is here, after so many attempts elsewhere that took so long; it gets the
     /// next index.
-    pub(crate) fn push(&mut self, offset: Offset, unit: u64, attempts: u32, waited: Duration) {
+    /// It waits until `not_before`, where it is the first of its unit.
+    pub(crate) fn push(
+        &mut self,
+        offset: Offset,
+        unit: u64,
+        attempts: u32,
+        waited: Duration,
+        not_before: Option<Time>,
+    ) {
         let index = self.end();
         let state = match self.lines.line_mut(unit) {
             Some(line) => {
@@ -138,8 +146,16 @@ impl Queue {
             }
             None => {
                 self.lines.open(unit, Line { first: index, last: index });
-                self.ready.push_back(index);
-                State::Ready
+                match not_before {
+                    Some(at) => {
+                        self.retries.insert((at, index));
+                        State::RetryAt(at)
+                    }
+                    None => {
+                        self.ready.push_back(index);
+                        State::Ready
+                    }
+                }
             }
         };
         let entry = Entry { offset, attempts, waited, since: None, unit, state, next: None };
@@ -457,7 +473,7 @@ mod tests {
     fn a_slow_unit_delays_only_itself() {
         let mut queue = Queue::new(Units::Many);
         for (offset, unit) in [(0, 7), (1, 7), (2, 8), (3, 9)] {
-            queue.push(Offset(offset), unit, 0, Duration::ZERO);
+            queue.push(Offset(offset), unit, 0, Duration::ZERO, None);
         }
         let started: Vec<_> = std::iter::from_fn(|| queue.start(Time::ZERO, |_| true))
             .map(|(index, _)| index)
@@ -475,7 +491,7 @@ mod tests {
     fn a_retry_holds_its_unit_back_and_comes_first_when_it_is_due() {
         let mut queue = Queue::new(Units::Many);
         for (offset, unit) in [(0, 7), (1, 7), (2, 8), (3, 8)] {
-            queue.push(Offset(offset), unit, 0, Duration::ZERO);
+            queue.push(Offset(offset), unit, 0, Duration::ZERO, None);
         }
         queue.start(Time::ZERO, |_| true);
         queue.retry(0, Time::ZERO + MS);
@@ -489,7 +505,7 @@ mod tests {
     fn what_waits_is_dropped_and_what_runs_is_kept() {
         let mut queue = Queue::new(Units::Many);
         for (offset, unit) in [(0, 7), (1, 8), (2, 7), (3, 9)] {
-            queue.push(Offset(offset), unit, 0, Duration::ZERO);
+            queue.push(Offset(offset), unit, 0, Duration::ZERO, None);
         }
         queue.start(Time::ZERO, |_| true);
         queue.start(Time::ZERO, |_| true);
@@ -528,7 +544,7 @@ mod tests {
                 let picked = |set: &BTreeSet<u64>| set.iter().nth(pick.index(set.len().max(1))).copied();
                 match step {
                     0 | 1 if come < units.len() as u64 => {
-                        queue.push(offset_of(come), unit_of(come), 0, Duration::ZERO);
+                        queue.push(offset_of(come), unit_of(come), 0, Duration::ZERO, None);
                         come += 1;
                     }
                     2 | 3 => {

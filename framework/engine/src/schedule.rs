@@ -220,6 +220,8 @@ pub struct Schedule {
     known: BTreeMap<Offset, Mark>,
     /// Handled records that the next flush will make done.
     handled: Vec<Offset>,
+    /// Records that are still to come and not to start before these moments.
+    delayed: BTreeMap<Offset, Time>,
     starting: bool,
     /// Where records that kill their workers are looked for.
     caution: Option<Caution>,
@@ -266,6 +268,7 @@ impl Schedule {
             }),
             known: before.marks.iter().map(|mark| (mark.offset, *mark)).collect(),
             handled: Vec::new(),
+            delayed: BTreeMap::new(),
             starting: true,
             caution: None,
             batches: None,
@@ -310,6 +313,12 @@ impl Schedule {
         self.hidden = in_hand.filter(|_| Bug::StaleHidesFresh.is(bug));
     }
 
+    /// The record at `offset`, which is still to come, does not start before this moment, unless one
+    /// of its unit is before it.
+    pub fn delay(&mut self, offset: Offset, not_before: Time) {
+        self.delayed.insert(offset, not_before);
+    }
+
     /// Takes in the records of a run, in order. They get the next indices.
     ///
     /// # Errors
@@ -338,7 +347,8 @@ impl Schedule {
                 Ordering::Key { .. } | Ordering::Unordered { .. } => index,
             };
             let mark = self.known.remove(&offset).unwrap_or_else(|| Mark::of(offset));
-            self.queue.push(offset, unit, mark.attempts, mark.waited);
+            let not_before = self.delayed.remove(&offset);
+            self.queue.push(offset, unit, mark.attempts, mark.waited, not_before);
         }
         Ok(())
     }
@@ -677,7 +687,8 @@ impl Schedule {
             caution.seal(running);
             caution.said(base, running)
         });
-        Standing { done: self.done_set(), marks: self.marks(now), window }
+        let (done, marks) = (self.done_set(), self.marks(now));
+        Standing { done, marks, window, ..Standing::at(base) }
     }
 
     /// The next [`seal`](Self::seal) is to say that what is next may be in hand, where that is to be

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::caution::Window;
 use crate::done_set::DoneSet;
+use crate::holds::Holds;
 use crate::ids::Offset;
 
 /// What a commit says of its partition.
@@ -27,6 +28,8 @@ pub struct Standing {
     pub marks: Vec<Mark>,
     /// What its owner may have in hand, where that is said.
     pub window: Option<Window>,
+    /// Keys with records in a retry topic.
+    pub holds: Holds,
 }
 
 /// What is known of a record that is not done.
@@ -75,7 +78,7 @@ impl Standing {
 
 impl From<DoneSet> for Standing {
     fn from(done: DoneSet) -> Self {
-        Self { done, marks: Vec::new(), window: None }
+        Self { done, marks: Vec::new(), window: None, holds: Holds::default() }
     }
 }
 

@@ -95,7 +95,7 @@ pub use handler::{Handler, SlotId};
 pub use kafka::KafkaPorts;
 pub use layer::{Dedup, Filter, Layer, Layered, Layers, Remembered, Timing};
 pub use oauth::OauthToken;
-pub use output::{DeadLetters, Emit, Output};
+pub use output::{DeadLetters, Emit, Output, RetryTopics};
 #[doc(hidden)]
 pub use pelton_engine::{Alarm, Bug};
 pub use pelton_engine::{DoneSet, Ordering, RetryLimit, RetryPolicy};

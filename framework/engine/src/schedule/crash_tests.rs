@@ -97,6 +97,7 @@ impl World {
             done: envelope.done_set.unwrap_or_else(|| DoneSet::above(Offset(*offset))),
             marks: envelope.marks,
             window: envelope.window,
+            ..Standing::at(Offset(*offset))
         };
         let mut schedule =
             Schedule::resuming(self.ordering, before.clone(), RetryPolicy::default(), 1);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pelton_engine::DeadLetterLimit;
 
+use crate::output::story::{Story, told};
 use crate::ports::OutRecord;
 use crate::record::Record;
 
@@ -102,7 +103,7 @@ pub(crate) enum FailureKind {
 }
 
 impl FailureKind {
-    fn code(self) -> &'static str {
+    pub(crate) fn code(self) -> &'static str {
         match self {
             Self::Failed => "failed",
             Self::Invalid => "invalid",
@@ -120,48 +121,21 @@ pub(crate) struct Failure {
     pub(crate) text: String,
 }
 
-/// An error's text takes no more of a dead letter.
-const ERROR_LIMIT_BYTES: usize = 2_000;
-
 /// The record as a dead letter.
 pub(crate) fn dead_letter(
     topic: &Arc<str>,
     record: &Record<'_>,
-    attempts: u32,
+    story: Story<'_>,
     failure: &Failure,
-    worker: &str,
 ) -> OutRecord {
-    let own = record.headers().map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)));
-    let mut headers: Vec<_> = own.collect();
-    let mut add = |name: &str, value: String| {
-        headers.push((format!("pelton-{name}"), Some(value.into_bytes())));
-    };
-    add("source-topic", record.topic().to_owned());
-    add("source-partition", record.partition().to_string());
-    add("source-offset", record.offset().to_string());
-    if let Some(timestamp) = record.timestamp_ms() {
-        add("source-timestamp", timestamp.to_string());
-    }
-    add("attempts", attempts.to_string());
-    add("error-code", failure.kind.code().to_owned());
-    add("error", cut(&failure.text).to_owned());
-    add("worker", worker.to_owned());
     OutRecord {
         topic: Arc::clone(topic),
         partition: None,
         key: record.key().map(<[u8]>::to_vec),
         value: record.value().map(<[u8]>::to_vec),
-        headers,
+        headers: told(record, story, Some(failure)),
         timestamp_ms: None,
     }
-}
-
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(ERROR_LIMIT_BYTES);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 #[cfg(test)]
@@ -177,15 +151,16 @@ mod tests {
         run.push(42, Some(1_700), Some(b"\0k"), None, headers);
         let record = run.record(0).expect("a record");
         let failure = Failure { kind: FailureKind::TimedOut, text: "ä".repeat(2_000) };
-        let dead = dead_letter(&Arc::from("dead"), &record, 3, &failure, "w-1");
+        let story = Story { attempts: 3, worker: "w-1", goes_on: false };
+        let dead = dead_letter(&Arc::from("dead"), &record, story, &failure);
         assert_eq!((dead.key.as_deref(), dead.value), (Some(&b"\0k"[..]), None));
         assert_eq!(dead.headers[0], ("a".to_owned(), Some(b"\xff".to_vec())));
         assert_eq!(dead.headers[1], ("a".to_owned(), None));
-        let story = dead.headers[2..].iter().map(|(name, value)| {
+        let told = dead.headers[2..].iter().map(|(name, value)| {
             (name.as_str(), String::from_utf8(value.clone().unwrap_or_default()).expect("text"))
         });
-        let story: Vec<_> = story.collect();
-        let is = |name: &str, value: &str| story.contains(&(name, value.to_owned()));
+        let told: Vec<_> = told.collect();
+        let is = |name: &str, value: &str| told.contains(&(name, value.to_owned()));
         assert!(is("pelton-source-topic", "in") && is("pelton-source-partition", "3"));
         assert!(is("pelton-source-offset", "42") && is("pelton-source-timestamp", "1700"));
         assert!(is("pelton-attempts", "3") && is("pelton-error-code", "timed_out"));

@@ -10,6 +10,7 @@ mod flow;
 mod memory;
 mod outcomes;
 mod records;
+mod retry_topic;
 mod slots;
 mod steps;
 
@@ -19,12 +20,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pelton_engine::{
-    Closing, DeadLetterGauge, Epoch, Event, HeldEffects, Item, Offset, PartitionId, RetryPolicy,
-    Schedule, Standing, Time,
+    Closing, DeadLetterGauge, DoneSet, Epoch, Event, HeldEffects, Holds, Item, Offset, PartitionId,
+    RetryPolicy, Schedule, Standing, Time,
 };
 use tokio::sync::Notify;
 
 use self::deferrals::Deferrals;
+pub(crate) use self::retry_topic::RetryTopic;
 use self::slots::{At, Slots};
 use crate::context::{Effects, Place};
 use crate::error::{HandlerError, WorkerError};
@@ -113,6 +115,12 @@ pub(crate) struct Desk {
     deferrals: Deferrals,
     /// Its part of the input's places, where slots share them.
     share: Option<Share>,
+    /// Keys with records in the retry topic.
+    holds: Holds,
+    /// When to ask whether one can be let go.
+    ask_at: Option<Time>,
+    /// What Kafka has as done.
+    committed_done: DoneSet,
     /// Its turn to run records alone.
     alone: Turnstile,
     /// Wakes the partition's task.
@@ -339,6 +347,8 @@ pub(crate) struct Chores {
     pub(crate) cut: Vec<usize>,
     /// The partition is over: wait for the slots to end.
     pub(crate) closed: Option<Closing>,
+    /// It is to be asked whether keys are still held; this much is committed.
+    pub(crate) question: Option<DoneSet>,
     /// Nothing else before this moment, unless something happens.
     pub(crate) wake: Option<Time>,
 }
@@ -389,6 +399,9 @@ impl Desk {
             slots: Slots::default(),
             deferrals: Deferrals::default(),
             share,
+            ask_at: (!before.holds.is_empty()).then_some(now),
+            holds: before.holds.clone(),
+            committed_done: before.done.clone(),
             alone,
             task,
             task_wakes: None,
@@ -504,11 +517,11 @@ impl Desk {
             return;
         }
         let first = self.schedule.arrived_records();
-        let spec = &self.spec;
+        let committable = self.schedule.committable();
+        self.delay_retries(&run, now);
         let items = run
             .records()
-            .map(|record| Item { offset: Offset(record.offset()), unit: spec.unit(&record) });
-        let committable = self.schedule.committable();
+            .map(|record| Item { offset: Offset(record.offset()), unit: self.spec.unit(&record) });
         if let Err(backwards) = self.schedule.push(items) {
             // The poll loop drops what was delivered before: this would be a bug of ours, and
             // going on would lose or swallow records.

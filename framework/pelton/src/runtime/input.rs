@@ -14,6 +14,7 @@ use regex::Regex;
 use crate::batch::Batches;
 use crate::error::HandlerError;
 use crate::handler::{Handler, SlotId};
+use crate::output::RetryRoute;
 use crate::record::Record;
 use crate::runtime::partition_task::{TaskParts, run};
 use crate::state::StoreAccess;
@@ -92,6 +93,10 @@ pub(crate) struct InputSpec {
     pub(crate) retry: RetryPolicy,
     pub(crate) attempt_timeout: Option<Duration>,
     pub(crate) dead_letters: Option<DeadLetterRoute>,
+    /// Where records go that fail too often.
+    pub(crate) retry_route: Option<RetryRoute>,
+    /// It is itself such a topic.
+    pub(crate) is_retry_topic: bool,
     pub(crate) batches: Option<Batches>,
     pub(crate) flush_every: Option<(usize, Duration)>,
     pub(crate) tick_every: Option<Duration>,
@@ -128,6 +133,11 @@ impl InputSpec {
                 "makes dead letters of invalid records and has no topic for them; add .dead_letters(topic)",
             );
         }
+        if self.retry_route.is_some()
+            && let Some(problem) = self.retry_problem()
+        {
+            return Some(problem);
+        }
         let keyed = matches!(self.ordering, Ordering::Key { .. });
         if self.flush_every.is_some() && self.ordering != Ordering::Partition {
             return Some(
@@ -141,6 +151,35 @@ impl InputSpec {
         }
         (self.key_by.is_some() && !keyed)
             .then_some("has key_by without Ordering::Key; add .ordering(Ordering::key(…))")
+    }
+
+    fn retry_problem(&self) -> Option<&'static str> {
+        if self.retry.limit.is_none() {
+            return Some(
+                "has retry topics and tries its records in place for ever; add .retry(… .at_most(n))",
+            );
+        }
+        if !self.stores.is_empty() {
+            return Some(
+                "has retry topics and a store; a store's records are handled where they are: leave the retry topics out",
+            );
+        }
+        if self.batches.is_some() || self.flush_every.is_some() {
+            return Some(
+                "has retry topics, and batches or flush_every; leave one of them out: records go there one by one",
+            );
+        }
+        None
+    }
+
+    /// By what the record's key is held while records of it lie in a retry topic: the same in every
+    /// version, since commits say it. `None` where nothing is kept in order.
+    pub(crate) fn hold_key(&self, record: &Record<'_>) -> Option<u64> {
+        match self.ordering {
+            Ordering::Partition => Some(0),
+            Ordering::Key { .. } => Some(fnv1a(self.key(record).as_deref())),
+            _ => None,
+        }
     }
 
     /// What the record's handler may do with stores.
@@ -167,6 +206,13 @@ impl InputSpec {
         self.key(record).hash(&mut hasher);
         hasher.finish()
     }
+}
+
+/// FNV-1a, 64 bit; no key is another one than an empty key.
+fn fnv1a(key: Option<&[u8]>) -> u64 {
+    let start = if key.is_some() { 0xcbf2_9ce4_8422_2325 } else { 1 };
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    key.unwrap_or_default().iter().fold(start, fold)
 }
 
 impl fmt::Debug for InputSpec {

@@ -7,7 +7,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton_engine::{Bug, Closing, Epoch, Event, Offset, Ordering, PartitionId, Standing, Time};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use pelton_engine::{
+    Bug, Closing, DoneSet, Epoch, Event, Offset, Ordering, PartitionId, Standing, Time,
+};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, WeakUnboundedSender};
 use tokio::sync::{Notify, watch};
@@ -17,7 +21,7 @@ use crate::context::{Completing, Place};
 use crate::error::WorkerError;
 use crate::handler::Handler;
 use crate::ports::{PortError, Reports};
-use crate::runtime::desk::{Command, Desk, Lease, SharedDesk};
+use crate::runtime::desk::{Command, Desk, Lease, RetryTopic, SharedDesk};
 use crate::runtime::in_flight::{InFlight, Share};
 use crate::runtime::input::{HandlerFactory, InputSpec};
 use crate::runtime::lookout::Lookout;
@@ -136,6 +140,8 @@ struct PartitionTask<H> {
     numbers: HashMap<Id, usize>,
     /// Rung by the slots.
     bell: Arc<Notify>,
+    /// Under way: how far the retry topics go, and how far they are done.
+    asking: Option<BoxFuture<'static, Retries>>,
 }
 
 impl<H: Handler> PartitionTask<H> {
@@ -144,7 +150,7 @@ impl<H: Handler> PartitionTask<H> {
         let desk = SharedDesk::new(desk);
         let slots = JoinSet::new();
         let (handles, numbers) = (Vec::new(), HashMap::new());
-        Self { parts, desk, place, factory, slots, handles, numbers, bell }
+        Self { parts, desk, place, factory, slots, handles, numbers, bell, asking: None }
     }
 
     fn started(&self, position: Offset, committed: Option<Standing>) {
@@ -223,6 +229,9 @@ impl<H: Handler> PartitionTask<H> {
             for _ in 0..chores.new_slots {
                 self.start_another();
             }
+            if let Some(committed) = chores.question {
+                self.ask(committed);
+            }
             self.wait(chores.wake, now).await;
         }
     }
@@ -254,6 +263,13 @@ impl<H: Handler> PartitionTask<H> {
                 None => std::future::pending().await,
             }
         };
+        let asking = &mut self.asking;
+        let answer = async move {
+            match asking {
+                Some(answer) => answer.await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             command = self.parts.commands.recv() => {
@@ -261,9 +277,24 @@ impl<H: Handler> PartitionTask<H> {
                 self.desk.lock().take(command, host.now());
             }
             Some(ended) = self.slots.join_next_with_id() => self.ended(ended),
+            Retries { committed, topics } = answer => {
+                self.asking = None;
+                self.desk.lock().heard_of_retries(&committed, &topics);
+            }
             () = self.bell.notified() => {}
             () = timer => {}
         }
+    }
+
+    /// Asks how far the retry topics go and how far they are done, unless that is under way.
+    fn ask(&mut self, committed: DoneSet) {
+        let Some(route) = self.parts.spec.retry_route.as_ref().filter(|_| self.asking.is_none())
+        else {
+            return;
+        };
+        let topics = std::iter::once(&route.topic).chain(&route.beyond).cloned().collect();
+        let (shared, number) = (Arc::clone(&self.parts.shared), self.parts.partition.partition());
+        self.asking = Some(Retries::read(shared, topics, number, committed).boxed());
     }
 
     /// Cuts off what these slots run, at its next await.
@@ -306,6 +337,42 @@ impl<H: Handler> PartitionTask<H> {
                 }
             }
         }
+    }
+}
+
+/// What is known of our partition in each retry topic.
+struct Retries {
+    /// This much was committed before they were asked.
+    committed: DoneSet,
+    /// In their order; none if one could not be asked.
+    topics: Vec<RetryTopic>,
+}
+
+impl Retries {
+    async fn read(
+        shared: Arc<Shared>,
+        names: Vec<Arc<str>>,
+        number: i32,
+        committed: DoneSet,
+    ) -> Self {
+        let mut topics = Vec::with_capacity(names.len());
+        for name in names {
+            let partition = TopicPartition::new(name, number);
+            let read = async {
+                let end = Offset(shared.admin.offsets(&partition).await?.1);
+                let own = shared.committed.read(vec![partition.clone()]).await?.into_iter().next();
+                let handled = own.and_then(|own| own.offset).map(Offset);
+                Ok::<_, PortError>(RetryTopic { end, handled })
+            };
+            match read.await {
+                Ok(topic) => topics.push(topic),
+                Err(error) => {
+                    tracing::debug!(%partition, %error, "how far the retry topic is done is not known");
+                    return Self { committed, topics: Vec::new() };
+                }
+            }
+        }
+        Self { committed, topics }
     }
 }
 

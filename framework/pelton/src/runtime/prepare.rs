@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use pelton_engine::{
-    Bug, DoneSet, Envelope, Mark, Offset, RetryPolicy, Standing, StartDecision, TopicCommits,
-    Window,
+    Bug, DoneSet, Envelope, Holds, Mark, Offset, RetryPolicy, Standing, StartDecision,
+    TopicCommits, Window,
 };
 
 use crate::admin::JumpStatus;
@@ -98,13 +98,16 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
     let partitions = shared.admin.partitions(partition.topic()).await?.ok_or_else(|| {
         PortError::passing(format!("the topic {} is not there", partition.topic()))
     })?;
+    if let Some(route) = &spec.retry_route {
+        check_retry_topic(shared, partition.topic(), partitions, &route.topic).await?;
+    }
     // The commit first, the stores after it: they may hold more than it says, never less (INV-10).
     let TopicIdentity::There { id } = shared.admin.identity(partition.topic()).await? else {
         return Err(
             PortError::passing(format!("the topic {} is not there", partition.topic())).into()
         );
     };
-    let Start { at, settled, committed, done, marks, window, recreated } =
+    let Start { at, settled, committed, done, marks, window, holds, recreated } =
         start_of(preparing, partitions, id.as_deref()).await?;
     let bug = shared.plan.bug;
     let at = seek.map_or(at, StartDecision::At);
@@ -167,7 +170,7 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
     let committed = match committed.filter(|_| jump.is_none() && seek.is_none()) {
         Some(offset) => {
             let done = usable(done, Offset(offset), preparing).await?;
-            Some(Standing { done, marks, window })
+            Some(Standing { done, marks, window, holds })
         }
         None => None,
     };
@@ -205,6 +208,25 @@ fn store_trouble(error: PortError, store: &str, partition: &TopicPartition) -> T
     })
 }
 
+/// Records go to the partition of the same number.
+async fn check_retry_topic(
+    shared: &Shared,
+    topic: &str,
+    partitions: i32,
+    retry_topic: &str,
+) -> Result<(), Trouble> {
+    let there =
+        shared.admin.partitions(retry_topic).await?.ok_or_else(|| {
+            PortError::passing(format!("the retry topic {retry_topic} is not there"))
+        })?;
+    if there >= partitions {
+        return Ok(());
+    }
+    Err(Trouble::Lasting(WorkerError::Declaration(format!(
+        "the retry topic {retry_topic} has {there} partitions and {topic} has {partitions}; give it as many"
+    ))))
+}
+
 /// With more partitions than its changelog, a topic's keys have moved away from their state.
 async fn check_partitions(
     shared: &Shared,
@@ -240,6 +262,8 @@ struct Start {
     marks: Vec<Mark>,
     /// What its owner may have had in hand.
     window: Option<Window>,
+    /// Its keys with records in a retry topic.
+    holds: Holds,
     /// Its commit, or the position it had, belongs to another topic of that name.
     recreated: bool,
 }
@@ -253,7 +277,7 @@ async fn start_of(
     let number = u32::try_from(partition.partition()).unwrap_or(0);
     // The count may be older than the assignment: a partition we were given exists.
     let partitions = u32::try_from(partitions).unwrap_or(0).max(number + 1);
-    let Own { offset: own, mark, done, marks, window } = own_position(preparing).await?;
+    let Own { offset: own, mark, done, marks, window, holds } = own_position(preparing).await?;
     let other_id = |of: &str| topic_id.is_some_and(|id| id != of);
     let recreated =
         own.is_some() && mark.as_ref().and_then(|m| m.id.as_deref()).is_some_and(other_id);
@@ -262,7 +286,7 @@ async fn start_of(
     {
         let at = StartDecision::At(Offset(offset));
         let settled = mark.partitions;
-        return Ok(Start { at, settled, committed: own, done, marks, window, recreated });
+        return Ok(Start { at, settled, committed: own, done, marks, window, holds, recreated });
     }
     let topic = partition.topic_name();
     let all = (0..i32::try_from(partitions).unwrap_or(0))
@@ -286,7 +310,7 @@ async fn start_of(
         | StartDecision::AtTime(_)
         | StartDecision::Refused => None,
     };
-    Ok(Start { at, settled: commits.settled(), committed, done, marks, window, recreated })
+    Ok(Start { at, settled: commits.settled(), committed, done, marks, window, holds, recreated })
 }
 
 /// What a partition has of its own.
@@ -296,13 +320,21 @@ struct Own {
     done: Option<DoneSet>,
     marks: Vec<Mark>,
     window: Option<Window>,
+    holds: Holds,
 }
 
 /// The position it can't go on at; otherwise its commit, and what that says.
 async fn own_position(preparing: &Preparing<'_>) -> Result<Own, Trouble> {
     if let Some(LostPosition { position, topic }) = preparing.lost_position {
         let (offset, mark) = (Some(position.0), Some(topic.clone()));
-        return Ok(Own { offset, mark, done: None, marks: Vec::new(), window: None });
+        return Ok(Own {
+            offset,
+            mark,
+            done: None,
+            marks: Vec::new(),
+            window: None,
+            holds: Holds::default(),
+        });
     }
     let Preparing { shared, partition, .. } = preparing;
     let own = if Bug::CachedCommit.is(shared.plan.bug) {
@@ -317,13 +349,20 @@ async fn own_position(preparing: &Preparing<'_>) -> Result<Own, Trouble> {
     let offset = own.as_ref().and_then(|own| own.offset);
     Ok(match own.as_ref().and_then(envelope_of) {
         Some(envelope) => {
-            let Envelope { partitions, topic: id, done_set: done, marks, .. } = envelope;
+            let Envelope { partitions, topic: id, done_set: done, marks, holds, .. } = envelope;
             // Its writer has died, unless it is this process.
             let is_own = envelope.incarnation.is_some_and(|(name, _)| name == shared.incarnation);
             let window = envelope.window.and_then(|w| if is_own { w.survived() } else { Some(w) });
-            Own { offset, mark: Some(TopicMark { partitions, id }), done, marks, window }
+            Own { offset, mark: Some(TopicMark { partitions, id }), done, marks, window, holds }
         }
-        None => Own { offset, mark: None, done: None, marks: Vec::new(), window: None },
+        None => Own {
+            offset,
+            mark: None,
+            done: None,
+            marks: Vec::new(),
+            window: None,
+            holds: Holds::default(),
+        },
     })
 }
 

@@ -74,7 +74,7 @@ metrics! {
     LAG_SECONDS = "pelton_lag_seconds", Gauge, Seconds, ["topic", "partition"],
         "Age of the oldest unfinished record, 0 where there is none.";
     RECORDS_TOTAL = "pelton_records_total", Counter, Count, ["topic", "partition", "outcome"],
-        "Attempts at records by how they ended: done, skipped, dead_letter, retry, panicked, cancelled, fatal.";
+        "Attempts at records by how they ended: done, skipped, dead_letter, retry_topic, retry, panicked, cancelled, fatal.";
     HANDLER_SECONDS = "pelton_handler_seconds", Histogram, Seconds, ["topic", "partition"],
         "Time an attempt spent in the handler.";
     LAYER_SECONDS = "pelton_layer_seconds", Histogram, Seconds, ["topic", "layer", "outcome"],
@@ -101,6 +101,8 @@ metrics! {
         "1 while the setting paused_topics holds the partition back.";
     OUTPUT_BLOCKED = "pelton_output_blocked", Gauge, Count, ["topic", "partition"],
         "1 while a delivery that fails for good holds back the partition's commits.";
+    HELD_KEYS = "pelton_held_keys", Gauge, Count, ["topic", "partition"],
+        "Keys of which records lie in the retry topic: what follows of them goes there, too.";
     RESTORE_RECORDS_TOTAL = "pelton_restore_records_total", Counter, Count, ["topic", "partition"],
         "Changelog records read to rebuild stores.";
     RESTORE_SECONDS = "pelton_restore_seconds", Histogram, Seconds, ["topic", "partition"],

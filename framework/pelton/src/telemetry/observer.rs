@@ -104,6 +104,9 @@ pub enum RecordOutcome {
     Skipped,
     /// It can't be handled and has become a dead letter: done, with that as its effect.
     DeadLetter,
+    /// It has failed too often, or follows one of its key that has, and waits in a retry topic: done,
+    /// with that as its effect.
+    RetryTopic,
     /// A retryable error or a time-out: the record will be tried again.
     Retry,
     /// The handler panicked: the record will be tried again.

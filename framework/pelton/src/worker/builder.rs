@@ -17,7 +17,7 @@ use crate::config::{ConfigError, Flags, GroupProtocol, MemoryShares, Settings};
 use crate::error::{Exit, WorkerError};
 use crate::kafka::Tokens;
 use crate::oauth::{OauthToken, TokenSource};
-use crate::output::{Output, OutputSpec};
+use crate::output::{Output, OutputSpec, RetryRoute, RetryTopics};
 use crate::runtime::{
     Control, FaultHandle, Input, InputSpec, Plan, SlotFactory, StatusBoard, Subscription,
     WorkerParts,
@@ -64,6 +64,7 @@ struct DeclaredInput {
     subscription: Subscription,
     spec: InputSpec,
     slots: Option<Arc<dyn SlotFactory>>,
+    retries: Option<RetryTopics>,
 }
 
 #[derive(Debug)]
@@ -91,6 +92,10 @@ impl WorkerBuilder {
     /// The rules of a declared input.
     pub(super) fn spec(&mut self, input: usize) -> &mut InputSpec {
         &mut self.inputs[input].spec
+    }
+
+    pub(super) fn set_retries(&mut self, input: usize, retries: RetryTopics) {
+        self.inputs[input].retries = Some(retries);
     }
 
     pub(super) fn set_slots(&mut self, input: usize, slots: Arc<dyn SlotFactory>) {
@@ -122,7 +127,7 @@ impl WorkerBuilder {
 
     fn declare_input(&mut self, subscription: Subscription) -> InputBuilder<'_> {
         let spec = InputSpec::default();
-        self.inputs.push(DeclaredInput { subscription, spec, slots: None });
+        self.inputs.push(DeclaredInput { subscription, spec, slots: None, retries: None });
         let index = self.inputs.len() - 1;
         InputBuilder::new(self, index)
     }
@@ -286,6 +291,7 @@ impl WorkerBuilder {
         let group = settings.group_id.clone().unwrap_or_else(|| self.name.clone());
         self.bind_stores();
         let stores = self.store_specs(&group);
+        self.add_retry_topics(&group);
         let inputs = self.take_inputs();
         let tokens = self.token_source(&settings);
         if !self.problems.is_empty() {
@@ -412,6 +418,41 @@ impl WorkerBuilder {
         }
     }
 
+    /// Retry topics are outputs of their input, and inputs themselves: with its handler and rules, but
+    /// each leads to the next one.
+    fn add_retry_topics(&mut self, group: &str) {
+        for number in 0..self.inputs.len() {
+            let Some(RetryTopics { delays, holds }) = self.inputs[number].retries.take() else {
+                continue;
+            };
+            let Subscription::Topic(topic) = &self.inputs[number].subscription else {
+                let name = self.inputs[number].subscription.name();
+                self.problems
+                    .push(format!("the input {name} is a pattern; patterns have no retry topics"));
+                continue;
+            };
+            let name = |number: usize| Arc::from(format!("{group}-{topic}-retry-{}", number + 1));
+            let names: Vec<Arc<str>> = (0..delays.len()).map(name).collect();
+            if let Some(name) = names.iter().find(|name| name.len() > 249) {
+                self.problems.push(format!("the retry topic {name} is longer than 249 characters"));
+            }
+            let route = |at: usize| {
+                let (topic, delay) = (Arc::clone(names.get(at)?), *delays.get(at)?);
+                let beyond = names.get(at + 1..).unwrap_or_default().to_vec();
+                Some(RetryRoute { topic, delay, holds, beyond })
+            };
+            self.inputs[number].spec.retry_route = route(0);
+            for (at, topic) in names.iter().enumerate() {
+                self.output(&**topic);
+                let mut spec = self.inputs[number].spec.clone();
+                (spec.retry_route, spec.is_retry_topic) = (route(at + 1), true);
+                let (subscription, slots) =
+                    (Subscription::Topic(topic.to_string()), self.inputs[number].slots.clone());
+                self.inputs.push(DeclaredInput { subscription, spec, slots, retries: None });
+            }
+        }
+    }
+
     fn store_specs(&mut self, group: &str) -> Vec<StoreSpec> {
         let mut specs = Vec::new();
         for (index, store) in self.stores.iter().enumerate() {
@@ -439,7 +480,7 @@ impl WorkerBuilder {
                 .push("no input is declared; add one with app.input(topic).handler(…)".to_owned());
         }
         let mut inputs: Vec<Input> = Vec::new();
-        for DeclaredInput { subscription, spec, slots } in self.inputs.drain(..) {
+        for DeclaredInput { subscription, spec, slots, .. } in self.inputs.drain(..) {
             let name = subscription.name().to_owned();
             self.problems
                 .extend(spec.problem().map(|problem| format!("the input {name} {problem}")));

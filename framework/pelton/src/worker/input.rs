@@ -12,7 +12,7 @@ use crate::batch::{BatchHandler, Batched, Batches};
 use crate::error::HandlerError;
 use crate::handler::{Handler, SlotId};
 use crate::layer::{Layer, Layers};
-use crate::output::DeadLetters;
+use crate::output::{DeadLetters, RetryTopics};
 use crate::record::Record;
 use crate::runtime::{DeadLetterRoute, HandlerFactory, InputSpec, OnInvalid};
 use crate::state::Store;
@@ -143,6 +143,30 @@ impl<'a, L> InputBuilder<'a, L> {
     pub fn dead_letters(mut self, letters: impl Into<DeadLetters>) -> Self {
         let DeadLetters { topic, limit, max_deaths } = letters.into();
         self.spec().dead_letters = Some(DeadLetterRoute { topic: topic.into(), limit, max_deaths });
+        self
+    }
+
+    /// Records that fail too often in place (see [`retry`](Self::retry), which needs a limit) wait in topics
+    /// of their own, so that they hold back neither commits nor memory. Not with stores, batches or
+    /// `flush_every`.
+    ///
+    /// ```
+    /// # use pelton::{Context, Handler, HandlerError, Ordering, Record, RetryPolicy, RetryTopics, Worker};
+    /// # use std::time::Duration;
+    /// # struct CallApi;
+    /// # impl Handler for CallApi {
+    /// #     async fn handle(&mut self, _: &Record<'_>, _: &mut Context<'_>) -> Result<(), HandlerError> { Ok(()) }
+    /// # }
+    /// let mut app = Worker::builder("notifier");
+    /// app.input("user_logins")
+    ///     .ordering(Ordering::key(200))
+    ///     .retry(RetryPolicy::default().at_most(3))
+    ///     .retry_topics(RetryTopics::after([Duration::from_secs(60), Duration::from_secs(600)]))
+    ///     .dead_letters("user_logins-dead")
+    ///     .handler(|_slot| CallApi);
+    /// ```
+    pub fn retry_topics(self, topics: RetryTopics) -> Self {
+        self.app.set_retries(self.index, topics);
         self
     }
 

@@ -429,7 +429,10 @@ impl Attempt {
         match self.end {
             Some((
                 place,
-                RecordOutcome::Done | RecordOutcome::Skipped | RecordOutcome::DeadLetter,
+                RecordOutcome::Done
+                | RecordOutcome::Skipped
+                | RecordOutcome::DeadLetter
+                | RecordOutcome::RetryTopic,
             )) => Some(place),
             Some((_, RecordOutcome::Handled)) => self.flushed,
             _ => None,

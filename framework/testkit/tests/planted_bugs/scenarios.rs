@@ -30,7 +30,7 @@ const FLUSHING: Setup = Setup { flush_every: Some((100, Duration::from_secs(3600
 const TICKING: Setup =
     Setup { tick_every: Some(Duration::from_millis(300)), undisturbed: true, ..FLUSHING };
 
-/// For each bug: the run that shows it; `None` where only the engine's own tests can tell.
+/// For each bug: the run that shows it; `None` where only the engine's own tests can tell, or those that are named.
 #[expect(clippy::panic, reason = "a bug without a scenario is not tested")]
 pub(crate) fn of(bug: Bug) -> Option<(Setup, Play)> {
     let (setup, play): (Setup, Play) = match bug {
@@ -40,6 +40,9 @@ pub(crate) fn of(bug: Bug) -> Option<(Setup, Play)> {
         | Bug::AcknowledgeUnderCommit
         | Bug::PlacesWithoutLimit
         | Bug::SeekWithoutDrain
+        | Bug::StartUnannounced
+        | Bug::DeathsWithoutEnd
+        | Bug::HoldsForgotten // tests/invariants/retry_topics.rs
         | Bug::ResetUnderCommit => return None,
         Bug::SendWhenThawed => (ALONE, frozen_in_mid_air),
         Bug::CommitPastInFlight | Bug::CommitOffByOne => (ALONE, commits_while_a_record_is_slow),

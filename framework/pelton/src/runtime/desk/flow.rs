@@ -18,7 +18,8 @@ impl Desk {
     pub(crate) fn seal(&mut self) {
         let number = self.outbox.seals() + 1;
         let (partition, bug) = (self.place.partition.partition(), self.shared.plan.bug);
-        let standing = self.schedule.seal(self.now());
+        let holds = self.holds.clone();
+        let standing = Standing { holds, ..self.schedule.seal(self.now()) };
         if Bug::ChangelogBehindCommit.is(bug) {
             self.outbox.seal(standing.clone());
         }
@@ -145,6 +146,7 @@ impl Desk {
 
     pub(super) fn committed(&mut self, committed: &Standing, proof: bool) {
         self.schedule.committed(committed);
+        self.committed_done.clone_from(&committed.done);
         while self
             .sealed
             .front()

@@ -122,10 +122,14 @@ impl Desk {
         RecordOutcome::Skipped
     }
 
-    /// The attempt has failed: the record is tried again, unless the policy gives it up.
+    /// The attempt has failed: the record is tried again, unless the policy gives it up or sends it to a
+    /// retry topic.
     pub(super) fn try_again(&mut self, turn: Turn, failure: &Failure, now: Time) -> RecordOutcome {
         if self.schedule.may_retry(turn.index, now) {
             return self.wait(turn, failure, now);
+        }
+        if self.spec.retry_route.is_some() {
+            return self.send_away(turn, Some(failure), now);
         }
         if self.spec.dead_letters.is_some() {
             return self.bury(turn, failure, now);
@@ -160,8 +164,8 @@ impl Desk {
             self.metrics.dead_letters_withheld.increment(1);
             return None;
         }
-        let worker = &self.shared.plan.worker;
-        let letter = dead_letter(&route.topic, &run.record(at)?, turn.attempt, failure, worker);
+        let story = self.story(turn.attempt);
+        let letter = dead_letter(&route.topic, &run.record(at)?, story, failure);
         self.dead_letters.saw(true);
         if Bug::DeadLetterForgotten.is(self.shared.plan.bug) {
             return Some(Effects::default());

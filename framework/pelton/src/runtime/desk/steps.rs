@@ -26,7 +26,11 @@ impl Desk {
             State::Closed(closing) => Step::End(closing),
             State::Halted | State::Drained => Step::Rest,
             State::Draining { cancelled, .. } => self.drain_turn(slot, now, cancelled),
-            State::Running => self.running_turn(now),
+            State::Running => loop {
+                if let Some(step) = self.running_turn(now) {
+                    break step;
+                }
+            },
         };
         if matches!(step, Step::Rest) && self.too_many_rest(1) {
             step = Step::Leave;
@@ -89,22 +93,23 @@ impl Desk {
         !self.lease.alive.load(Ordering::Acquire) && !Bug::IgnoreLost.is(self.shared.plan.bug)
     }
 
-    fn running_turn(&mut self, now: Time) -> Step {
+    /// What comes next; none if a record was seen to here, without a slot.
+    fn running_turn(&mut self, now: Time) -> Option<Step> {
         if self.is_over() {
-            return Step::Rest;
+            return Some(Step::Rest);
         }
         if self.calls_due(now) {
             if self.flush_at(now).is_some_and(|at| now >= at) {
-                return Step::Flush;
+                return Some(Step::Flush);
             }
             self.next_tick = self.spec.tick_every.map(|interval| now + interval);
-            return Step::Tick;
+            return Some(Step::Tick);
         }
         if !self.may_start(now) {
-            return self.make_room();
+            return Some(self.make_room());
         }
         if self.batch_at(now).is_some_and(|at| at > now) {
-            return Step::Rest; // it lingers
+            return Some(Step::Rest); // it lingers
         }
         if self.schedule.is_due(now) {
             let at = *self
@@ -113,27 +118,34 @@ impl Desk {
             let running = self.schedule.in_hand();
             let refused = |share: &mut Share| !share.take(running);
             if at > now || self.share.as_mut().is_some_and(refused) {
-                return Step::Rest;
+                return Some(Step::Rest);
             }
         }
         if let Some(batches) = self.spec.batches {
             return self.next_batch(batches, now);
         }
         let Next::Start { index, offset, attempt } = self.schedule.next(now) else {
-            return Step::Rest;
+            return Some(Step::Rest);
         };
         self.may_start = None;
         if self.schedule.is_condemned(offset) {
             self.condemn(Turn { index, offset, attempt }, now);
-            return self.running_turn(now);
+            return None;
         }
-        match self.record(index) {
+        if self.must_follow(index) {
+            let turn = Turn { index, offset, attempt };
+            self.observe_start(turn);
+            let outcome = self.send_away(turn, None, now);
+            self.count(outcome);
+            return None;
+        }
+        Some(match self.record(index) {
             Some((run, at)) => Step::Handle(Turn { index, offset, attempt }, run, at),
             None => Step::Rest, // never: what waits is held
-        }
+        })
     }
 
-    fn next_batch(&mut self, batches: Batches, now: Time) -> Step {
+    fn next_batch(&mut self, batches: Batches, now: Time) -> Option<Step> {
         let (runs, records) = (&self.runs, batches.records);
         let bytes = |next: &Next| match next {
             Next::Start { index, .. } => in_runs(runs, *index)
@@ -158,18 +170,18 @@ impl Desk {
         });
         let batch: Vec<_> = held.collect();
         let Some((first, ..)) = batch.first() else {
-            return Step::Rest;
+            return Some(Step::Rest);
         };
         if self.schedule.is_condemned(first.offset) {
             self.condemn(*first, now);
             self.schedule.batch_ended();
-            return self.running_turn(now);
+            return None;
         }
         // The batch had one token of the pace. It takes one for each of its other records, and one for
         // the next batch, which waits for the last of them.
         let tokens = batch.iter().map(|_| self.shared.pacer.take(&self.place.partition, now));
         self.may_start = tokens.max();
-        Step::Batch(batch)
+        Some(Step::Batch(batch))
     }
 
     /// When the next batch starts, where there are batches and records for one: at once if it is
@@ -249,6 +261,7 @@ impl Desk {
             }
             State::Drained => {}
         }
+        chores.question = self.question(now);
         self.leave_the_line(self.state == State::Running);
         if self.schedule.running_records() == 0 {
             self.alone.rest();
@@ -361,7 +374,12 @@ impl Desk {
         };
         let future = work.into_iter().flatten().filter(|at| *at > now);
         let alone = self.alone.gives_up_at().filter(|at| *at > now);
-        future.chain(self.pump_wake()).chain(self.deferrals.next()).chain(alone).min()
+        future
+            .chain(self.pump_wake())
+            .chain(self.deferrals.next())
+            .chain(alone)
+            .chain(self.ask_at.filter(|at| *at > now))
+            .min()
     }
 
     /// When sending, a proof or a word to the poll loop is due, at the latest; that goes on

@@ -298,6 +298,7 @@ impl PollLoop {
                 incarnation: Some((self.shared.incarnation.clone(), id)),
                 marks: item.standing.marks.clone(),
                 window: item.standing.window,
+                holds: item.standing.holds.clone(),
                 done_set: Some(&item.standing.done).filter(|done| !done.is_empty()).cloned(),
             };
             let (epoch, offset) = (item.epoch.0, item.offset().0);
