@@ -9,6 +9,8 @@ mod control;
 mod crashes;
 #[path = "invariants/deferrals.rs"]
 mod deferrals;
+#[path = "invariants/endings.rs"]
+mod endings;
 #[path = "invariants/failures.rs"]
 mod failures;
 #[path = "invariants/input_rules.rs"]

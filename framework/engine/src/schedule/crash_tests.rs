@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::caution::Sizes;
+use crate::caution::{Hand, SIZES, Sizes, Window};
 use crate::envelope::Envelope;
 
 const LIMIT: u32 = 3;
@@ -177,7 +177,7 @@ impl World {
         let window = self.stored_window();
         prop_assert!(window.is_some_and(|window| window.allows(offset)), "{offset}: {window:?}");
         self.running.insert(index, offset.0);
-        let alone = matches!(window, Some(Window { hand: crate::Hand::One(_), .. }));
+        let alone = matches!(window, Some(Window { hand: Hand::One(_), .. }));
         prop_assert!(!alone || self.running.len() == 1, "{:?}", self.running);
         Ok(())
     }
