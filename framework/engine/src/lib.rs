@@ -21,6 +21,7 @@
 
 mod action;
 mod assignment;
+mod breaker;
 mod budget;
 mod caution;
 mod commit;
@@ -57,6 +58,7 @@ mod time;
 
 pub use action::{Action, Closing, CommitItem, RestoreFrom, SilentAction};
 pub use assignment::PartitionState;
+pub use breaker::{Breaker, Circuit, CircuitChange, CircuitState, Permit};
 pub use caution::{Hand, Window};
 pub use commit::CommitStatus;
 pub use dead_letters::{DeadLetterGauge, DeadLetterLimit};

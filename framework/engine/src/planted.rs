@@ -154,6 +154,10 @@ bugs! {
     PlacesWithoutLimit "places-without-limit" INV 16: Engine;
     /// A partition that has nothing in hand any more keeps its places: the others starve.
     PlacesLeak "places-leak" INV 16: A2 A7;
+    /// Records start while the breaker of their input is open.
+    OpenLetsThrough "open-lets-through" INV 20: Engine;
+    /// A half-open breaker lets every record probe at once.
+    ProbesWithoutLimit "probes-without-limit" INV 20: Engine;
     /// A record starts before Kafka knows that it may be in hand: nobody knows which one killed.
     StartUnannounced "start-unannounced" INV 18: Engine;
     /// A record passes one of its key that lies in a retry topic.

@@ -35,6 +35,8 @@ pub(crate) struct Queue {
 pub(crate) struct Entry {
     pub(crate) offset: Offset,
     pub(crate) attempts: u32,
+    /// So many of them count for no limit.
+    forgiven: u32,
     /// How long it has been tried elsewhere.
     waited: Duration,
     /// When the first attempt began, once one has begun here.
@@ -81,9 +83,9 @@ pub(crate) enum Units {
 }
 
 impl Entry {
-    /// How many attempts have failed, here and elsewhere.
+    /// How many attempts have failed, here and elsewhere, that are not forgiven.
     pub(crate) fn failures(&self) -> u32 {
-        self.attempts.saturating_sub(u32::from(self.is_running()))
+        self.attempts.saturating_sub(u32::from(self.is_running())).saturating_sub(self.forgiven)
     }
 
     /// How long it has been tried, here and elsewhere.
@@ -158,7 +160,8 @@ impl Queue {
                 }
             }
         };
-        let entry = Entry { offset, attempts, waited, since: None, unit, state, next: None };
+        let entry =
+            Entry { offset, attempts, forgiven: 0, waited, since: None, unit, state, next: None };
         self.records.push_back(Some(entry));
         self.waiting += 1;
     }
@@ -293,6 +296,13 @@ impl Queue {
             }
             None => self.lines.close(entry.unit),
         }
+    }
+
+    /// The attempts at a running record, and its time, count for no limit; the next one is as its first.
+    pub(crate) fn forgive(&mut self, index: u64) {
+        self.entry_mut(index, |entry| {
+            (entry.forgiven, entry.waited, entry.since) = (entry.attempts, Duration::ZERO, None);
+        });
     }
 
     /// A running record waits until `at`, and its unit with it.

@@ -474,7 +474,29 @@ impl Schedule {
     pub fn may_retry(&self, index: u64, now: Time) -> bool {
         self.queue
             .running(index)
-            .is_none_or(|entry| self.retry.may_retry(entry.attempts, entry.tried_for(now)))
+            .is_none_or(|entry| self.retry.may_retry(entry.failures() + 1, entry.tried_for(now)))
+    }
+
+    /// The attempts at record `index`, which runs, say nothing of it, and it is to be tried again: its
+    /// limit counts from the next one on.
+    ///
+    /// ```
+    /// use pelton_engine::{Finish, Item, Offset, Ordering, RetryPolicy, Schedule, Time};
+    /// use std::time::Duration;
+    ///
+    /// let retry = RetryPolicy::fixed(Duration::ZERO).at_most(1);
+    /// let mut schedule = Schedule::new(Ordering::Partition, Offset(3), retry, 1);
+    /// schedule.push([Item { offset: Offset(3), unit: 0 }])?;
+    /// schedule.next(Time::ZERO);
+    /// schedule.forgive(0); // it was an outage
+    /// schedule.finished(0, Finish::Retry, Time::ZERO);
+    /// assert!(schedule.seal(Time::ZERO).marks.is_empty());
+    /// schedule.next(Time::ZERO);
+    /// assert!(!schedule.may_retry(0, Time::ZERO)); // it was its own fault
+    /// # Ok::<(), pelton_engine::Backwards>(())
+    /// ```
+    pub fn forgive(&mut self, index: u64) {
+        self.queue.forgive(index);
     }
 
     /// The attempt at record `index` has ended. Ignored if that record is not running.

@@ -25,6 +25,31 @@ fn inv_2_a_waiting_retry_lets_nothing_pass() {
 }
 
 #[test]
+fn what_is_forgiven_counts_for_no_limit_of_attempts_or_time() {
+    let second = Duration::from_secs(1);
+    let retry = RetryPolicy::fixed(second);
+    for limited in [retry.at_most(3), retry.for_at_most(2 * second)] {
+        let mut schedule = Schedule::new(Ordering::Partition, Offset(1), limited, 9);
+        schedule.push(items(&[1])).expect("ascending offsets");
+        let mut now = Time::ZERO;
+        for attempt in 1..=8 {
+            now = now + second;
+            assert!(matches!(schedule.next(now), Next::Start { attempt: n, .. } if n == attempt));
+            if attempt == 5 {
+                assert!(!schedule.may_retry(0, now), "{limited:?}");
+                schedule.forgive(0);
+            } else {
+                assert_eq!(schedule.may_retry(0, now), ![3, 4, 8].contains(&attempt), "{attempt}");
+            }
+            schedule.finished(0, Finish::Retry, now);
+            let failed = if attempt <= 4 { attempt } else { attempt - 5 };
+            let told = schedule.seal(now).marks.first().map_or(0, |mark| mark.attempts);
+            assert_eq!(told, failed, "after {attempt}, {limited:?}");
+        }
+    }
+}
+
+#[test]
 fn a_drain_drops_what_waits_and_keeps_what_runs() {
     let mut schedule = schedule(&[1, 2, 3]);
     assert!(matches!(schedule.next(Time::ZERO), Next::Start { .. }));

@@ -39,6 +39,8 @@ pub(crate) fn of(bug: Bug) -> Option<(Setup, Play)> {
         | Bug::IgnoreBudget
         | Bug::AcknowledgeUnderCommit
         | Bug::PlacesWithoutLimit
+        | Bug::OpenLetsThrough
+        | Bug::ProbesWithoutLimit
         | Bug::SeekWithoutDrain
         | Bug::StartUnannounced
         | Bug::DeathsWithoutEnd
