@@ -3,6 +3,8 @@
 
 #[path = "invariants/batches.rs"]
 mod batches;
+#[path = "invariants/breaker.rs"]
+mod breaker;
 #[path = "invariants/control.rs"]
 mod control;
 #[path = "invariants/crashes.rs"]

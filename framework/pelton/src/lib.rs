@@ -98,7 +98,7 @@ pub use oauth::OauthToken;
 pub use output::{DeadLetters, Emit, Output, RetryTopics};
 #[doc(hidden)]
 pub use pelton_engine::{Alarm, Bug};
-pub use pelton_engine::{DoneSet, Ordering, RetryLimit, RetryPolicy};
+pub use pelton_engine::{Breaker, DoneSet, Ordering, RetryLimit, RetryPolicy};
 pub use record::{Record, Run};
 #[doc(hidden)]
 pub use runtime::{Fault, FaultHandle};

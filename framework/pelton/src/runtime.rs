@@ -1,6 +1,7 @@
 //! The loops that make a worker: poll loop, partition tasks, start-up and shutdown.
 
 mod alone;
+mod breaker;
 mod committed;
 mod desk;
 mod in_flight;

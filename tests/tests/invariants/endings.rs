@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pelton::{
-    Batch, BatchHandler, Batches, Completion, Context, Handler, HandlerError, Record, RetryPolicy,
-    RetryTopics, Worker, WorkerBuilder,
+    Batch, BatchHandler, Batches, Breaker, Completion, Context, Handler, HandlerError, Record,
+    RetryPolicy, RetryTopics, Worker, WorkerBuilder,
 };
 use pelton_testkit::TestDriver;
 
@@ -107,6 +107,14 @@ fn in_batches(scene: &Scene) -> WorkerBuilder {
     app
 }
 
+fn with_a_breaker(scene: &Scene) -> WorkerBuilder {
+    let scene = scene.clone();
+    let mut app = Worker::builder("scene");
+    let breaker = Breaker::default().sliding_window(1).wait_in_open(30 * SECOND, 60 * SECOND);
+    app.input("in").breaker(breaker).handler(move |_slot| scene.clone());
+    app
+}
+
 fn with_a_retry_topic(scene: &Scene) -> WorkerBuilder {
     let scene = scene.clone();
     let mut app = Worker::builder("scene");
@@ -121,13 +129,23 @@ fn wait(driver: &mut TestDriver, _: &Scene) {
     driver.advance(SECOND / 2);
 }
 
-const STATES: [State; 7] = [
+const STATES: [State; 8] = [
     State { name: "retry wait", make: plain, value: "fails", begin: wait, in_hand: false },
     State {
         name: "pause",
         make: plain,
         value: "rests",
         begin: |driver, _| driver.advance(SECOND),
+        in_hand: false,
+    },
+    State {
+        name: "breaker open",
+        make: with_a_breaker,
+        value: "fails",
+        begin: |driver, _| {
+            driver.advance(5 * SECOND);
+            assert!(driver.status(0).expect("it lives").partitions()[0].breaker_open);
+        },
         in_hand: false,
     },
     State { name: "batch linger", make: in_batches, value: "lingers", begin: wait, in_hand: false },

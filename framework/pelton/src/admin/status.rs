@@ -151,6 +151,9 @@ pub struct PartitionStatus {
     /// Paused by the setting `paused_topics`: it is ours, and nothing of it is read or started.
     #[serde(default)]
     pub paused: bool,
+    /// Its input's breaker is open, or probes: nothing of the input starts but one record at a time.
+    #[serde(default)]
+    pub breaker_open: bool,
     /// Offset of the next record to read.
     pub position: Option<i64>,
     /// Offset the group has stored.
@@ -208,6 +211,7 @@ impl PartitionStatus {
             partition,
             state,
             paused: false,
+            breaker_open: false,
             position: None,
             committed: None,
             end_offset: None,

@@ -34,6 +34,7 @@ use crate::output::Outbox;
 use crate::ports::Reports;
 use crate::record::Run;
 use crate::runtime::alone::Turnstile;
+use crate::runtime::breaker::Contact;
 use crate::runtime::in_flight::Share;
 use crate::runtime::in_poll::{HeldCall, InPoll, WaitingCalls};
 use crate::runtime::input::InputSpec;
@@ -121,6 +122,8 @@ pub(crate) struct Desk {
     ask_at: Option<Time>,
     /// What Kafka has as done.
     committed_done: DoneSet,
+    /// With its input's breaker.
+    contact: Contact,
     /// Its turn to run records alone.
     alone: Turnstile,
     /// Wakes the partition's task.
@@ -338,6 +341,17 @@ pub(crate) enum Step {
     End(Closing),
 }
 
+impl Step {
+    /// The first attempt that it begins.
+    fn first(&self) -> Option<Turn> {
+        match self {
+            Self::Handle(turn, ..) => Some(*turn),
+            Self::Batch(batch) => batch.first().map(|(turn, ..)| *turn),
+            _ => None,
+        }
+    }
+}
+
 /// What the partition's task should do now.
 #[derive(Debug, Default)]
 pub(crate) struct Chores {
@@ -368,6 +382,7 @@ impl Desk {
         thaws: u64,
         before: &Standing,
         share: Option<Share>,
+        contact: Contact,
         task: Arc<Notify>,
     ) -> Self {
         let seed = shared.host.seed() ^ u64::from(id.0).rotate_left(32) ^ epoch.0;
@@ -402,6 +417,7 @@ impl Desk {
             ask_at: (!before.holds.is_empty()).then_some(now),
             holds: before.holds.clone(),
             committed_done: before.done.clone(),
+            contact,
             alone,
             task,
             task_wakes: None,

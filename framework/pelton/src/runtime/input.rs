@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use pelton_engine::{DeadLetterLimit, Ordering, RetryPolicy};
+use pelton_engine::{Breaker, DeadLetterLimit, Ordering, RetryPolicy};
 use regex::Regex;
 
 use crate::batch::Batches;
@@ -92,6 +92,7 @@ pub(crate) struct InputSpec {
     pub(crate) on_invalid: Option<OnInvalid>,
     pub(crate) retry: RetryPolicy,
     pub(crate) attempt_timeout: Option<Duration>,
+    pub(crate) breaker: Option<Breaker>,
     pub(crate) dead_letters: Option<DeadLetterRoute>,
     /// Where records go that fail too often.
     pub(crate) retry_route: Option<RetryRoute>,
@@ -170,6 +171,14 @@ impl InputSpec {
             );
         }
         None
+    }
+
+    /// Do records that fail here come to this topic, sooner or later?
+    pub(crate) fn sends_retries_to(&self, topic: &str) -> bool {
+        let route = self.retry_route.as_ref();
+        route.is_some_and(|route| {
+            *route.topic == *topic || route.beyond.iter().any(|beyond| **beyond == *topic)
+        })
     }
 
     /// By what the record's key is held while records of it lie in a retry topic: the same in every

@@ -21,6 +21,7 @@ use crate::context::{Completing, Place};
 use crate::error::WorkerError;
 use crate::handler::Handler;
 use crate::ports::{PortError, Reports};
+use crate::runtime::breaker::{Contact, InputBreaker};
 use crate::runtime::desk::{Command, Desk, Lease, RetryTopic, SharedDesk};
 use crate::runtime::in_flight::{InFlight, Share};
 use crate::runtime::input::{HandlerFactory, InputSpec};
@@ -49,6 +50,8 @@ pub(crate) struct TaskParts {
     pub(crate) look: Arc<Lookout>,
     /// The places that it shares with its input's other partitions.
     pub(crate) in_flight: Arc<InFlight>,
+    /// What pauses its input while what that calls is broken.
+    pub(crate) breaker: Option<Arc<InputBreaker>>,
     pub(crate) metrics: PartitionMetrics,
     pub(crate) cancelled: watch::Receiver<bool>,
     /// The task of this partition's assignment before, while it has not ended.
@@ -453,6 +456,7 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Standing>)
     let shares = parts.spec.ordering != Ordering::Partition;
     let share = shares
         .then(|| Share::of(&parts.in_flight, partition, Arc::clone(&task), parts.shared.plan.bug));
+    let contact = Contact::of(parts.breaker.clone(), partition, Arc::clone(&task));
     let mut desk = Desk::new(
         partition,
         epoch,
@@ -466,6 +470,7 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Standing>)
         parts.thaws,
         &before.unwrap_or_else(|| Standing::at(position)),
         share,
+        contact,
         task,
     );
     desk.plant(parts.last_begun);

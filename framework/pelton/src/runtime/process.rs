@@ -106,6 +106,7 @@ impl SteppedWorker {
         let shared = Arc::new(Shared {
             gate: SendGate::new(ports.host.now(), parts.gate),
             in_flight: parts.plan.in_flight(),
+            breakers: parts.plan.breakers(&metrics, ports.host.seed()),
             incarnation: incarnation(&*ports.host),
             alone: Arc::default(),
             plan: parts.plan,
@@ -244,6 +245,7 @@ pub(crate) async fn start(
             let shared = Arc::new(Shared {
                 gate: SendGate::new(host.now(), parts.gate),
                 in_flight: parts.plan.in_flight(),
+                breakers: parts.plan.breakers(&metrics, host.seed()),
                 incarnation: incarnation(&*host),
                 alone: Arc::default(),
                 plan: parts.plan,

@@ -14,6 +14,7 @@ use crate::output::{OutputSpec, SendGate};
 use crate::ports::{Admin, Host, Producer, RestoreFetches, TopicIdentity, Waker};
 use crate::refusals::Refusals;
 use crate::runtime::alone::Alone;
+use crate::runtime::breaker::InputBreaker;
 use crate::runtime::committed::CurrentCommitted;
 use crate::runtime::in_flight::InFlight;
 use crate::runtime::input::Input;
@@ -50,6 +51,27 @@ impl Plan {
         limits.map(|limit| Arc::new(InFlight::new(limit))).collect()
     }
 
+    /// The breakers of the inputs that have one, which their retry topics share: handlers call the same.
+    pub(crate) fn breakers(
+        &self,
+        metrics: &WorkerMetrics,
+        seed: u64,
+    ) -> Vec<Option<Arc<InputBreaker>>> {
+        let mut breakers = Vec::new();
+        for input in self.inputs.iter() {
+            let name = input.subscription.name();
+            let leads_here = |other: &Input| other.spec.sends_retries_to(name);
+            let origin = self.inputs.iter().position(leads_here);
+            let shared: Option<&Option<_>> = origin.and_then(|origin| breakers.get(origin));
+            let own = || {
+                let breaker = input.spec.breaker?;
+                Some(Arc::new(InputBreaker::new(name, breaker, metrics.breaker(name), seed)))
+            };
+            breakers.push(shared.cloned().unwrap_or_else(own));
+        }
+        breakers
+    }
+
     /// Is there anything to restore?
     pub(crate) fn has_changelogs(&self) -> bool {
         self.stores.iter().any(|store| store.changelog.is_some())
@@ -74,6 +96,8 @@ pub(crate) struct Shared {
     pub(crate) pacer: Pacer,
     /// By input: how many of its records are in hand.
     pub(crate) in_flight: Vec<Arc<InFlight>>,
+    /// By input: its breaker, where it has one.
+    pub(crate) breakers: Vec<Option<Arc<InputBreaker>>>,
     /// Whose records run alone.
     pub(crate) alone: Arc<Alone>,
     /// What Kafka refuses at the moment.

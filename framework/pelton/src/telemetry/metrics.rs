@@ -131,6 +131,11 @@ impl WorkerMetrics {
         PartitionMetrics::new(&self.group, topic, partition)
     }
 
+    /// The state of one input's breaker.
+    pub(crate) fn breaker(&self, input: &str) -> Gauge {
+        gauge!(names::BREAKER_STATE, vec![label("group", &self.group), label("input", input)])
+    }
+
     /// The handles of one output topic.
     #[must_use]
     pub fn output(&self, topic: &str) -> OutputMetrics {

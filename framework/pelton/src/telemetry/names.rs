@@ -99,6 +99,8 @@ metrics! {
         "Bytes of the records read and not yet done.";
     PAUSED = "pelton_paused", Gauge, Count, ["topic", "partition"],
         "1 while the setting paused_topics holds the partition back.";
+    BREAKER_STATE = "pelton_breaker_state", Gauge, Count, ["input"],
+        "0 while the input's breaker is closed, 1 while a record probes, 2 while it is open; not there where the input has none.";
     OUTPUT_BLOCKED = "pelton_output_blocked", Gauge, Count, ["topic", "partition"],
         "1 while a delivery that fails for good holds back the partition's commits.";
     HELD_KEYS = "pelton_held_keys", Gauge, Count, ["topic", "partition"],

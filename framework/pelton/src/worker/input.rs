@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton_engine::{Ordering, RetryPolicy};
+use pelton_engine::{Breaker, Ordering, RetryPolicy};
 
 use super::builder::WorkerBuilder;
 use crate::batch::{BatchHandler, Batched, Batches};
@@ -122,6 +122,42 @@ impl<'a, L> InputBuilder<'a, L> {
     /// handler is rebuilt. Default: none.
     pub fn attempt_timeout(mut self, limit: Duration) -> Self {
         self.spec().attempt_timeout = Some(limit);
+        self
+    }
+
+    /// Pauses the input in this worker while what its handlers call is broken. Default: none.
+    ///
+    /// When a share of the last attempts, over all partitions, has failed with retryable errors or
+    /// time-outs, the breaker *opens*: no record of the input starts for a while. Then one at a time
+    /// probes. A success closes the breaker; a failure opens it again, for longer. Records that have
+    /// failed keep their waits, and start when both let them. Flushes, ticks and hand-overs go on.
+    ///
+    /// While the breaker is not closed, no failure counts against its record, that of the attempt that
+    /// has opened it included: nothing is given up, and the limit that [`retry`](Self::retry) sets to
+    /// attempts or their time counts anew from there. (`ctx.attempt()` counts on.)
+    ///
+    /// The input of a pattern has one breaker for all of its topics, and an input with
+    /// [`retry_topics`](Self::retry_topics) has one for them, too.
+    ///
+    /// ```
+    /// # use pelton::{Context, Handler, HandlerError, Record, Worker};
+    /// # struct CallApi;
+    /// # impl Handler for CallApi {
+    /// #     async fn handle(&mut self, _: &Record<'_>, _: &mut Context<'_>) -> Result<(), HandlerError> { Ok(()) }
+    /// # }
+    /// use pelton::Breaker;
+    /// use std::time::Duration;
+    ///
+    /// let breaker = Breaker::default()
+    ///     .failure_rate_threshold(50) // percent
+    ///     .sliding_window(20) // attempts
+    ///     .minimum_attempts(10)
+    ///     .wait_in_open(Duration::from_secs(5), Duration::from_secs(60));
+    /// let mut app = Worker::builder("notifier");
+    /// app.input("user_logins").breaker(breaker).handler(|_slot| CallApi);
+    /// ```
+    pub fn breaker(mut self, breaker: Breaker) -> Self {
+        self.spec().breaker = Some(breaker);
         self
     }
 

@@ -19,7 +19,8 @@ impl Desk {
         } else if !is_trial {
             self.alone.unbar();
         }
-        if self.state != State::Running || self.paused || !self.schedule.wants_commit(now) {
+        let rests = self.paused || self.contact.room(now) == 0;
+        if self.state != State::Running || rests || !self.schedule.wants_commit(now) {
             return;
         }
         if self.schedule.is_alone(now) {

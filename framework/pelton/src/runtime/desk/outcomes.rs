@@ -84,6 +84,7 @@ impl Desk {
         let waits = self.spec.flush_every.is_some();
         let outcome = if waits { RecordOutcome::Handled } else { RecordOutcome::Done };
         self.observe_end(turn, outcome);
+        self.contact.ended(turn.index, Ok(()), now);
         self.dead_letters.saw(false);
         self.done(turn.index, effects, now);
         outcome
@@ -123,9 +124,17 @@ impl Desk {
     }
 
     /// The attempt has failed: the record is tried again, unless the policy gives it up or sends it to a
-    /// retry topic.
+    /// retry topic. While the breaker is not closed nothing that fails counts against its record: it may
+    /// not be at fault.
     pub(super) fn try_again(&mut self, turn: Turn, failure: &Failure, now: Time) -> RecordOutcome {
-        if self.schedule.may_retry(turn.index, now) {
+        if matches!(failure.kind, FailureKind::Failed | FailureKind::TimedOut) {
+            self.contact.ended(turn.index, Err(&failure.text), now);
+        }
+        let is_forgiven = !self.contact.is_closed();
+        if is_forgiven {
+            self.schedule.forgive(turn.index);
+        }
+        if is_forgiven || self.schedule.may_retry(turn.index, now) {
             return self.wait(turn, failure, now);
         }
         if self.spec.retry_route.is_some() {

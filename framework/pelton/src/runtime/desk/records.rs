@@ -28,6 +28,7 @@ impl Desk {
 
     /// The record is done: its effects and its offset enter the outbox together.
     pub(crate) fn done(&mut self, index: u64, effects: Effects, now: Time) {
+        self.contact.over(index, now);
         if self.spec.flush_every.is_some() {
             let too_early = Bug::DoneBeforeFlush.is(self.shared.plan.bug);
             let finish = if too_early { Finish::Done } else { Finish::Handled };
@@ -81,6 +82,7 @@ impl Desk {
     }
 
     pub(crate) fn not_done(&mut self, index: u64, finish: Finish, now: Time) {
+        self.contact.over(index, now);
         self.schedule.finished(index, finish, now);
         // Where attempts are limited, how many there were is worth a commit.
         self.progress.dirty |= finish == Finish::Retry && self.spec.retry.limit.is_some();

@@ -53,7 +53,8 @@ impl Desk {
             }
             _ => self.leave_the_line(false),
         }
-        let starts = matches!(step, Step::Handle(..) | Step::Batch(_));
+        self.contact.begins(step.first().map(|turn| turn.index), now);
+        let starts = step.first().is_some();
         if !starts {
             self.announce(now);
         }
@@ -117,7 +118,7 @@ impl Desk {
                 .get_or_insert_with(|| self.shared.pacer.take(&self.place.partition, now));
             let running = self.schedule.in_hand();
             let refused = |share: &mut Share| !share.take(running);
-            if at > now || self.share.as_mut().is_some_and(refused) {
+            if at > now || self.share.as_mut().is_some_and(refused) || !self.contact.take(now) {
                 return Some(Step::Rest);
             }
         }
@@ -146,7 +147,8 @@ impl Desk {
     }
 
     fn next_batch(&mut self, batches: Batches, now: Time) -> Option<Step> {
-        let (runs, records) = (&self.runs, batches.records);
+        let records = if self.contact.probes() { 1 } else { batches.records };
+        let runs = &self.runs;
         let bytes = |next: &Next| match next {
             Next::Start { index, .. } => in_runs(runs, *index)
                 .and_then(|(run, at)| run.record(at).map(|record| record.bytes()))
@@ -215,6 +217,9 @@ impl Desk {
             return false;
         }
         if self.paused || flush_fails || outbox_full || self.sealed.len() >= UNCONFIRMED_SEALS {
+            return false;
+        }
+        if self.contact.room(now) == 0 {
             return false;
         }
         let has_room = self.has_room();
@@ -303,7 +308,8 @@ impl Desk {
         }
         let running = self.schedule.in_hand();
         let free = self.share.as_ref().map_or(usize::MAX, |share| share.free(running));
-        self.schedule.due_records(now).min(free.max(1)).max(calls)
+        let room = free.max(1).min(self.contact.room(now));
+        self.schedule.due_records(now).min(room).max(calls)
     }
 
     /// Nothing starts any more: flush, seal, wait until all is durable, and say so.
@@ -362,15 +368,16 @@ impl Desk {
                     self.look_for_room_at,
                     self.may_start,
                     self.schedule.next_retry(),
+                    self.contact.opens_at(),
                     self.lingers_since.zip(self.spec.batches).map(|(at, of)| at + of.linger),
                 ]
             }
-            State::Halted => [self.reset_at, None, None, None, None, None],
+            State::Halted => [self.reset_at, None, None, None, None, None, None],
             State::Draining { .. } => {
                 let flush = (!self.handled.is_empty()).then_some(self.flush_not_before);
-                [flush, None, None, None, None, None]
+                [flush, None, None, None, None, None, None]
             }
-            State::Drained | State::Closed(_) => [None; 6],
+            State::Drained | State::Closed(_) => [None; 7],
         };
         let future = work.into_iter().flatten().filter(|at| *at > now);
         let alone = self.alone.gives_up_at().filter(|at| *at > now);

@@ -151,6 +151,7 @@ impl PollLoop {
             lease: Arc::clone(&lease),
             look: Arc::clone(&self.look),
             in_flight: Arc::clone(&self.shared.in_flight[number]),
+            breaker: self.shared.breakers[number].clone(),
             metrics: metrics.clone(),
             cancelled,
             // An assignment that is heard after a standstill may have been made before it.

@@ -40,6 +40,7 @@ impl PollLoop {
             let oldest = task.map_or(-1, |task| task.lease.oldest.load(Ordering::Relaxed));
             let behind = u64::try_from(wall - oldest).ok().filter(|_| oldest >= 0);
             let mut line = partition_status(name, &view, behind.map(Duration::from_millis))?;
+            line.breaker_open = self.breaker_is_open(name);
             line.last_jump = self.jumps.get(&view.partition).cloned();
             let blocking = task.map_or(0, |task| task.lease.blocking_ms());
             line.blocking_seconds =
@@ -57,6 +58,13 @@ impl PollLoop {
         self.review_refusals(now);
         self.measure_memory();
         self.find_blocked(now);
+    }
+
+    /// Does its input's breaker hold the partition back?
+    fn breaker_is_open(&self, partition: &TopicPartition) -> bool {
+        let inputs = self.shared.plan.inputs.iter().zip(&self.shared.breakers);
+        let mut its = inputs.filter(|(input, _)| input.subscription.matches(partition.topic()));
+        its.next().and_then(|(_, breaker)| breaker.as_ref()).is_some_and(|own| !own.is_closed())
     }
 
     /// Says what Kafka refuses. A worker that has not joined yet ends with what will stay; one at
