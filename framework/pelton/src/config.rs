@@ -56,7 +56,9 @@ pub use choices::{
 };
 pub use error::ConfigError;
 pub use flags::Flags;
-pub use inputs::{BatchSettings, DeadLetterSettings, InputSettings, RetrySettings};
+pub use inputs::{
+    BatchSettings, BreakerSettings, DeadLetterSettings, InputSettings, RetrySettings,
+};
 pub use load::{Loaded, load, load_from};
 pub use origin::Origin;
 pub use pass_through::KafkaSettings;

@@ -109,6 +109,18 @@ fn attempts_and_a_topic_for_dead_letters_come_from_the_file() {
     assert_eq!(driver.committed("user.logins", 0), Some(2));
 }
 
+#[test]
+fn a_breaker_comes_from_the_file() {
+    let file = "[inputs.\"user.logins\".breaker]\nminimum_attempts = 3\nwait = \"20s\"";
+    let mut driver = driver(app(Ordering::Partition, &Obeys::default()), load(file, &[], &[]));
+    driver.send("user.logins", "a", "\"fails\"");
+    driver.advance(12 * SECOND);
+    assert_eq!(driver.attempts("user.logins", 0, 0), 3, "at 0, 1 and 2 s");
+    assert!(driver.status(0).expect("it lives").partitions()[0].breaker_open);
+    driver.advance(11 * SECOND);
+    assert_eq!(driver.attempts("user.logins", 0, 0), 4);
+}
+
 /// The same settings without rules: what the program says holds.
 #[test]
 fn what_nobody_gives_stays_the_programs() {

@@ -16,7 +16,8 @@ use super::schema::schema;
 use super::settings::{AdminSettings, LogSettings, Settings};
 use super::tree::{Scalar, Tree};
 use super::{
-    BatchSettings, DeadLetterSettings, Flags, InputSettings, RetrySettings, file, load_from,
+    BatchSettings, BreakerSettings, DeadLetterSettings, Flags, InputSettings, RetrySettings, file,
+    load_from,
 };
 
 /// What no default can stand for.
@@ -108,6 +109,7 @@ fn input_rules(schema: &Value) -> Vec<(String, Value)> {
     for key in fields_of::<InputSettings>() {
         let tables = match *key {
             "retry" => fields_of::<RetrySettings>(),
+            "breaker" => fields_of::<BreakerSettings>(),
             "dead_letters" => fields_of::<DeadLetterSettings>(),
             "batch" => fields_of::<BatchSettings>(),
             _ => &[],

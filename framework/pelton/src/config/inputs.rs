@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use pelton_engine::{DeadLetterLimit, RetryPolicy};
+use pelton_engine::{Breaker, DeadLetterLimit, RetryPolicy};
 use serde::{Deserialize, Serialize};
 
 use super::choices::RetryKind;
@@ -60,6 +60,10 @@ pub struct InputSettings {
 
     /// When a failed record is tried again: `[inputs."user_logins".retry]`.
     pub retry: RetrySettings,
+
+    /// When the input pauses because what its handlers call is broken:
+    /// `[inputs."user_logins".breaker]`.
+    pub breaker: BreakerSettings,
 
     /// Where records go that can't be handled: `[inputs."user_logins".dead_letters]`.
     pub dead_letters: DeadLetterSettings,
@@ -168,6 +172,99 @@ impl RetrySettings {
     }
 }
 
+/// When an input pauses because what its handlers call is broken. Any of them gives an input a
+/// breaker that has none by its program. One of the waits that is given takes the place of both.
+///
+/// ```
+/// use pelton::Breaker;
+/// use pelton::config::BreakerSettings;
+///
+/// let mut breaker = BreakerSettings::default();
+/// assert_eq!(breaker.over(None), None);
+/// breaker.sliding_window = Some(50);
+/// assert_eq!(breaker.over(None), Some(Breaker::default().sliding_window(50)));
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default)]
+#[non_exhaustive]
+pub struct BreakerSettings {
+    /// It opens when so many percent of the attempts in the window have failed. 0: no breaker. 50
+    /// where the program says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure_rate_threshold: Option<u32>,
+
+    /// The window: the last so many attempts of the input that have ended in this worker. 20 where
+    /// the program says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sliding_window: Option<u32>,
+
+    /// It stays closed until the window has so many attempts, or is full. 10 where the program says
+    /// nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub minimum_attempts: Option<u32>,
+
+    /// For so long nothing of the input starts after it has opened, less a random part of up to a
+    /// half. 5 s where only `max_wait` is given.
+    #[serde(with = "units::optional_duration", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(schema_with = "schema::time"))]
+    pub wait: Option<Duration>,
+
+    /// The wait doubles with each probe that fails, up to this. 60 s where only `wait` is given.
+    #[serde(with = "units::optional_duration", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(schema_with = "schema::time"))]
+    pub max_wait: Option<Duration>,
+
+    /// It closes when so many probes in a row have succeeded. 1 where the program says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probes: Option<u32>,
+}
+
+impl BreakerSettings {
+    /// What is set here, and of the rest what the program's `breaker` says.
+    #[must_use]
+    pub fn over(&self, breaker: Option<Breaker>) -> Option<Breaker> {
+        let percent = self.failure_rate_threshold.map(|n| u8::try_from(n).unwrap_or(100));
+        if *self == Self::default() || percent == Some(0) {
+            return breaker.filter(|_| percent.is_none());
+        }
+        let (own, ours) = (breaker.unwrap_or_default(), Breaker::default());
+        let waits = match (self.wait, self.max_wait) {
+            (None, None) => (own.wait, own.max_wait),
+            (wait, max) => (wait.unwrap_or(ours.wait), max.unwrap_or(ours.max_wait)),
+        };
+        Some(Breaker {
+            failure_rate_threshold: percent.unwrap_or(own.failure_rate_threshold),
+            sliding_window: self.sliding_window.unwrap_or(own.sliding_window),
+            minimum_attempts: self.minimum_attempts.unwrap_or(own.minimum_attempts),
+            wait: waits.0,
+            max_wait: waits.1,
+            probes: self.probes.unwrap_or(own.probes),
+        })
+    }
+
+    /// Which of them can't hold beside the others, and why.
+    fn contradiction(&self) -> Option<(&'static str, String)> {
+        let Breaker { wait, max_wait, .. } = self.over(None)?;
+        if wait > max_wait {
+            let (first, longest) = (written(wait), written(max_wait));
+            let why = format!(
+                "the first wait (`wait`, {first}) is longer than the longest (`max_wait`, \
+                 {longest}); lower the one or raise the other"
+            );
+            return Some((if self.wait.is_some() { "wait" } else { "max_wait" }, why));
+        }
+        let (window, minimum) = (self.sliding_window?, self.minimum_attempts?);
+        (minimum > window).then(|| {
+            let why = format!(
+                "the window never has {minimum} attempts (`sliding_window`, {window}); lower the \
+                 one or raise the other"
+            );
+            ("minimum_attempts", why)
+        })
+    }
+}
+
 /// Where records go that can't be handled, and how many may.
 ///
 /// ```
@@ -252,11 +349,15 @@ impl Settings {
     pub(super) fn check_inputs(&self) -> Result<(), ConfigError> {
         for (topic, input) in &self.inputs {
             let key = |own: &str| format!("inputs.{topic}.{own}");
-            let InputSettings { retry, dead_letters, batch, .. } = input;
+            let InputSettings { retry, breaker, dead_letters, batch, .. } = input;
             for (own, number, least, most) in [
                 ("concurrency", input.concurrency, 1, 100_000),
                 ("max_records_per_second", input.max_records_per_second, 0, 1_000_000),
                 ("retry.attempts", retry.attempts, 0, 1_000_000),
+                ("breaker.failure_rate_threshold", breaker.failure_rate_threshold, 0, 100),
+                ("breaker.sliding_window", breaker.sliding_window, 1, 10_000),
+                ("breaker.minimum_attempts", breaker.minimum_attempts, 1, 10_000),
+                ("breaker.probes", breaker.probes, 1, 1_000),
                 ("dead_letters.at_most_in_a_row", dead_letters.at_most_in_a_row, 0, 1_000_000),
                 (
                     "dead_letters.at_most_of_a_thousand",
@@ -280,6 +381,8 @@ impl Settings {
                 ("retry.initial", retry.initial, DAY),
                 ("retry.max", retry.max, DAY),
                 ("retry.time", retry.time, 365 * DAY),
+                ("breaker.wait", breaker.wait, DAY),
+                ("breaker.max_wait", breaker.max_wait, DAY),
                 ("batch.linger", batch.linger, Duration::from_secs(3600)),
             ] {
                 if time.is_some_and(|time| time > most) {
@@ -298,6 +401,9 @@ impl Settings {
             }
             if let Some((own, reason)) = retry.contradiction() {
                 return Err(self.contradiction(&key(&format!("retry.{own}")), reason));
+            }
+            if let Some((own, reason)) = breaker.contradiction() {
+                return Err(self.contradiction(&key(&format!("breaker.{own}")), reason));
             }
         }
         Ok(())
@@ -370,6 +476,32 @@ mod tests {
         ] {
             assert_eq!(retry(given).over(own), expected, "{given}");
         }
+    }
+
+    #[test]
+    fn any_rule_of_a_breaker_makes_one_and_no_share_of_failures_takes_it_away() {
+        let own = Breaker::default().sliding_window(7).wait_in_open(SECOND, SECOND * 9).probes(3);
+        let over = |text: &str, own| {
+            let given = read::read(&file::parse(text, Path::new("f")).unwrap(), "").unwrap();
+            BreakerSettings::over(&given, own)
+        };
+        assert_eq!(over("", Some(own)), Some(own));
+        for text in ["failure_rate_threshold = 0", "failure_rate_threshold = 0\nprobes = 2"] {
+            assert_eq!((over(text, Some(own)), over(text, None)), (None, None));
+        }
+        for (text, expected) in [
+            ("failure_rate_threshold = 80", own.failure_rate_threshold(80)),
+            (
+                "sliding_window = 50\nminimum_attempts = 5",
+                own.sliding_window(50).minimum_attempts(5),
+            ),
+            ("max_wait = \"20s\"", own.wait_in_open(SECOND * 5, SECOND * 20)),
+            ("wait = \"20s\"", own.wait_in_open(SECOND * 20, SECOND * 60)),
+            ("probes = 2", own.probes(2)),
+        ] {
+            assert_eq!(over(text, Some(own)), Some(expected), "{text}");
+        }
+        assert_eq!(over("probes = 2", None), Some(Breaker::default().probes(2)));
     }
 
     #[test]

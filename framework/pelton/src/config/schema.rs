@@ -37,7 +37,7 @@ pub(super) fn schema() -> Value {
     }
     let input = &mut schema["properties"]["inputs"]["additionalProperties"];
     input["description"] = json!("The rules of the input of this name.");
-    for table in ["retry", "dead_letters", "batch"] {
+    for table in ["retry", "breaker", "dead_letters", "batch"] {
         input["properties"][table]["additionalProperties"] = closed.clone();
     }
     input["additionalProperties"] = closed;

@@ -72,6 +72,7 @@ pub(super) fn lay_over(given: &InputSettings, spec: &mut InputSpec) -> Result<()
         spec.attempt_timeout = Some(limit).filter(|limit| *limit > Duration::ZERO);
     }
     spec.retry = given.retry.over(spec.retry);
+    spec.breaker = given.breaker.over(spec.breaker);
     let route = spec.dead_letters.take();
     let topic = dead_letters.topic.as_deref().map(Into::into);
     let own = route.as_ref().map(|route| route.limit).unwrap_or_default();
