@@ -58,6 +58,7 @@ pub use error::ConfigError;
 pub use flags::Flags;
 pub use inputs::{
     BatchSettings, BreakerSettings, DeadLetterSettings, InputSettings, RetrySettings,
+    RetryTopicSettings,
 };
 pub use load::{Loaded, load, load_from};
 pub use origin::Origin;

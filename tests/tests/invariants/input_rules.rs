@@ -385,3 +385,28 @@ fn a_topic_for_dead_letters_takes_the_place_of_the_programs_and_is_the_only_one_
     let (worker, _handle) = app.build().expect("it fits");
     assert_eq!(worker.topics(), ["in", "new"]);
 }
+
+#[test]
+fn retry_topics_come_from_the_file_or_a_variable_and_need_a_limit() {
+    let file =
+        "[inputs.\"user.logins\"]\nretry.attempts = 2\nretry_topics.delays = [\"5s\", \"1m\"]";
+    let variable = [("PELTON__INPUTS__USER_LOGINS__RETRY_TOPICS__DELAYS", "5s,1m")];
+    let limited = "[inputs.\"user.logins\"]\nretry.attempts = 2";
+    for settings in [load(file, &[], &[]), load(limited, &variable, &[])] {
+        let mut driver = driver(app(Ordering::key(4), &Obeys::default()), settings);
+        driver.send("user.logins", "a", "\"fails\"");
+        driver.advance(9 * SECOND);
+        assert_eq!(driver.emitted("obeys-user.logins-retry-1").len(), 1);
+        assert_eq!(driver.emitted("obeys-user.logins-retry-2").len(), 1);
+    }
+    let mut endless = app(Ordering::key(4), &Obeys::default());
+    endless.settings(load("[inputs.\"user.logins\"]\nretry_topics.delays = [\"5s\"]", &[], &[]));
+    let problem = endless.build().expect_err("refused").to_string();
+    assert!(problem.contains("tries its records in place for ever"), "{problem}");
+    let alone = "[inputs.\"user.logins\"]\nretry_topics.hold_key = false";
+    assert_eq!(
+        refused(app(Ordering::key(4), &Obeys::default()), alone, &[]),
+        "PLT-0105: `inputs.user.logins.retry_topics.hold_key` from 5 can't be used: the input has no \
+         retry topics; give `retry_topics.delays` too, or remove it"
+    );
+}

@@ -16,8 +16,8 @@ use super::schema::schema;
 use super::settings::{AdminSettings, LogSettings, Settings};
 use super::tree::{Scalar, Tree};
 use super::{
-    BatchSettings, BreakerSettings, DeadLetterSettings, Flags, InputSettings, RetrySettings, file,
-    load_from,
+    BatchSettings, BreakerSettings, DeadLetterSettings, Flags, InputSettings, RetrySettings,
+    RetryTopicSettings, file, load_from,
 };
 
 /// What no default can stand for.
@@ -110,6 +110,7 @@ fn input_rules(schema: &Value) -> Vec<(String, Value)> {
         let tables = match *key {
             "retry" => fields_of::<RetrySettings>(),
             "breaker" => fields_of::<BreakerSettings>(),
+            "retry_topics" => fields_of::<RetryTopicSettings>(),
             "dead_letters" => fields_of::<DeadLetterSettings>(),
             "batch" => fields_of::<BatchSettings>(),
             _ => &[],

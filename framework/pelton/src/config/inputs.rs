@@ -18,6 +18,7 @@ use super::settings::Settings;
 use super::tree::Tree;
 use super::units::duration::written;
 use super::units::{self, ByteCount};
+use crate::output::RetryTopics;
 use crate::runtime::OnInvalid;
 use crate::topic_partition::is_topic_name;
 
@@ -64,6 +65,9 @@ pub struct InputSettings {
     /// When the input pauses because what its handlers call is broken:
     /// `[inputs."user_logins".breaker]`.
     pub breaker: BreakerSettings,
+
+    /// Where records wait that fail too often in place: `[inputs."user_logins".retry_topics]`.
+    pub retry_topics: RetryTopicSettings,
 
     /// Where records go that can't be handled: `[inputs."user_logins".dead_letters]`.
     pub dead_letters: DeadLetterSettings,
@@ -265,6 +269,42 @@ impl BreakerSettings {
     }
 }
 
+/// Where records wait that fail too often in place.
+///
+/// ```
+/// use pelton::config::RetryTopicSettings;
+/// use std::time::Duration;
+///
+/// let mut topics = RetryTopicSettings::default();
+/// topics.delays = Some(vec![Duration::from_secs(60), Duration::from_secs(600)]);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RetryTopicSettings {
+    /// One topic for each delay, `<group>-<topic>-retry-1` and so on, which must exist with as many
+    /// partitions as the input. Needs a limit of `retry`. `[]`: none.
+    #[serde(with = "units::optional_durations", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(schema_with = "schema::times"))]
+    pub delays: Option<Vec<Duration>>,
+
+    /// Whether later records of a key wait until the one that failed is done. They do, where the
+    /// program says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_key: Option<bool>,
+}
+
+impl RetryTopicSettings {
+    /// What is set here, and of the rest what the program's `topics` say.
+    pub(crate) fn over(&self, topics: Option<RetryTopics>) -> Option<RetryTopics> {
+        let own = topics.as_ref().is_none_or(|topics| topics.holds);
+        let holds = self.hold_key.unwrap_or(own);
+        let delays = self.delays.clone().or_else(|| topics.map(|topics| topics.delays))?;
+        (!delays.is_empty()).then_some(RetryTopics { delays, holds })
+    }
+}
+
 /// Where records go that can't be handled, and how many may.
 ///
 /// ```
@@ -390,6 +430,12 @@ impl Settings {
                     return Err(self.invalid(&key(own), problem));
                 }
             }
+            let delays = input.retry_topics.delays.as_deref().unwrap_or_default();
+            if delays.len() > 10 || delays.iter().any(|delay| *delay > 365 * DAY) {
+                let most = written(365 * DAY);
+                let problem = format!("write at most ten times, each of at most \"{most}\"");
+                return Err(self.invalid(&key("retry_topics.delays"), problem));
+            }
             if !dead_letters.topic.as_deref().is_none_or(is_topic_name) {
                 let problem = "it is no legal topic name (letters, digits, '.', '_' and '-', at \
                                most 249); write one";
@@ -513,5 +559,20 @@ mod tests {
         assert_eq!(given.over(own), DeadLetterLimit { in_a_row: u32::MAX, ..own });
         given.at_most_of_a_thousand = Some(7);
         assert_eq!(given.over(own).of_a_thousand, 7);
+    }
+    #[test]
+    fn retry_topics_are_added_replaced_held_otherwise_and_taken_away() {
+        let own = || Some(RetryTopics::after([SECOND]).hold_key(false));
+        let mut given = RetryTopicSettings::default();
+        assert_eq!((given.over(None), given.over(own())), (None, own()));
+        given.hold_key = Some(true);
+        assert_eq!(
+            (given.over(None), given.over(own())),
+            (None, Some(RetryTopics::after([SECOND])))
+        );
+        given.delays = Some(vec![SECOND * 9]);
+        assert_eq!(given.over(None), Some(RetryTopics::after([SECOND * 9])));
+        given.delays = Some(Vec::new());
+        assert_eq!(given.over(own()), None);
     }
 }

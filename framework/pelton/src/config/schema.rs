@@ -37,7 +37,7 @@ pub(super) fn schema() -> Value {
     }
     let input = &mut schema["properties"]["inputs"]["additionalProperties"];
     input["description"] = json!("The rules of the input of this name.");
-    for table in ["retry", "breaker", "dead_letters", "batch"] {
+    for table in ["retry", "breaker", "retry_topics", "dead_letters", "batch"] {
         input["properties"][table]["additionalProperties"] = closed.clone();
     }
     input["additionalProperties"] = closed;
@@ -82,6 +82,10 @@ fn without_null(property: &mut Value) {
 
 pub(super) fn time(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "string", "pattern": TIME, "examples": ["500ms", "25s", "5m"] })
+}
+
+pub(super) fn times(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": { "type": "string", "pattern": TIME } })
 }
 
 pub(super) fn address(_: &mut SchemaGenerator) -> Schema {

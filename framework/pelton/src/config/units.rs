@@ -154,6 +154,33 @@ pub(crate) mod optional_duration {
     }
 }
 
+/// For `#[serde(with)]`: lengths of time that may be left out.
+pub(crate) mod optional_durations {
+    use std::time::Duration;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::duration::{parsed, written};
+
+    #[expect(clippy::ref_option, reason = "serde's `with` asks for this shape")]
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<Vec<Duration>>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let texts = value.as_ref().map(|all| all.iter().map(|one| written(*one).to_string()));
+        texts.map(Iterator::collect::<Vec<_>>).serialize(to)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Vec<Duration>>, D::Error> {
+        let texts = Option::<Vec<String>>::deserialize(from)?;
+        let all = texts.map(|texts| texts.iter().map(|text| parsed(text.trim())).collect());
+        all.transpose().map_err(D::Error::custom)
+    }
+}
+
 /// For `#[serde(deserialize_with)]`: an address with its port.
 pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     let hint = "write address:port, as in \"127.0.0.1:9464\" or \"[::1]:9464\"; a name won't do";

@@ -343,6 +343,14 @@ impl WorkerBuilder {
             rules::lay_over(given, &mut self.inputs[input].spec).map_err(|(key, problem)| {
                 settings.invalid(&format!("inputs.{name}.{key}"), problem.to_owned())
             })?;
+            let declared = &mut self.inputs[input];
+            declared.retries = given.retry_topics.over(declared.retries.take());
+            if declared.retries.is_none() && given.retry_topics.hold_key.is_some() {
+                let problem =
+                    "the input has no retry topics; give `retry_topics.delays` too, or remove it";
+                let key = format!("inputs.{name}.retry_topics.hold_key");
+                return Err(settings.invalid(&key, problem.to_owned()));
+            }
         }
         let routes = self.inputs.iter().filter_map(|input| input.spec.dead_letters.as_ref());
         for topic in routes.map(|route| Arc::clone(&route.topic)).collect::<Vec<_>>() {
