@@ -305,12 +305,7 @@ impl Caution {
                 (running == 0).then(|| self.free(offset.next()))
             }
             Some(offset) => Some(self.free(offset.next())),
-            None => (names_one && running == 0).then_some(Window {
-                until,
-                suspects,
-                hand: Hand::Nothing,
-                deaths,
-            }),
+            None => (names_one && running == 0).then(|| self.rest()),
         }
     }
 
@@ -347,15 +342,16 @@ impl Caution {
         }
     }
 
-    /// What the commit says; `base` is its offset.
+    /// What the commit says; `base` is its offset. Where nothing is in hand, as before the first
+    /// window of its own, that is what there is still to be careful with.
     pub(crate) fn said(&self, base: Offset, running: usize) -> Option<Window> {
-        if self.rests && running == 0 {
-            let (until, suspects) = (self.careful_below, self.suspects_below);
-            let deaths = self.deaths;
-            let rest = Window { until, suspects, hand: Hand::Nothing, deaths };
-            return Some(rest).filter(|_| self.is_careful(base));
-        }
-        self.pending.or(self.confirmed)
+        let own = self.pending.or(self.confirmed).filter(|_| !self.rests || running > 0);
+        own.or_else(|| self.is_careful(base).then(|| self.rest()))
+    }
+
+    fn rest(&self) -> Window {
+        let (until, suspects, deaths) = (self.careful_below, self.suspects_below, self.deaths);
+        Window { until, suspects, hand: Hand::Nothing, deaths }
     }
 
     /// Has nobody said yet that nothing is in hand any more, though it is so?
@@ -578,6 +574,20 @@ mod tests {
             Window { until: Offset(12), suspects: Offset(12), hand: Hand::Nothing, deaths: 1 };
         assert_eq!(caution.said(Offset(11), 0), Some(rest), "one record was not reached");
         assert_eq!(caution.said(Offset(12), 0), None);
+    }
+
+    /// A partition waited for its turn to run records alone when the interval's commit came, which
+    /// said of no window at all. Then another partition's record killed the worker: all that was known
+    /// of the deaths before was gone, and a record killed a fourth time.
+    #[test]
+    fn a_commit_before_the_first_window_says_what_there_is_to_be_careful_with() {
+        let mut caution = dead(12, below(12), 1, &[(11, 1)]);
+        caution.seal(0);
+        let care =
+            Window { until: Offset(12), suspects: Offset(12), hand: Hand::Nothing, deaths: 2 };
+        assert_eq!(caution.said(Offset(10), 0), Some(care));
+        assert!(!caution.allows(Offset(10)), "that it is in hand is still to be said");
+        assert_eq!(caution.said(Offset(12), 0), None, "all of it is done");
     }
 
     #[test]

@@ -24,6 +24,8 @@ enum Step {
     Answer,
     /// The worker dies where it has poison in hand.
     Die,
+    /// Another partition's record kills the worker while nothing of this one is in hand.
+    Fall,
     /// The partition is handed over.
     HandOver,
 }
@@ -35,6 +37,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => prop::bool::weighted(0.7).prop_map(Step::Seal),
         4 => Just(Step::Answer),
         3 => Just(Step::Die),
+        1 => Just(Step::Fall),
         1 => Just(Step::HandOver),
     ];
     prop::collection::vec(step, 0..400)
@@ -155,6 +158,11 @@ impl World {
                     self.begin();
                 }
             }
+            // While a record is tried, the others have nothing in hand that could kill.
+            Step::Fall if self.running.is_empty() && !self.schedule.is_trial(self.now) => {
+                self.begin();
+            }
+            Step::Fall => {}
             Step::HandOver if self.running.is_empty() => {
                 self.schedule.stop_starting(self.now);
                 let standing = self.schedule.seal(self.now);
