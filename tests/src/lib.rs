@@ -34,9 +34,9 @@ pub use kafka::{
 };
 pub use proxy::{Proxy, Way, Weather};
 pub use rig::{
-    Answer, Blobs, Carried, DeadLetters, Ended, Fleet, Footprint, Heavy, InFlight, Latencies, Load,
-    LoadPlan, MemoryUse, MemoryWatch, Moment, Names, Outcome, Pace, Poison, Protocol, Rig, RigPlan,
-    Steps, WorkerProcess, orders,
+    Answer, Blobs, Carried, DeadLetters, Deaths, Ended, Fleet, Footprint, Heavy, InFlight,
+    Latencies, Load, LoadPlan, MemoryUse, MemoryWatch, Moment, Names, Outcome, Pace, Poison,
+    Protocol, Rig, RigPlan, Steps, Supervisor, WorkerProcess, orders,
 };
 pub use trials::Trial;
 pub use waiting::{Deadline, Stopwatch, wait_for};

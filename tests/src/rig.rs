@@ -6,6 +6,7 @@
 
 mod carried;
 mod dead_letters;
+mod deaths;
 mod endpoint;
 mod fleet;
 mod footprint;
@@ -19,6 +20,7 @@ mod pace;
 mod poison;
 mod protocol;
 mod steps;
+mod supervisor;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use tempfile::TempDir;
 
 pub use carried::Carried;
 pub use dead_letters::DeadLetters;
+pub use deaths::Deaths;
 pub use endpoint::Answer;
 pub use fleet::{Ended, Fleet, WorkerProcess};
 pub use footprint::Footprint;
@@ -44,9 +47,10 @@ use outcome::Effects;
 pub use outcome::Outcome;
 pub use pace::{Moment, Pace};
 pub use poison::Poison;
-pub(crate) use poison::TAKES_MS;
+pub(crate) use poison::{LAST_WORDS, TAKES_MS};
 pub use protocol::Protocol;
 pub use steps::{InFlight, Steps};
+pub use supervisor::Supervisor;
 
 use crate::kafka::reaper::Reaper;
 use crate::{Cluster, ClusterError, KafkaCluster};
@@ -460,7 +464,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
             Outcome::of(self.cluster, &self.names, &ledger, effects, begins, rules)?
         };
         if !outcome.is_clean() && self.plan.plant.is_none() {
-            self.folder.is_wanted.store(true, Ordering::Relaxed);
+            self.keep();
         }
         Ok(outcome)
     }
@@ -475,7 +479,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         let letters = self.cluster.read_topic(&self.names.dead_letters)?;
         let held = DeadLetters::held(&self.names.input, &input, &letters);
         if !held.are_right() && self.plan.plant.is_none() {
-            self.folder.is_wanted.store(true, Ordering::Relaxed);
+            self.keep();
         }
         Ok(held)
     }
@@ -496,10 +500,22 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
     ///
     /// [`ClusterError::Late`], with what is missing.
     pub fn wait_until_handled(&self, within: Duration) -> Result<(), ClusterError> {
-        self.wait("everything handled", within, || {
-            let ends = self.cluster.ends(&self.names.input).map_err(|error| error.to_string())?;
-            self.behind(&ends)
-        })
+        self.wait("everything handled", within, || self.check_handled())
+    }
+
+    /// Insists that the group has committed the end of every partition, now.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub fn check_handled(&self) -> Result<(), String> {
+        let ends = self.cluster.ends(&self.names.input).map_err(|error| error.to_string())?;
+        self.behind(&ends)
+    }
+
+    /// Its folder is kept when it ends.
+    pub fn keep(&self) {
+        self.folder.is_wanted.store(true, Ordering::Relaxed);
     }
 
     /// Waits until the group has committed what the input holds now, while a load goes on: then
@@ -530,7 +546,7 @@ impl<'a, C: Cluster + ?Sized> Rig<'a, C> {
         ready: impl FnMut() -> Result<(), String>,
     ) -> Result<(), ClusterError> {
         let waited = crate::waiting::patiently(what, within, ready);
-        waited.inspect_err(|_| self.folder.is_wanted.store(true, Ordering::Relaxed))
+        waited.inspect_err(|_| self.keep())
     }
 
     /// An error that says which partitions are committed below these offsets.

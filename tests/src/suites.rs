@@ -6,6 +6,7 @@
 
 pub mod bounce;
 pub mod coordinator;
+pub mod crashing;
 pub mod dead_brokers;
 pub mod freeze;
 pub mod hanging_key;

@@ -22,7 +22,7 @@ use pelton::{
 use pelton_testkit::ledger::LedgerWriter;
 use signal_hook::iterator::Signals;
 
-use crate::rig::{Heavy, Poison, TAKES_MS};
+use crate::rig::{Heavy, LAST_WORDS, Poison, TAKES_MS};
 
 /// The first argument of a process that is to be a worker.
 const ROLE: &str = "observed-worker";
@@ -272,12 +272,34 @@ fn takes(record: &Record<'_>) -> Option<Duration> {
 /// Fails as a poisoned record says, after all its effects.
 #[expect(clippy::panic, reason = "as the record says")]
 async fn fail_as_told(record: &Record<'_>) -> Result<(), HandlerError> {
-    match record.header(Poison::HEADER).and_then(Poison::from_name) {
+    let poison = record.header(Poison::HEADER).and_then(Poison::from_name);
+    if let Some(deadly) = poison.filter(|poison| poison.is_deadly()) {
+        let place = format!("{}-{}", record.partition(), record.offset());
+        tracing::error!(poison = %deadly, record = %place, "{LAST_WORDS}");
+    }
+    match poison {
         Some(Poison::Error) => Err(HandlerError::retryable("poisoned")),
         Some(Poison::Panic) => panic!("poisoned"),
         Some(Poison::Hang) => std::future::pending().await,
+        Some(Poison::Abort) => std::process::abort(),
+        Some(Poison::Memory) => exhaust_memory(),
         None => Ok(()),
     }
+}
+
+/// Taken at once. What is left when no more is to be had is too little for anything.
+const GULP: usize = 16 * 1024 * 1024;
+
+/// More than any process is allowed that is to die of it.
+const GULPS: usize = 256;
+
+/// Takes memory, and uses it, until the allocator gives up and aborts the process.
+fn exhaust_memory() -> Result<(), HandlerError> {
+    let mut taken = Vec::with_capacity(GULPS);
+    while taken.len() < GULPS {
+        taken.push(std::hint::black_box(vec![1_u8; GULP]));
+    }
+    Err(HandlerError::retryable("nobody limits this process's memory"))
 }
 
 /// What a signal does to the worker.

@@ -1,6 +1,7 @@
 //! The worker processes of a run, and what may be done to them.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub struct WorkerProcess {
 pub struct Ended {
     /// Its name.
     pub name: String,
+    /// The process id that it had.
+    pub pid: u32,
     /// How long its end was waited for; since SIGTERM, if it was asked to end.
     pub after: Duration,
     /// Its exit code, or the signal that ended it.
@@ -282,6 +285,25 @@ impl Fleet {
                 Some(status) => ended.push(worker.ended(Duration::ZERO, status)),
                 None => self.workers.push(worker),
             }
+        }
+        Ok(ended)
+    }
+
+    /// Takes out those that have died of a signal that nobody sent, and tells the ledger of each as
+    /// of a kill.
+    ///
+    /// # Errors
+    ///
+    /// If one has ended in another way, with the end of its log.
+    pub fn take_dead(&mut self) -> Result<Vec<Ended>, ClusterError> {
+        let ended = self.take_ended()?;
+        for Ended { name, pid, status, log, .. } in &ended {
+            if status.signal().is_none() {
+                let what = format!("{name} ended by itself ({status})");
+                return Err(ClusterError::refused(what, tail(log)));
+            }
+            let told = self.faults.fault(FaultKind::Kill, name, *pid);
+            told.map_err(ClusterError::io("the fault log"))?;
         }
         Ok(ended)
     }
@@ -591,7 +613,8 @@ impl WorkerProcess {
     fn ended(&self, after: Duration, status: ExitStatus) -> Ended {
         let termination_log = self.log.with_extension(TERMINATION_LOG);
         let termination_log = std::fs::read_to_string(termination_log).unwrap_or_default();
-        Ended { name: self.name.clone(), after, status, log: self.log(), termination_log }
+        let (name, pid) = (self.name.clone(), self.pid());
+        Ended { name, pid, after, status, log: self.log(), termination_log }
     }
 
     /// Is it in its group, with or without partitions?

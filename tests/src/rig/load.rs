@@ -26,8 +26,14 @@ pub struct LoadPlan {
     pub even: bool,
     /// One record in so many is of the user `hot`. Default none.
     pub hot_one_in: u64,
-    /// One record in so many is poisoned, each kind in its turn. Default none.
+    /// One record in so many is poisoned, each mild kind in its turn. Default none.
     pub poison_one_in: u64,
+    /// Of those one in so many aborts its process instead. Default none.
+    pub abort_one_in: u64,
+    /// And one in so many takes all memory. Default none.
+    pub memory_one_in: u64,
+    /// So many records and no more. Default: until it is stopped.
+    pub records: u64,
     /// Records of a size, in the place of logins.
     pub blobs: Option<Blobs>,
 }
@@ -54,7 +60,17 @@ impl LoadPlan {
     /// So many records a second.
     #[must_use]
     pub const fn at_rate(rate: u64) -> Self {
-        Self { rate, users: 97, even: false, hot_one_in: 0, poison_one_in: 0, blobs: None }
+        Self {
+            rate,
+            users: 97,
+            even: false,
+            hot_one_in: 0,
+            poison_one_in: 0,
+            abort_one_in: 0,
+            memory_one_in: 0,
+            records: u64::MAX,
+            blobs: None,
+        }
     }
 
     /// So many records a second, spread over all partitions alike.
@@ -143,7 +159,7 @@ fn run(
     while !stop.load(Ordering::Relaxed) {
         let elapsed = ERA.saturating_sub(begun.left()).as_millis();
         let due = u64::try_from(elapsed).unwrap_or(u64::MAX) * plan.rate / 1_000;
-        for seq in sent.load(Ordering::Relaxed)..due {
+        for seq in sent.load(Ordering::Relaxed)..due.min(plan.records) {
             let record = match plan.blobs {
                 Some(blobs) => blob(seq, blobs, &noise),
                 None => login(seq, &plan),
@@ -170,17 +186,25 @@ pub(crate) fn login(seq: u64, plan: &LoadPlan) -> NewRecord {
         r#"{{"user":"{user}","status":"{status}","ip":"192.0.2.1","at":"2026-01-01T00:00:00Z"}}"#
     );
     let login = NewRecord::new(user, value).header("seq", seq.to_string());
-    match poison(seq, plan.poison_one_in) {
+    match poison(seq, plan) {
         Some(poison) => poison.into(login),
         None => login,
     }
 }
 
 /// What is wrong with the record numbered `seq`.
-fn poison(seq: u64, one_in: u64) -> Option<Poison> {
-    let number = (one_in > 0 && seq % one_in == one_in / 2).then(|| seq / one_in)?;
-    let kinds = u64::try_from(Poison::ALL.len()).unwrap_or(1);
-    usize::try_from(number % kinds).ok().and_then(|at| Poison::ALL.get(at).copied())
+fn poison(seq: u64, plan: &LoadPlan) -> Option<Poison> {
+    let every = plan.poison_one_in;
+    let number = (every > 0 && seq % every == every / 2).then(|| seq / every)?;
+    let is_due = |one_in: u64, at: u64| one_in > 0 && number % one_in == at;
+    if is_due(plan.abort_one_in, plan.abort_one_in / 2) {
+        return Some(Poison::Abort);
+    }
+    if is_due(plan.memory_one_in, plan.memory_one_in.saturating_sub(1)) {
+        return Some(Poison::Memory);
+    }
+    let kinds = u64::try_from(Poison::MILD.len()).unwrap_or(1);
+    usize::try_from(number % kinds).ok().and_then(|at| Poison::MILD.get(at).copied())
 }
 
 /// Bytes of xorshift64: longer than what lz4 looks back, so that repeating them makes nothing

@@ -22,11 +22,18 @@ pub enum Poison {
     Panic,
     /// It never returns: its attempts need a time-out.
     Hang,
+    /// It aborts its process.
+    Abort,
+    /// It takes memory until there is none, and that ends its process.
+    Memory,
 }
 
 impl Poison {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Error, Self::Panic, Self::Hang];
+    pub const ALL: [Self; 5] = [Self::Error, Self::Panic, Self::Hang, Self::Abort, Self::Memory];
+
+    /// Those that end an attempt and not its process.
+    pub const MILD: [Self; 3] = [Self::Error, Self::Panic, Self::Hang];
 
     /// The header that names it.
     pub const HEADER: &'static str = "poison";
@@ -38,6 +45,8 @@ impl Poison {
             Self::Error => "error",
             Self::Panic => "panic",
             Self::Hang => "hang",
+            Self::Abort => "abort",
+            Self::Memory => "memory",
         }
     }
 
@@ -66,7 +75,14 @@ impl Poison {
             Self::Error => "failed",
             Self::Panic => "panicked",
             Self::Hang => "timed_out",
+            Self::Abort | Self::Memory => "crashed",
         }
+    }
+
+    /// Does the record end the process that handles it?
+    #[must_use]
+    pub fn is_deadly(self) -> bool {
+        !Self::MILD.contains(&self)
     }
 }
 
@@ -75,6 +91,9 @@ impl fmt::Display for Poison {
         f.write_str(self.name())
     }
 }
+
+/// What a worker logs before a record ends it, and behind it as `<poison> record=<place>`.
+pub(crate) const LAST_WORDS: &str = "the record ends its process";
 
 /// The header of a record whose handler takes so many milliseconds.
 pub(crate) const TAKES_MS: &str = "takes-ms";

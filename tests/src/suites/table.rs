@@ -10,8 +10,8 @@ use crate::suites::memory::Story;
 use crate::suites::network::Held;
 use crate::suites::spell::Trouble;
 use crate::suites::{
-    Round, bounce, coordinator, dead_brokers, freeze, hanging_key, keys, kill, leader, membership,
-    memory, nemesis, network, poisoned, restarts, roll, soak, storm,
+    Round, bounce, coordinator, crashing, dead_brokers, freeze, hanging_key, keys, kill, leader,
+    membership, memory, nemesis, network, poisoned, restarts, roll, soak, storm,
 };
 use crate::{ClusterError, KafkaCluster};
 
@@ -113,6 +113,22 @@ pub const ALL: &[Suite] = &[
         proxies: 0,
         rounds: 4,
         round: |kafka, seed| poisoned::round(kafka, Ordering::key(64), seed),
+    },
+    Suite {
+        name: "crashing",
+        about: "100 of 100,000 records fail always, 4 of them by an abort, 2 by taking all memory, 3 processes that are started again: each becomes a dead letter byte for byte after 3 deaths at most, the rest is done in order",
+        nodes: 1,
+        proxies: 0,
+        rounds: 4,
+        round: |kafka, seed| crashing::round(kafka, Ordering::Partition, seed),
+    },
+    Suite {
+        name: "crashing-keys",
+        about: "the same, records kept in order key by key",
+        nodes: 1,
+        proxies: 0,
+        rounds: 4,
+        round: |kafka, seed| crashing::round(kafka, Ordering::key(64), seed),
     },
     Suite {
         name: "hanging-key",

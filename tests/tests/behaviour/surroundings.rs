@@ -286,9 +286,9 @@ impl Started {
         }
         let log = std::fs::read_to_string(self.log.path())?;
         let status = status.map_err(|late| format!("{late}\n{log}"))?;
-        let (name, after) = ("worker".to_owned(), self.since.elapsed());
+        let (name, pid, after) = ("worker".to_owned(), self.child.id(), self.since.elapsed());
         let termination_log = std::fs::read_to_string(self.termination_log.path())?;
-        Ok(Ended { name, after, status, log, termination_log })
+        Ok(Ended { name, pid, after, status, log, termination_log })
     }
 }
 
