@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::ClusterError;
 use crate::rig::{Deaths, Fleet, WorkerProcess};
-use crate::waiting::Deadline;
+use crate::waiting::{Deadline, patiently, wait_for};
 
 /// Between a death and the next start under its name.
 const RESTART: Duration = Duration::from_secs(1);
 
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(50);
+/// All are started again within so long.
+const STARTED: Duration = Duration::from_secs(60);
 
 /// Keeps as many workers as its fleet has, and counts those that died.
 #[derive(Debug)]
@@ -48,21 +48,15 @@ impl Supervisor {
         within: Duration,
         mut ready: impl FnMut(&Fleet) -> Result<(), String>,
     ) -> Result<bool, ClusterError> {
-        let deadline = Deadline::after(within);
-        loop {
-            self.look()?;
+        patiently(what, within, || {
+            if let Err(error) = self.look() {
+                return Ok(Err(error));
+            }
             if self.deaths.most() > self.at_most {
-                return Ok(false);
+                return Ok(Ok(false));
             }
-            match ready(&self.fleet) {
-                Ok(()) => return Ok(true),
-                Err(last) if deadline.has_passed() => {
-                    let last = format!("{last}\n{}", self.deaths);
-                    return Err(ClusterError::Late { what: what.to_owned(), within, last });
-                }
-                Err(_) => std::thread::sleep(LOOK),
-            }
-        }
+            ready(&self.fleet).map(|()| Ok(true)).map_err(|last| format!("{last}\n{}", self.deaths))
+        })?
     }
 
     /// Waits until nobody is to be started any more and all are in their group; those workers, and
@@ -70,12 +64,12 @@ impl Supervisor {
     ///
     /// # Errors
     ///
-    /// If one is not in its group within a minute.
+    /// If one can't be started, or is not in its group within a minute.
     pub fn rest(mut self) -> Result<(Fleet, Deaths), ClusterError> {
-        while let Some((due, _)) = self.due.first() {
-            std::thread::sleep(due.left());
-            self.look()?;
-        }
+        wait_for("the last ones to be started again", STARTED, || match self.look() {
+            Ok(()) => self.due.is_empty().then_some(Ok(())),
+            Err(error) => Some(Err(error)),
+        })??;
         self.fleet.workers().iter().try_for_each(WorkerProcess::wait_until_joined)?;
         Ok((self.fleet, self.deaths))
     }
