@@ -61,6 +61,7 @@ mod context;
 mod damage;
 mod error;
 mod farewell;
+mod fnv1a;
 #[cfg(test)]
 mod foreign_bytes;
 mod handler;

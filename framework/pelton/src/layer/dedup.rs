@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::error::HandlerError;
+use crate::fnv1a::fnv1a;
 use crate::handler::Handler;
 use crate::layer::Layer;
 use crate::record::Record;
@@ -164,25 +165,5 @@ where
         }
         ctx.skip();
         Ok(())
-    }
-}
-
-/// A hash that stays the same from version to version: it chooses where an id is looked for.
-fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fnv1a;
-
-    /// The published hashes: a store that is there must be found again by any later version.
-    #[test]
-    fn ids_are_spread_by_fnv_1a() {
-        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
-        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
     }
 }

@@ -13,6 +13,7 @@ use regex::Regex;
 
 use crate::batch::Batches;
 use crate::error::HandlerError;
+use crate::fnv1a::fnv1a;
 use crate::handler::{Handler, SlotId};
 use crate::output::RetryRoute;
 use crate::record::Record;
@@ -186,7 +187,7 @@ impl InputSpec {
     pub(crate) fn hold_key(&self, record: &Record<'_>) -> Option<u64> {
         match self.ordering {
             Ordering::Partition => Some(0),
-            Ordering::Key { .. } => Some(fnv1a(self.key(record).as_deref())),
+            Ordering::Key { .. } => Some(self.key(record).map_or(NO_KEY, |key| fnv1a(&key))),
             _ => None,
         }
     }
@@ -217,12 +218,8 @@ impl InputSpec {
     }
 }
 
-/// FNV-1a, 64 bit; no key is another one than an empty key.
-fn fnv1a(key: Option<&[u8]>) -> u64 {
-    let start = if key.is_some() { 0xcbf2_9ce4_8422_2325 } else { 1 };
-    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    key.unwrap_or_default().iter().fold(start, fold)
-}
+/// Records without a key are held together, apart from those with an empty one.
+const NO_KEY: u64 = 1;
 
 impl fmt::Debug for InputSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
