@@ -42,9 +42,6 @@ const BACKLOG: Duration = Duration::from_secs(60);
 /// A worker that keeps to no budget has too much within so long.
 const OVERFLOWN: Duration = Duration::from_secs(90);
 
-/// The broker is frozen for so long, where it is.
-const FROZEN: Duration = Duration::from_secs(10);
-
 /// Everything sent is handled within so long after the load has ended.
 const FINISHED: Duration = Duration::from_secs(240);
 
@@ -90,13 +87,7 @@ impl Story {
         match self {
             Self::LargeRecords => plan,
             Self::Skewed => RigPlan { slow: slow(40), ..plan },
-            // What failed while the broker was frozen waits for up to 5 s before it is sent again.
-            Self::SlowOutput => RigPlan {
-                slow: slow(1_000),
-                heavy: heavy(1, 0, 0),
-                stuck_after: STARVED + FROZEN + Duration::from_secs(5),
-                ..plan
-            },
+            Self::SlowOutput => RigPlan { slow: slow(1_000), heavy: heavy(1, 0, 0), ..plan },
             Self::SmallRecords => RigPlan { slow: slow(25), heavy: None, stateless: true, ..plan },
             Self::BigWrites => {
                 let plan = RigPlan { slow: slow(1_000), heavy: heavy(0, 1, 100_000), ..plan };
@@ -161,7 +152,7 @@ pub fn run(
         if story == Story::SlowOutput && freeze_at.has_passed() && !frozen {
             frozen = true;
             rig.kill_broker(1, || kafka.suspend(1))?;
-            std::thread::sleep(FROZEN);
+            std::thread::sleep(Duration::from_secs(10));
             kafka.resume(1)?;
         }
         std::thread::sleep(Duration::from_millis(500).min(end.left()));
