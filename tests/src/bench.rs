@@ -15,6 +15,8 @@ mod cpu_bound;
 mod endless;
 mod figures;
 mod handlers;
+#[cfg(test)]
+mod held_thread;
 mod in_flight;
 mod processor;
 mod random;

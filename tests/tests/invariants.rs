@@ -15,6 +15,8 @@ mod deferrals;
 mod endings;
 #[path = "invariants/failures.rs"]
 mod failures;
+#[path = "invariants/handfuls.rs"]
+mod handfuls;
 #[path = "invariants/input_rules.rs"]
 mod input_rules;
 #[path = "invariants/layers.rs"]

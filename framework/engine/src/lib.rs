@@ -74,7 +74,7 @@ pub use offset_tracker::OffsetTracker;
 pub use pace::Pace;
 pub use planted::{Alarm, Bug};
 pub use retry::{RetryLimit, RetryPolicy};
-pub use schedule::{Backwards, Finish, Item, Next, Ordering, Schedule};
+pub use schedule::{Backwards, Finish, Item, Next, Ordering, Schedule, Turn};
 pub use shares::Shares;
 pub use standing::{Mark, Standing};
 pub use start_offset::{OffsetReset, StartDecision, TopicCommits};

@@ -34,10 +34,23 @@ pub struct OffsetTracker {
     before: DoneSet,
 }
 
+/// There may be a hundred thousand of them: it is kept small. The offset, or its complement if the record
+/// is done.
 #[derive(Clone, Copy, Debug)]
-struct Open {
-    offset: Offset,
-    done: bool,
+struct Open(i64);
+
+impl Open {
+    fn offset(self) -> Offset {
+        Offset(if self.is_done() { !self.0 } else { self.0 })
+    }
+
+    fn is_done(self) -> bool {
+        self.0 < 0
+    }
+
+    fn finish(&mut self) {
+        self.0 = if self.is_done() { self.0 } else { !self.0 };
+    }
 }
 
 impl OffsetTracker {
@@ -67,12 +80,12 @@ impl OffsetTracker {
     }
 
     /// The record at `offset` is here; is it to be handled? Ignored if it is not above every offset
-    /// before it.
+    /// before it, or negative, as no record's is.
     pub fn arrived(&mut self, offset: Offset) -> bool {
-        if offset < self.expected() {
+        if offset < self.expected() || offset < Offset(0) {
             return false;
         }
-        self.open.push_back(Open { offset, done: false });
+        self.open.push_back(Open(offset.0));
         let is_done = self.before.contains(offset);
         if is_done {
             self.done(offset);
@@ -82,15 +95,15 @@ impl OffsetTracker {
 
     /// The record at `offset` needs no more work. Ignored if it never arrived.
     pub fn done(&mut self, offset: Offset) {
-        if self.open.front().is_some_and(|first| first.offset == offset) {
+        if self.open.front().is_some_and(|first| first.offset() == offset) {
             self.open.pop_front();
             self.committable = offset.next();
         } else if let Some(at) = self.place(offset) {
-            self.open[at].done = true;
+            self.open[at].finish();
             return;
         }
-        while let Some(first) = self.open.front().filter(|first| first.done) {
-            self.committable = first.offset.next();
+        while let Some(first) = self.open.front().filter(|first| first.is_done()) {
+            self.committable = first.offset().next();
             self.open.pop_front();
         }
     }
@@ -98,12 +111,12 @@ impl OffsetTracker {
     /// Where the record is among the open ones. Without a gap before it, it is as far from the first
     /// as their offsets are.
     fn place(&self, offset: Offset) -> Option<usize> {
-        let first = self.open.front()?.offset;
+        let first = self.open.front()?.offset();
         let guess = usize::try_from(offset.0.checked_sub(first.0)?).ok()?;
-        if self.open.get(guess).is_some_and(|open| open.offset == offset) {
+        if self.open.get(guess).is_some_and(|open| open.offset() == offset) {
             return Some(guess);
         }
-        self.open.binary_search_by_key(&offset, |open| open.offset).ok()
+        self.open.binary_search_by_key(&offset, |open| open.offset()).ok()
     }
 
     /// The offset to commit: the next one to read after a restart.
@@ -119,9 +132,9 @@ impl OffsetTracker {
         let mut set = DoneSet::above(self.committable);
         let mut run: Option<(Offset, Offset)> = None;
         for record in &self.open {
-            let first = run.map_or(record.offset, |(first, _)| first);
-            if record.done {
-                run = Some((first, record.offset));
+            let offset = record.offset();
+            if record.is_done() {
+                run = Some((run.map_or(offset, |(first, _)| first), offset));
             } else if let Some((first, last)) = run.take() {
                 set.push(first, last);
             }
@@ -136,7 +149,7 @@ impl OffsetTracker {
     /// The lowest offset that may arrive next.
     #[must_use]
     pub fn expected(&self) -> Offset {
-        self.open.back().map_or(self.committable, |last| last.offset.next())
+        self.open.back().map_or(self.committable, |last| last.offset().next())
     }
 
     /// How many records have arrived and are not covered by the committable offset.

@@ -146,6 +146,10 @@ bugs! {
     KeyOrderForgotten "key-order-forgotten" INV 2: A3;
     /// When a record leaves, the next one of its key is not told that it is its turn.
     NextOfItsKeyForgotten "next-of-its-key-forgotten" INV 3: A2 A7;
+    /// A slot goes on with what it has in hand when a record has failed, those of its key included.
+    HandGoesOn "hand-goes-on" INV 2: A3;
+    /// What a slot had in hand and gives back is in nobody's line any more.
+    HandForgotten "hand-forgotten" INV 3: A2 A7;
     /// A deferred record counts as done when its handler returns.
     DeferredDoneAtReturn "deferred-done-at-return" INV 1: A1;
     /// A record that is given up is done without its dead letter.

@@ -30,22 +30,25 @@ pub(crate) struct Queue {
     bug: Option<Bug>,
 }
 
-/// A record.
+/// A record. There may be a hundred thousand of them: it is kept small.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entry {
     pub(crate) offset: Offset,
+    pub(crate) unit: u64,
+    /// The next one of its unit, or [`NONE`].
+    next: u64,
+    /// Nanoseconds for which it has been tried elsewhere; once it is tried here, the moment at which all
+    /// of that began, as if it had been here.
+    tried: i64,
     pub(crate) attempts: u32,
     /// So many of them count for no limit.
     forgiven: u32,
-    /// How long it has been tried elsewhere.
-    waited: Duration,
-    /// When the first attempt began, once one has begun here.
-    since: Option<Time>,
-    pub(crate) unit: u64,
     state: State,
-    /// The next one of its unit.
-    next: Option<u64>,
+    is_tried_here: bool,
 }
+
+/// No record has this index.
+const NONE: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -53,7 +56,8 @@ enum State {
     InLine,
     Ready,
     Running,
-    RetryAt(Time),
+    /// For its retry.
+    Waiting,
 }
 
 /// Where the record is whose turn it is.
@@ -90,7 +94,16 @@ impl Entry {
 
     /// How long it has been tried, here and elsewhere.
     pub(crate) fn tried_for(&self, now: Time) -> Duration {
-        self.waited + self.since.map(|since| now.since(since)).unwrap_or_default()
+        let here = || nanoseconds(now).saturating_sub(self.tried);
+        let tried = if self.is_tried_here { here() } else { self.tried };
+        Duration::from_nanos(u64::try_from(tried).unwrap_or(0))
+    }
+
+    /// It is tried here from now on, if it is not yet.
+    fn begin(&mut self, now: Time) {
+        if !std::mem::replace(&mut self.is_tried_here, true) {
+            self.tried = nanoseconds(now).saturating_sub(self.tried);
+        }
     }
 
     /// Is an attempt under way?
@@ -143,7 +156,7 @@ impl Queue {
         let state = match self.lines.line_mut(unit) {
             Some(line) => {
                 let before = std::mem::replace(&mut line.last, index);
-                self.entry_mut(before, |entry| entry.next = Some(index));
+                self.entry_mut(before, |entry| entry.next = index);
                 State::InLine
             }
             None => {
@@ -151,7 +164,7 @@ impl Queue {
                 match not_before {
                     Some(at) => {
                         self.retries.insert((at, index));
-                        State::RetryAt(at)
+                        State::Waiting
                     }
                     None => {
                         self.ready.push_back(index);
@@ -160,9 +173,17 @@ impl Queue {
                 }
             }
         };
-        let entry =
-            Entry { offset, attempts, forgiven: 0, waited, since: None, unit, state, next: None };
-        self.records.push_back(Some(entry));
+        let tried = i64::try_from(waited.as_nanos()).unwrap_or(i64::MAX);
+        self.records.push_back(Some(Entry {
+            offset,
+            unit,
+            next: NONE,
+            tried,
+            attempts,
+            forgiven: 0,
+            state,
+            is_tried_here: false,
+        }));
         self.waiting += 1;
     }
 
@@ -185,7 +206,7 @@ impl Queue {
         self.entry_mut(index, |entry| {
             entry.state = State::Running;
             entry.attempts = entry.attempts.saturating_add(1);
-            entry.since.get_or_insert(now);
+            entry.begin(now);
         });
         Some((index, self.entry(index)?))
     }
@@ -193,13 +214,13 @@ impl Queue {
     /// The record behind this running one in its line, if it is the first time for it: it runs, too,
     /// in the same hands.
     pub(crate) fn start_next(&mut self, index: u64, now: Time) -> Option<(u64, Entry)> {
-        let next = self.running(index)?.next?;
+        let next = self.running(index)?.next;
         self.peek_next(index)?;
         self.running += 1;
         self.entry_mut(next, |entry| {
             entry.state = State::Running;
             entry.attempts = 1;
-            entry.since.get_or_insert(now);
+            entry.begin(now);
         });
         Some((next, self.entry(next)?))
     }
@@ -223,7 +244,7 @@ impl Queue {
 
     /// The record that [`start_next`](Self::start_next) would start.
     pub(crate) fn peek_next(&self, index: u64) -> Option<Entry> {
-        let next = self.running(index)?.next?;
+        let next = self.running(index)?.next;
         self.entry(next).filter(|entry| entry.state == State::InLine && entry.attempts == 0)
     }
 
@@ -281,27 +302,26 @@ impl Queue {
         let Some(entry) = self.running(index) else { return };
         self.running -= 1;
         self.remove(index);
-        match entry.next {
-            Some(next) => {
-                if let Some(line) = self.lines.line_mut(entry.unit) {
-                    line.first = next;
-                }
-                // In the same hands, it runs already.
-                if self.entry(next).is_some_and(|entry| entry.state == State::InLine) {
-                    self.entry_mut(next, |entry| entry.state = State::Ready);
-                    if !Bug::NextOfItsKeyForgotten.is(self.bug) {
-                        self.ready.push_back(next);
-                    }
-                }
+        let next = entry.next;
+        if next == NONE {
+            return self.lines.close(entry.unit);
+        }
+        if let Some(line) = self.lines.line_mut(entry.unit) {
+            line.first = next;
+        }
+        // In the same hands, it runs already.
+        if self.entry(next).is_some_and(|entry| entry.state == State::InLine) {
+            self.entry_mut(next, |entry| entry.state = State::Ready);
+            if !Bug::NextOfItsKeyForgotten.is(self.bug) {
+                self.ready.push_back(next);
             }
-            None => self.lines.close(entry.unit),
         }
     }
 
     /// The attempts at a running record, and its time, count for no limit; the next one is as its first.
     pub(crate) fn forgive(&mut self, index: u64) {
         self.entry_mut(index, |entry| {
-            (entry.forgiven, entry.waited, entry.since) = (entry.attempts, Duration::ZERO, None);
+            (entry.forgiven, entry.tried, entry.is_tried_here) = (entry.attempts, 0, false);
         });
     }
 
@@ -309,7 +329,7 @@ impl Queue {
     pub(crate) fn retry(&mut self, index: u64, at: Time) {
         if self.running(index).is_some() {
             self.running -= 1;
-            self.entry_mut(index, |entry| entry.state = State::RetryAt(at));
+            self.entry_mut(index, |entry| entry.state = State::Waiting);
             self.retries.insert((at, index));
         }
     }
@@ -345,13 +365,16 @@ impl Queue {
     pub(crate) fn let_the_second_pass(&mut self) {
         let Some((at, first)) = self.retries.first().copied() else { return };
         let Some(entry) = self.entry(first) else { return };
-        let Some(second) = entry.next else { return };
-        let third = self.entry(second).and_then(|entry| entry.next);
+        let second = entry.next;
+        if second == NONE {
+            return;
+        }
+        let third = self.entry(second).map_or(NONE, |entry| entry.next);
         self.retries.remove(&(at, first));
         self.entry_mut(first, |entry| (entry.state, entry.next) = (State::InLine, third));
-        self.entry_mut(second, |entry| (entry.state, entry.next) = (State::Ready, Some(first)));
+        self.entry_mut(second, |entry| (entry.state, entry.next) = (State::Ready, first));
         if let Some(line) = self.lines.line_mut(entry.unit) {
-            let last = if third.is_none() { first } else { line.last };
+            let last = if third == NONE { first } else { line.last };
             *line = Line { first: second, last };
         }
         self.ready.push_back(second);
@@ -369,11 +392,11 @@ impl Queue {
         self.lines.clear();
         for index in self.first..self.end() {
             let Some(entry) = self.entry(index) else { continue };
-            self.entry_mut(index, |entry| entry.next = None);
+            self.entry_mut(index, |entry| entry.next = NONE);
             match self.lines.line_mut(entry.unit) {
                 Some(line) => {
                     let before = std::mem::replace(&mut line.last, index);
-                    self.entry_mut(before, |entry| entry.next = Some(index));
+                    self.entry_mut(before, |entry| entry.next = index);
                 }
                 None => self.lines.open(entry.unit, Line { first: index, last: index }),
             }
@@ -433,6 +456,10 @@ impl Queue {
             self.first += 1;
         }
     }
+}
+
+fn nanoseconds(time: Time) -> i64 {
+    i64::try_from(time.0).unwrap_or(i64::MAX)
 }
 
 impl Lines {

@@ -122,6 +122,31 @@ pub struct Item {
     pub unit: u64,
 }
 
+/// One attempt at one record.
+///
+/// ```
+/// use pelton_engine::{Item, Offset, Ordering, RetryPolicy, Schedule, Time, Turn};
+///
+/// let mut schedule = Schedule::new(Ordering::Partition, Offset(3), RetryPolicy::default(), 1);
+/// schedule.push([Item { offset: Offset(3), unit: 0 }])?;
+/// let mut begun = Vec::new();
+/// schedule.next_batch(Time::ZERO, |turn| {
+///     begun.push(turn);
+///     true
+/// });
+/// assert_eq!(begun, [Turn { index: 0, offset: Offset(3), attempt: 1 }]);
+/// # Ok::<(), pelton_engine::Backwards>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// The record, counted from 0 in the order of arrival.
+    pub index: u64,
+    /// Its offset.
+    pub offset: Offset,
+    /// How many times it has been tried, this one included.
+    pub attempt: u32,
+}
+
 /// What a slot should do now.
 ///
 /// ```
@@ -227,8 +252,8 @@ pub struct Schedule {
     starting: bool,
     /// Where records that kill their workers are looked for.
     caution: Option<Caution>,
-    /// So many batches are in hand, where records are handled in batches.
-    batches: Option<usize>,
+    /// So many records run in the same hands as another, which counts for them.
+    spare: usize,
     bug: Option<Bug>,
     /// Planted bug: this record counts as in hand already.
     hidden: Option<Offset>,
@@ -273,7 +298,7 @@ impl Schedule {
             delayed: BTreeMap::new(),
             starting: true,
             caution: None,
-            batches: None,
+            spare: 0,
             bug: None,
             hidden: None,
         }
@@ -331,96 +356,78 @@ impl Schedule {
     /// The record to handle now, if there is one, nothing else of its unit runs, and not as many run
     /// as may.
     pub fn next(&mut self, now: Time) -> Next {
-        if !self.may_start() {
-            return Next::Idle;
-        }
-        if Bug::RetryOutOfOrder.is(self.bug) && !self.queue.is_due(now) {
-            self.queue.let_the_second_pass();
-        }
-        if self.is_held(now) {
-            return Next::Idle;
-        }
-        match self.start(now) {
-            Some((index, entry)) => {
-                if Bug::CommitPastInFlight.is(self.bug) {
-                    self.tracker.done(entry.offset);
-                }
-                Next::Start { index, offset: entry.offset, attempt: entry.attempts }
-            }
+        let mut started = None;
+        self.next_batch(now, |turn| {
+            started = Some(turn);
+            false
+        });
+        match started {
+            Some(Turn { index, offset, attempt }) => Next::Start { index, offset, attempt },
+            None if !self.may_start() || self.is_held(now) => Next::Idle,
             None => self.queue.next_retry().map_or(Next::Idle, Next::WaitUntil),
         }
     }
 
-    /// Records are handled in batches from now on: [`next_batch`](Self::next_batch) starts them, and
-    /// so many batches run at once as the ordering allows records.
-    pub fn in_batches(&mut self) {
-        self.batches = Some(0);
-    }
-
-    /// The records to handle now as one batch: of each unit the first ones, in order. `has_room` says
-    /// of those taken so far whether there is room for another. A record that has failed before is a batch
-    /// of its own, so that it spoils no other.
+    /// The records to handle now in the same hands: of each unit the first ones, in order. Each is
+    /// given to `take`, which says whether there is room for another. A record that has failed before
+    /// is a batch of its own, so that it spoils no other. Returns how many there are; of how many may
+    /// run at once they are one.
     ///
-    /// Each is finished as if it had been started alone, in this order, and the batch then with
+    /// Each is finished as if it had been started alone, in this order, and the batch itself with
     /// [`batch_ended`](Self::batch_ended).
     ///
     /// ```
-    /// use pelton_engine::{Finish, Item, Next, Offset, Ordering, RetryPolicy, Schedule, Time};
+    /// use pelton_engine::{Item, Offset, Ordering, RetryPolicy, Schedule, Time};
     ///
     /// let mut schedule = Schedule::new(Ordering::Partition, Offset(3), RetryPolicy::default(), 1);
-    /// schedule.in_batches();
     /// schedule.push([3, 4, 5].map(|offset| Item { offset: Offset(offset), unit: 0 }))?;
-    /// let batch = schedule.next_batch(Time::ZERO, |taken| taken.len() < 2);
-    /// assert_eq!(batch.len(), 2);
+    /// let mut batch = Vec::new();
+    /// let records = schedule.next_batch(Time::ZERO, |turn| {
+    ///     batch.push(turn.offset);
+    ///     batch.len() < 2
+    /// });
+    /// assert_eq!((records, batch), (2, vec![Offset(3), Offset(4)]));
+    /// assert_eq!(schedule.in_hand(), 1);
     /// # Ok::<(), pelton_engine::Backwards>(())
     /// ```
-    pub fn next_batch(
-        &mut self,
-        now: Time,
-        mut has_room: impl FnMut(&[Next]) -> bool,
-    ) -> Vec<Next> {
-        let mut batch = Vec::new();
-        let mut alone = false;
-        while self.may_start() && !alone && (batch.is_empty() || has_room(&batch)) {
-            if !batch.is_empty() && self.queue.next_is_retry(now) {
+    pub fn next_batch(&mut self, now: Time, mut take: impl FnMut(Turn) -> bool) -> usize {
+        if !self.may_start() {
+            return 0;
+        }
+        if Bug::RetryOutOfOrder.is(self.bug) && !self.queue.is_due(now) {
+            self.queue.let_the_second_pass();
+        }
+        let (mut records, mut goes_on) = (0_usize, true);
+        while goes_on && (records == 0 || !self.queue.next_is_retry(now)) && !self.is_held(now) {
+            let is_condemned = self.is_next_condemned(now);
+            if is_condemned && records > 0 {
                 break;
             }
-            let next = self.peek(now);
-            let condemned = next.is_some_and(|entry| self.is_condemned(entry.offset));
-            if self.is_held(now) || condemned && !batch.is_empty() {
-                break;
-            }
-            let Some((index, entry)) = self.start(now) else { break };
-            alone = entry.attempts > 1 || condemned;
-            batch.push(started(index, entry));
-            let mut last = index;
-            while !alone
-                && has_room(&batch)
-                && self.queue.peek_next(last).is_some_and(|e| self.may_follow(e.offset))
+            let Some((mut last, entry)) = self.start(now) else { break };
+            let is_alone = entry.attempts > 1 || is_condemned;
+            (goes_on, records) = (take(turn(last, entry)) && !is_alone, records + 1);
+            while goes_on
+                && self.queue.peek_next(last).is_some_and(|next| self.may_follow(next))
                 && let Some((next, entry)) = self.queue.start_next(last, now)
             {
                 self.note_start(entry.offset);
-                batch.push(started(next, entry));
+                (goes_on, records) = (take(turn(next, entry)), records + 1);
                 last = next;
             }
         }
-        if let Some(batches) = self.batches.as_mut().filter(|_| !batch.is_empty()) {
-            *batches += 1;
-        }
-        batch
+        self.spare += records.saturating_sub(1);
+        records
     }
 
-    /// A batch is through.
-    pub fn batch_ended(&mut self) {
-        if let Some(batches) = &mut self.batches {
-            *batches = batches.saturating_sub(1);
-        }
+    /// A batch of so many is through, or what is left of it is on its own from now on.
+    pub fn batch_ended(&mut self, records: usize) {
+        self.spare = self.spare.saturating_sub(records.saturating_sub(1));
     }
 
-    /// How many records, or batches, run.
+    /// How many run, where a batch counts as one.
     #[must_use]
     pub fn in_hand(&self) -> usize {
-        self.batches.unwrap_or_else(|| self.queue.running_records())
+        self.queue.running_records().saturating_sub(self.spare)
     }
 
     /// Records that wait for their turn and not for a retry, whether their unit is free or not.
@@ -521,7 +528,7 @@ impl Schedule {
                 let wait = self.retry.backoff(entry.attempts, self.seed ^ entry.unit);
                 self.queue.retry(index, now + wait);
             }
-            Finish::Cancelled if self.batches.is_some() && self.is_overtaken(index) => {
+            Finish::Cancelled if self.is_overtaken(index) => {
                 self.queue.back_in_line(index);
             }
             Finish::Cancelled => self.queue.give_back(index),
@@ -650,8 +657,8 @@ impl Schedule {
     }
 }
 
-fn started(index: u64, entry: Entry) -> Next {
-    Next::Start { index, offset: entry.offset, attempt: entry.attempts }
+fn turn(index: u64, entry: Entry) -> Turn {
+    Turn { index, offset: entry.offset, attempt: entry.attempts }
 }
 
 /// Marks say whole seconds; what changes within one is not worth a commit.

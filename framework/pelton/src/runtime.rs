@@ -4,6 +4,7 @@ mod alone;
 mod breaker;
 mod committed;
 mod desk;
+mod handful;
 mod in_flight;
 mod in_poll;
 mod input;

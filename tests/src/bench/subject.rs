@@ -98,17 +98,9 @@ pub(super) fn measure<H: Handler>(
     host: &Arc<Machine>,
     make: impl Fn(&Counts) -> H + Send + Sync + 'static,
 ) -> Result<Vec<Round>, WorkerError> {
-    let runtime = runtime()?;
-    let counts = Counts::default();
+    let (runtime, counts) = (runtime()?, Counts::default());
     let (world, for_handlers) = (Endless::new(case.partitions, KEYS), counts.clone());
-    let mut settings = Settings::default();
-    "nowhere:9092".clone_into(&mut settings.bootstrap_servers);
-    settings.auto_offset_reset = Some(AutoOffsetReset::Earliest);
-    settings.admin.enabled = false;
-    let mut app = Worker::builder("bench");
-    app.settings(settings);
-    app.input(TOPIC).ordering(case.ordering).handler(move |_slot| make(&for_handlers));
-    let (worker, _handle) = app.build()?;
+    let worker = worker(case.ordering, move || make(&for_handlers))?;
     let stepping = Stepping::start(worker, &world, host, runtime.handle().clone())
         .map_err(|error| system(&error))?;
     let subject = Subject { case, counts, world, stepping };
@@ -116,6 +108,21 @@ pub(super) fn measure<H: Handler>(
     subject.stepping.end()?;
     runtime.shutdown_timeout(Duration::from_secs(5));
     rounds
+}
+
+/// A worker on endless records.
+pub(super) fn worker<H: Handler>(
+    ordering: Ordering,
+    make: impl Fn() -> H + Send + Sync + 'static,
+) -> Result<Worker, WorkerError> {
+    let mut settings = Settings::default();
+    "nowhere:9092".clone_into(&mut settings.bootstrap_servers);
+    settings.auto_offset_reset = Some(AutoOffsetReset::Earliest);
+    settings.admin.enabled = false;
+    let mut app = Worker::builder("bench");
+    app.settings(settings);
+    app.input(TOPIC).ordering(ordering).handler(move |_slot| make());
+    Ok(app.build()?.0)
 }
 
 /// What handlers run on.
@@ -196,7 +203,7 @@ impl Subject {
 }
 
 /// The thread that steps the worker as production's does: it rests between steps until it is woken.
-struct Stepping {
+pub(super) struct Stepping {
     end_wanted: Arc<AtomicBool>,
     /// The system's id of the thread; 0 before it runs.
     thread_id: Arc<AtomicI32>,
@@ -205,7 +212,7 @@ struct Stepping {
 }
 
 impl Stepping {
-    fn start(
+    pub(super) fn start(
         worker: Worker,
         world: &Endless,
         host: &Arc<Machine>,
@@ -247,7 +254,7 @@ impl Stepping {
     }
 
     /// Ends the worker in good order.
-    fn end(self) -> Result<(), WorkerError> {
+    pub(super) fn end(self) -> Result<(), WorkerError> {
         const LIMIT: Duration = Duration::from_secs(30);
         self.end_wanted.store(true, Atomic::Relaxed);
         self.thread.thread().unpark();

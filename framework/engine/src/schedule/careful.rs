@@ -5,6 +5,7 @@
 use super::{Finish, Schedule};
 use crate::caution::{Caution, Hand, SIZES, Window};
 use crate::ids::Offset;
+use crate::planted::Bug;
 use crate::queue::Entry;
 use crate::standing::Standing;
 use crate::time::Time;
@@ -57,13 +58,12 @@ impl Schedule {
             Some(caution) => self.queue.start(now, |offset| caution.prefers(offset)),
             None => self.queue.start(now, |_| true),
         }?;
-        if let Some(caution) = &mut self.caution {
-            caution.started(entry.offset);
-        }
+        self.note_start(entry.offset);
         Some((index, entry))
     }
 
-    pub(super) fn may_follow(&self, offset: Offset) -> bool {
+    pub(super) fn may_follow(&self, entry: Entry) -> bool {
+        let offset = entry.offset;
         self.caution.as_ref().is_none_or(|c| c.allows(offset) && !c.is_condemned(offset))
     }
 
@@ -71,6 +71,14 @@ impl Schedule {
         if let Some(caution) = &mut self.caution {
             caution.started(offset);
         }
+        if Bug::CommitPastInFlight.is(self.bug) {
+            self.tracker.done(offset);
+        }
+    }
+
+    pub(super) fn is_next_condemned(&self, now: Time) -> bool {
+        let Some(caution) = &self.caution else { return false };
+        self.peek(now).is_some_and(|entry| caution.is_condemned(entry.offset))
     }
 
     /// Have so many workers died with this record that it is not to run, though it was started?

@@ -144,51 +144,77 @@ fn failed_attempts_are_told_before_the_next_one_begins_and_cut_off_ones_never() 
     assert_eq!(marks(&mut schedule), [(1, 2)]);
 }
 
-fn indices(batch: &[Next]) -> Vec<u64> {
-    let index = |next: &Next| match next {
-        Next::Start { index, .. } => Some(*index),
-        Next::WaitUntil(_) | Next::Idle => None,
-    };
-    batch.iter().filter_map(index).collect()
+/// Up to so many in the same hands.
+fn batch(schedule: &mut Schedule, now: Time, most: usize) -> Vec<Turn> {
+    let mut batch = Vec::new();
+    schedule.next_batch(now, |turn| {
+        batch.push(turn);
+        batch.len() < most
+    });
+    batch
+}
+
+fn indices(batch: &[Turn]) -> Vec<u64> {
+    batch.iter().map(|turn| turn.index).collect()
 }
 
 #[test]
 fn inv_2_in_a_batch_what_follows_a_failure_of_its_unit_is_handled_again_behind_it() {
     let mut schedule = Schedule::new(Ordering::key(2), Offset(0), RetryPolicy::default(), 9);
-    schedule.in_batches();
     let units = [7, 7, 8, 7];
     let items = (0..).zip(units).map(|(at, unit)| Item { offset: Offset(at), unit });
     schedule.push(items).expect("ascending offsets");
-    let batch = schedule.next_batch(Time::ZERO, |taken| taken.len() < 10);
-    assert_eq!(indices(&batch), [0, 1, 3, 2], "of each unit the first ones");
+    let first = batch(&mut schedule, Time::ZERO, 10);
+    assert_eq!(indices(&first), [0, 1, 3, 2], "of each unit the first ones");
+    assert_eq!((schedule.in_hand(), schedule.running_records()), (1, 4));
     schedule.finished(0, Finish::Done, Time::ZERO);
     schedule.finished(1, Finish::Retry, Time::ZERO);
     assert!(schedule.is_overtaken(3) && !schedule.is_overtaken(2));
     schedule.finished(3, Finish::Cancelled, Time::ZERO);
     schedule.finished(2, Finish::Done, Time::ZERO);
-    schedule.batch_ended();
+    schedule.batch_ended(4);
     assert_eq!(schedule.committable(), Offset(1));
     let Some(due) = schedule.next_retry() else { panic!("1 waits") };
-    let again = schedule.next_batch(due, |taken| taken.len() < 10);
-    assert_eq!(again, [Next::Start { index: 1, offset: Offset(1), attempt: 2 }], "alone");
+    let again = batch(&mut schedule, due, 10);
+    assert_eq!(again, [Turn { index: 1, offset: Offset(1), attempt: 2 }], "alone");
     schedule.finished(1, Finish::Done, due);
-    schedule.batch_ended();
-    let last = schedule.next_batch(due, |taken| taken.len() < 10);
-    assert_eq!(last, [Next::Start { index: 3, offset: Offset(3), attempt: 1 }]);
+    schedule.batch_ended(1);
+    let last = batch(&mut schedule, due, 10);
+    assert_eq!(last, [Turn { index: 3, offset: Offset(3), attempt: 1 }]);
 }
 
 #[test]
 fn a_drain_keeps_the_order_of_a_batch_that_runs() {
     let mut schedule = schedule(&[0, 1, 2, 3]);
-    schedule.in_batches();
-    let batch = schedule.next_batch(Time::ZERO, |taken| taken.len() < 3);
-    assert_eq!(indices(&batch), [0, 1, 2]);
+    assert_eq!(indices(&batch(&mut schedule, Time::ZERO, 3)), [0, 1, 2]);
     assert_eq!(schedule.stop_starting(Time::ZERO), 1);
     for index in 0..3 {
         assert!(!schedule.is_overtaken(index));
         schedule.finished(index, Finish::Done, Time::ZERO);
     }
     assert_eq!(schedule.committable(), Offset(3));
+}
+
+/// Records in the same hands, handled one after the other: the one in user code, and those behind it.
+#[derive(Default)]
+struct Hands {
+    begun: Option<Turn>,
+    rest: std::collections::VecDeque<Turn>,
+    ended: Vec<(Turn, Finish)>,
+    records: usize,
+}
+
+impl Hands {
+    /// The schedule hears of what has ended; what has not begun goes back.
+    fn tell(&mut self, schedule: &mut Schedule, now: Time) {
+        schedule.batch_ended(std::mem::replace(&mut self.records, 1));
+        for (turn, finish) in self.ended.drain(..) {
+            schedule.finished(turn.index, finish, now);
+        }
+        for turn in self.rest.drain(..).rev() {
+            schedule.finished(turn.index, Finish::Cancelled, now);
+        }
+    }
 }
 
 proptest! {
@@ -301,5 +327,83 @@ proptest! {
             now = now + Duration::from_millis(1);
         }
         prop_assert_eq!(done, offsets);
+    }
+
+    /// INV-1 and INV-2 where slots have several records in hand, and give back what they have not
+    /// begun at any moment: each record is done once, those of a unit in order and one at a time; of
+    /// how many may run at once a slot counts as one, and nothing that was given back is forgotten.
+    #[test]
+    fn inv_1_and_2_hold_where_slots_have_several_records_in_hand(
+        ordering in orderings(),
+        units in proptest::collection::vec(0u64..5, 1..60),
+        steps in proptest::collection::vec(
+            (0u8..8, 1usize..9, any::<proptest::sample::Index>()), 0..300),
+    ) {
+        let unit_of = |turn: Turn| match ordering {
+            Ordering::Partition => 0,
+            Ordering::Key { .. } => units[usize::try_from(turn.index).expect("an index")],
+            Ordering::Unordered { .. } => turn.index,
+        };
+        let mut schedule = Schedule::new(ordering, Offset(0), RetryPolicy::default(), 9);
+        let item = |(offset, unit): (i64, &u64)| Item { offset: Offset(offset), unit: *unit };
+        schedule.push((0..).zip(&units).map(item)).expect("ascending offsets");
+        let (mut now, mut hands, mut done) = (Time::ZERO, Vec::<Hands>::new(), Vec::<Turn>::new());
+        let mut steps = steps.into_iter();
+        while done.len() < units.len() || !hands.is_empty() {
+            let (step, most, pick) = steps.next().map_or((2, 1, None), |(s, most, p)| (s, most, Some(p)));
+            if step < 2 || hands.is_empty() {
+                let mut hand = Hands::default();
+                hand.records = schedule.next_batch(now, |turn| {
+                    hand.rest.push_back(turn);
+                    hand.rest.len() < most
+                });
+                if hand.records > 0 {
+                    hands.push(hand);
+                } else if hands.is_empty() {
+                    now = schedule.next_retry().expect("nothing is in hand, and nothing waits");
+                }
+                prop_assert!(hands.len() <= ordering.concurrency());
+                prop_assert_eq!(schedule.in_hand(), hands.len());
+                continue;
+            }
+            let at = pick.map_or(0, |pick| pick.index(hands.len()));
+            let hand = &mut hands[at];
+            match (step, hand.begun.take()) {
+                (_, None) => match hand.rest.pop_front() {
+                    Some(turn) => {
+                        prop_assert!(done.iter().all(|done| done.index != turn.index));
+                        hand.begun = Some(turn);
+                        let begun: Vec<u64> =
+                            hands.iter().filter_map(|hand| hand.begun).map(unit_of).collect();
+                        prop_assert!(begun.iter().filter(|unit| **unit == unit_of(turn)).count() == 1);
+                        let open = (0..turn.index).map(|index| Turn { index, ..turn });
+                        let mut before = open.filter(|before| unit_of(*before) == unit_of(turn));
+                        prop_assert!(before.all(|before| done.iter().any(|d| d.index == before.index)));
+                    }
+                    None => {
+                        hand.tell(&mut schedule, now);
+                        hands.swap_remove(at);
+                    }
+                },
+                // It waits, or takes long: the others go back.
+                (3, begun) => {
+                    hand.begun = begun;
+                    hand.tell(&mut schedule, now);
+                }
+                (4, Some(turn)) => {
+                    hand.ended.push((turn, Finish::Retry));
+                    hand.tell(&mut schedule, now);
+                    hands.swap_remove(at);
+                }
+                (_, Some(turn)) => {
+                    hand.ended.push((turn, Finish::Done));
+                    done.push(turn);
+                }
+            }
+            let told = |turn: &Turn| hands.iter().all(|h| h.ended.iter().all(|(e, _)| e.index != turn.index));
+            let open = (0..).find(|at| !done.iter().filter(|t| told(t)).any(|t| t.offset == Offset(*at)));
+            prop_assert_eq!(schedule.committable(), Offset(open.expect("one is open")));
+        }
+        prop_assert_eq!(schedule.in_hand(), 0);
     }
 }

@@ -7,6 +7,7 @@
 mod caution;
 mod deferrals;
 mod flow;
+mod handfuls;
 mod memory;
 mod outcomes;
 mod records;
@@ -20,12 +21,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pelton_engine::{
-    Closing, DeadLetterGauge, DoneSet, Epoch, Event, HeldEffects, Holds, Item, Offset, PartitionId,
-    RetryPolicy, Schedule, Standing, Time,
+    Bug, Closing, DeadLetterGauge, DoneSet, Epoch, Event, HeldEffects, Holds, Item, Offset,
+    PartitionId, RetryPolicy, Schedule, Standing, Time, Turn,
 };
 use tokio::sync::Notify;
 
 use self::deferrals::Deferrals;
+use self::handfuls::Reach;
 pub(crate) use self::retry_topic::RetryTopic;
 use self::slots::{At, Slots};
 use crate::context::{Effects, Place};
@@ -35,6 +37,7 @@ use crate::ports::Reports;
 use crate::record::Run;
 use crate::runtime::alone::Turnstile;
 use crate::runtime::breaker::Contact;
+use crate::runtime::handful::Handful;
 use crate::runtime::in_flight::Share;
 use crate::runtime::in_poll::{HeldCall, InPoll, WaitingCalls};
 use crate::runtime::input::InputSpec;
@@ -88,16 +91,19 @@ const SEND_RETRY: Duration = Duration::from_millis(5);
 /// kept.
 const DONE_BEHIND: u64 = 4;
 
-/// Runs behind a record that is not done are looked through after so many more are done.
+/// Runs behind a record that is not done are looked through after so many more are done, or where more
+/// are there one in so many of those.
 const SWEEP_RECORDS: u64 = 256;
+const SWEEP_SHARE: u64 = 16;
 
 /// Between two proofs of ownership for an outbox that failed.
 const RESEND: RetryPolicy =
     RetryPolicy::exponential(Duration::from_millis(200), Duration::from_secs(5));
 
-/// The poll loop hears of progress at least after so many records, and at least so often: slow
-/// records are committed as promptly as fast ones.
+/// The poll loop hears of progress at least after so many records, or where more wait after one in so
+/// many of those, and at least so often: slow records are committed as promptly as fast ones.
 const PROGRESS_RECORDS: u64 = 64;
+const PROGRESS_SHARE: u64 = 8;
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
 pub(crate) struct Desk {
@@ -113,6 +119,8 @@ pub(crate) struct Desk {
     outputs: Vec<(Arc<str>, OutputMetrics)>,
     schedule: Schedule,
     slots: Slots,
+    /// How far they reach.
+    reach: Reach,
     deferrals: Deferrals,
     /// Its part of the input's places, where slots share them.
     share: Option<Share>,
@@ -224,6 +232,12 @@ impl Lease {
         }
     }
 
+    /// Is the partition no longer ours? A loss counts from the moment the poll loop knows of it, not
+    /// from when the task hears it.
+    pub(crate) fn is_over(&self, bug: Option<Bug>) -> bool {
+        !self.alive.load(Ordering::Acquire) && !Bug::IgnoreLost.is(bug)
+    }
+
     /// Marks for the user code of a slot, and whether they are new: one that has the number of
     /// another that has ended has its marks, too.
     pub(crate) fn marks_of(&self, slot: usize) -> (Arc<InPoll>, bool) {
@@ -313,22 +327,19 @@ struct Proof {
     not_before: Time,
 }
 
-/// One attempt at one record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Turn {
-    pub(crate) index: u64,
-    pub(crate) offset: Offset,
-    pub(crate) attempt: u32,
-}
-
-/// An attempt, the run that holds its record, and the record's place there.
-pub(crate) type InHand = (Turn, Arc<Run>, usize);
-
-/// What a slot should do now. A record comes with the run that holds it, and its place there.
+/// What a slot should do now. Records lie in its hand.
 #[derive(Debug)]
 pub(crate) enum Step {
-    Handle(Turn, Arc<Run>, usize),
-    Batch(Vec<InHand>),
+    /// Handle what it has in hand, one after the other; this one first.
+    Handle {
+        first: Turn,
+        /// Nobody else was called: the desk is to hear of it if one waits.
+        is_alone: bool,
+    },
+    /// Handle what it has in hand at once.
+    Batch {
+        first: Turn,
+    },
     Flush,
     Tick,
     /// Call the `revoked` hook.
@@ -345,8 +356,7 @@ impl Step {
     /// The first attempt that it begins.
     fn first(&self) -> Option<Turn> {
         match self {
-            Self::Handle(turn, ..) => Some(*turn),
-            Self::Batch(batch) => batch.first().map(|(turn, ..)| *turn),
+            Self::Handle { first, .. } | Self::Batch { first } => Some(*first),
             _ => None,
         }
     }
@@ -390,9 +400,6 @@ impl Desk {
         if let Some(letters) = spec.dead_letters.as_ref().filter(|letters| letters.max_deaths > 0) {
             schedule.expect_deaths(letters.max_deaths, before);
         }
-        if spec.batches.is_some() {
-            schedule.in_batches();
-        }
         let alone = Turnstile::of(&shared.alone, id, Arc::clone(&task));
         let now = shared.host.now();
         let dead_letters = spec.dead_letters.as_ref();
@@ -412,6 +419,7 @@ impl Desk {
             lease,
             schedule,
             slots: Slots::default(),
+            reach: Reach::default(),
             deferrals: Deferrals::default(),
             share,
             ask_at: (!before.holds.is_empty()).then_some(now),
@@ -462,8 +470,8 @@ impl Desk {
         Arc::clone(&self.task)
     }
 
-    /// Another slot: its number, and what wakes it.
-    pub(crate) fn add_slot(&mut self) -> (usize, Arc<Notify>) {
+    /// Another slot: its number, what wakes it, and what it has in hand.
+    pub(crate) fn add_slot(&mut self) -> (usize, Arc<Notify>, Arc<Handful>) {
         self.slots.add()
     }
 
@@ -503,9 +511,15 @@ impl Desk {
                     self.cut_wanted = true;
                 }
             }
-            Command::Pause => self.paused = true,
+            Command::Pause => {
+                self.paused = true;
+                self.recall(now);
+            }
             Command::Resume => self.paused = false,
-            Command::ChangePace => self.may_start = None,
+            Command::ChangePace => {
+                self.may_start = None;
+                self.recall(now);
+            }
             // The first word counts: behind it the channel ends, which would mean a loss.
             Command::Close(_) if matches!(self.state, State::Closed(_)) => {}
             Command::Close(closing) => {
@@ -556,12 +570,11 @@ impl Desk {
             self.progress.dirty = true;
             self.unsealed = true;
         }
-        self.forget_done(now);
     }
 
     fn drop_waiting(&mut self, now: Time) {
+        self.recall(now);
         self.schedule.stop_starting(now);
-        self.forget_done(now);
     }
 
     /// The worker can't go on with this partition: nothing starts any more.

@@ -120,6 +120,11 @@ impl InputSpec {
         }
     }
 
+    /// Is a record done as soon as its handler says so, whatever it has done?
+    pub(crate) fn is_plain(&self) -> bool {
+        self.stores.is_empty() && self.flush_every.is_none() && self.batches.is_none()
+    }
+
     /// What becomes of invalid records.
     pub(crate) fn on_invalid(&self) -> OnInvalid {
         self.on_invalid.unwrap_or(match self.dead_letters {

@@ -149,6 +149,12 @@ impl Pacer {
         pacer
     }
 
+    /// Is there any limit?
+    pub(crate) fn is_limited(&self) -> bool {
+        let scoped = [&self.topics, &self.wished];
+        !self.pace.is_nothing() || scoped.iter().any(|scoped| !scoped.is_nothing())
+    }
+
     /// When the partition's next record may start; the moment is the caller's.
     pub(crate) fn take(&self, partition: &TopicPartition, now: Time) -> Time {
         let taken = self.pace.if_there(|pace| Some(pace.as_mut()?.take(now)));

@@ -170,19 +170,22 @@ impl<H: Handler> PartitionTask<H> {
     }
 
     fn new_slot(&self) -> SlotTask<H> {
-        let (index, wake) = self.desk.lock().add_slot();
+        let (index, wake, hand) = self.desk.lock().add_slot();
         let (marks, are_new) = self.parts.lease.marks_of(index);
         if are_new {
             self.parts.look.watch(self.parts.partition.clone(), &marks);
         }
         let (place, factory) = (Arc::clone(&self.place), self.factory.clone());
         let bug = self.parts.shared.plan.bug;
-        let (rules, host) = (self.parts.spec.clone(), Arc::clone(&self.parts.shared.host));
         SlotTask {
-            slot: Slot::new(index, place, marks, rules, factory, bug),
+            slot: Slot::new(index, place, marks, self.parts.spec.clone(), factory, bug),
             desk: self.desk.clone(),
-            host,
+            hand,
+            lease: Arc::clone(&self.parts.lease),
+            shared: Arc::clone(&self.parts.shared),
+            handler_seconds: self.parts.metrics.handler_seconds.clone(),
             partition: self.parts.partition.clone(),
+            epoch: self.parts.epoch,
             retry: self.parts.spec.retry,
             wake,
         }

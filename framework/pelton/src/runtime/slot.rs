@@ -6,11 +6,12 @@
 use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use pelton_engine::Bug;
+use pelton_engine::{Bug, Turn};
 
 use crate::batch::Batch;
 use crate::completion::Deferred;
@@ -19,7 +20,6 @@ use crate::error::HandlerError;
 use crate::handler::{Handler, SlotId};
 use crate::panic_place;
 use crate::record::Record;
-use crate::runtime::desk::Turn;
 use crate::runtime::in_poll::InPoll;
 use crate::runtime::input::{HandlerFactory, InputSpec};
 
@@ -76,23 +76,23 @@ impl<H: Handler> Slot<H> {
         let mut ctx = Context::new(&self.place, turn.attempt, access);
         ctx.may_defer = Some(turn.index).filter(|_| self.rules.flush_every.is_none());
         ctx.effects = std::mem::take(&mut self.left); // nothing
-        let code = caught(&self.marks, async { handler.handle(record, &mut ctx).await });
-        let called = match self.rules.attempt_timeout {
-            None => code.await,
-            Some(limit) => tokio::select! {
-                biased;
-                called = code => called,
-                () = self.place.host.sleep(limit) => return Called::TimedOut(limit),
-            },
+        let called = {
+            // Large: it is not moved about.
+            let code = pin!(async { handler.handle(record, &mut ctx).await });
+            let code = caught(&self.marks, code);
+            match self.rules.attempt_timeout {
+                None => code.await,
+                Some(limit) => tokio::select! {
+                    biased;
+                    called = code => called,
+                    () = self.place.host.sleep(limit) => return Called::TimedOut(limit),
+                },
+            }
         };
         if !matches!(called, Ok(Ok(()))) {
             self.left = left_behind(&mut ctx.effects, self.bug);
         }
-        let is_skipped = ctx.is_skipped();
-        match settle(called, ctx) {
-            Called::Done(_) if is_skipped => Called::Skipped,
-            called => called,
-        }
+        settle(called, &mut ctx)
     }
 
     /// One attempt at each of these records, all in one call. Dropping the future cuts it off, as with
@@ -148,7 +148,7 @@ impl<H: Handler> Slot<H> {
         };
         let mut ctx = Context::new(&self.place, 1, self.rules.access_of_calls());
         let called = caught(&self.marks, async { handler.flush(&mut ctx).await }).await;
-        settle(called, ctx)
+        settle(called, &mut ctx)
     }
 
     pub(crate) async fn tick(&mut self) -> Called {
@@ -157,7 +157,7 @@ impl<H: Handler> Slot<H> {
         };
         let mut ctx = Context::new(&self.place, 1, self.rules.access_of_calls());
         let called = caught(&self.marks, async { handler.tick(&mut ctx).await }).await;
-        settle(called, ctx)
+        settle(called, &mut ctx)
     }
 
     /// Makes the instance and tells it that the partition is ours.
@@ -170,7 +170,7 @@ impl<H: Handler> Slot<H> {
         };
         let mut ctx = Context::new(&self.place, 1, self.rules.access_of_calls());
         let called = caught(&self.marks, async { handler.assigned(&mut ctx).await }).await;
-        settle(called, ctx)
+        settle(called, &mut ctx)
     }
 
     pub(crate) async fn revoked(&mut self) -> Called {
@@ -199,6 +199,11 @@ impl<H: Handler> Slot<H> {
         let panic = caught(&self.marks, async { handler.close().await }).await.err();
         drop(handler);
         self.log_panic("close", panic);
+    }
+
+    /// Is a record done as soon as the handler says so?
+    pub(crate) fn is_plain(&self) -> bool {
+        self.rules.is_plain()
     }
 
     /// Is there no instance?
@@ -248,11 +253,14 @@ fn left_behind(failed: &mut Effects, bug: Option<Bug>) -> Effects {
     left
 }
 
-fn settle(called: Result<Result<(), HandlerError>, String>, ctx: Context<'_>) -> Called {
+fn settle(called: Result<Result<(), HandlerError>, String>, ctx: &mut Context<'_>) -> Called {
     match called {
         Ok(Ok(())) => match ctx.deferred {
-            Some(limit) => Called::Deferred(Deferred { limit, effects: ctx.effects }),
-            None => Called::Done(ctx.effects),
+            Some(limit) => {
+                Called::Deferred(Deferred { limit, effects: std::mem::take(&mut ctx.effects) })
+            }
+            None if ctx.is_skipped() => Called::Skipped,
+            None => Called::Done(std::mem::take(&mut ctx.effects)),
         },
         Ok(Err(error)) => Called::Failed(error),
         Err(panic) => Called::Panicked(panic),

@@ -3,26 +3,38 @@
 //! User code runs here and nowhere else. A slot knows nothing of the others; what comes next is
 //! decided at the desk, in the same step that takes what has become of the last record.
 
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use pelton_engine::{Bug, Closing, Offset, RetryPolicy};
+use metrics::Histogram;
+use pelton_engine::{Bug, Closing, Epoch, Offset, RetryPolicy, Turn};
 use tokio::sync::Notify;
 
 use crate::context::Effects;
 use crate::error::{HandlerError, WorkerError};
 use crate::handler::Handler;
-use crate::ports::Host;
-use crate::record::Run;
-use crate::runtime::desk::{InHand, SharedDesk, Step, Turn};
+use crate::runtime::desk::{Lease, SharedDesk, Step};
+use crate::runtime::handful::{Handful, InHand};
+use crate::runtime::shared::Shared;
 use crate::runtime::slot::{Called, Slot};
+use crate::telemetry::{Observation, RecordOutcome};
 use crate::topic_partition::TopicPartition;
+
+/// So many turns at the desk, and others have theirs on this thread.
+const TURNS: u32 = 64;
 
 /// A slot at work, and what it takes to it.
 pub(crate) struct SlotTask<H> {
     pub(crate) slot: Slot<H>,
     pub(crate) desk: SharedDesk,
-    pub(crate) host: Arc<dyn Host>,
+    /// What it has in hand.
+    pub(crate) hand: Arc<Handful>,
+    pub(crate) lease: Arc<Lease>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) handler_seconds: Histogram,
     pub(crate) partition: TopicPartition,
+    pub(crate) epoch: Epoch,
     pub(crate) retry: RetryPolicy,
     /// Wakes it when it rests.
     pub(crate) wake: Arc<Notify>,
@@ -35,8 +47,8 @@ impl<H: Handler> SlotTask<H> {
         let mut step = self.turn();
         loop {
             step = match step {
-                Step::Handle(turn, run, at) => self.handle(turn, &run, at).await,
-                Step::Batch(batch) => self.handle_batch(batch).await,
+                Step::Handle { is_alone, .. } => self.handle(is_alone).await,
+                Step::Batch { .. } => self.handle_batch().await,
                 Step::Flush => self.flush().await,
                 Step::Tick => self.tick().await,
                 Step::Revoked => {
@@ -51,14 +63,14 @@ impl<H: Handler> SlotTask<H> {
                 Step::End(closing) => return self.end(closing).await,
             };
             turns = turns.wrapping_add(1);
-            if turns.is_multiple_of(64) {
+            if turns.is_multiple_of(TURNS) {
                 tokio::task::yield_now().await; // others share this thread
             }
         }
     }
 
     fn turn(&self) -> Step {
-        self.desk.lock().turn(self.slot.index, self.host.now())
+        self.desk.lock().turn(self.slot.index, &self.hand, self.shared.host.now())
     }
 
     /// Tells the partition's handler that the partition is ours, until it succeeds; false if it
@@ -85,51 +97,100 @@ impl<H: Handler> SlotTask<H> {
                 Called::Skipped | Called::TimedOut(_) | Called::Deferred(_) => {}
             }
             let seed = self.slot.index as u64;
-            self.host.sleep(self.retry.backoff(attempt, seed)).await;
+            self.shared.host.sleep(self.retry.backoff(attempt, seed)).await;
         }
     }
 
-    async fn handle(&mut self, turn: Turn, run: &Run, at: usize) -> Step {
-        let begun = self.host.now();
-        let Some(record) = run.record(at) else { return self.turn() };
-        let called = self.slot.handle(&record, turn).await;
-        let now = self.host.now();
-        if matches!(called, Called::Panicked(_) | Called::TimedOut(_)) {
-            self.slot.discard();
-        }
+    /// Handles what it has in hand, one after the other, as long as all goes well.
+    async fn handle(&mut self, is_alone: bool) -> Step {
+        let mut begun = self.shared.host.now();
+        let mut last = None;
+        let called = loop {
+            let (turn, run, at) = match self.take_up(last.take()) {
+                Ok(next) => next,
+                Err(called) => break called,
+            };
+            let Some(record) = run.record(at) else { break None }; // never: its run holds it
+            let (desk, hand, host) = (&self.desk, &self.hand, &self.shared.host);
+            let tell = || desk.lock().waits(hand, host.now());
+            let call = pin!(self.slot.handle(&record, turn)); // large: not moved about
+            let called = telling(call, is_alone, tell).await;
+            let now = self.shared.host.now();
+            self.handler_seconds.record(now.since(begun));
+            (begun, last) = (now, Some(called));
+        };
         let mut desk = self.desk.lock();
-        desk.metrics.handler_seconds.record(now.since(begun));
-        desk.called(turn, called, now);
+        desk.is_back(&self.hand, called, begun);
         if self.slot.is_gone() {
             desk.reset_if_handled(); // what it had handled went with it
         }
-        desk.turn(self.slot.index, now)
+        desk.turn(self.slot.index, &self.hand, begun)
     }
 
-    async fn handle_batch(&mut self, batch: Vec<InHand>) -> Step {
-        let begun = self.host.now();
+    /// The last record has ended so: the next one of those in hand. If none may begin, the desk is to
+    /// hear of the last one.
+    fn take_up(&mut self, last: Option<Called>) -> Result<InHand, Option<Called>> {
+        if matches!(last, Some(Called::Panicked(_) | Called::TimedOut(_))) {
+            self.slot.discard();
+        }
+        let ended_well = match last {
+            Some(Called::Done(_)) => Some(RecordOutcome::Done),
+            Some(Called::Skipped) => Some(RecordOutcome::Skipped),
+            Some(_) if !Bug::HandGoesOn.is(self.shared.plan.bug) => return Err(last),
+            Some(_) | None => None,
+        };
+        // Locked until it is told: what the desk takes back is not told to have begun.
+        let mut held = self.hand.lock();
+        if let Some(outcome) = ended_well.filter(|_| self.slot.is_plain())
+            && let Some(Turn { offset: Offset(offset), attempt, .. }) = held.begun()
+        {
+            let (partition, epoch) = (&self.partition, self.epoch.0);
+            let end = Observation::End { partition, epoch, offset, attempt, outcome };
+            self.shared.observe(&end);
+        }
+        // A loss counts from the moment the poll loop knows of it, not from when the task hears it.
+        if held.waiting() == 0 || self.lease.is_over(self.shared.plan.bug) {
+            return Err(last);
+        }
+        if let Some(last) = last {
+            held.put_aside(last);
+        }
+        let next = held.begin().ok_or(None)?;
+        self.observe_start(next.0);
+        Ok(next)
+    }
+
+    fn observe_start(&self, Turn { offset, attempt, .. }: Turn) {
+        let (partition, epoch, offset) = (&self.partition, self.epoch.0, offset.0);
+        self.shared.observe(&Observation::Start { partition, epoch, offset, attempt });
+    }
+
+    async fn handle_batch(&mut self) -> Step {
+        let begun = self.shared.host.now();
+        let batch = self.hand.lock().begin_all();
         let held = batch.iter().filter_map(|(turn, run, at)| Some((*turn, run.record(*at)?)));
         let records: Vec<_> = held.collect();
         let turns: Vec<_> = records.iter().map(|(turn, _)| *turn).collect();
+        turns.iter().take(1).for_each(|first| self.observe_start(*first));
         let called = self.slot.handle_batch(records).await;
-        let now = self.host.now();
+        let now = self.shared.host.now();
         if called.iter().any(|c| matches!(c, Called::Panicked(_) | Called::TimedOut(_))) {
             self.slot.discard();
         }
+        self.handler_seconds.record(now.since(begun));
         let mut desk = self.desk.lock();
-        desk.metrics.handler_seconds.record(now.since(begun));
-        desk.batch_called(turns.into_iter().zip(called), now);
-        desk.turn(self.slot.index, now)
+        desk.batch_called(&self.hand, turns.into_iter().zip(called), now);
+        desk.turn(self.slot.index, &self.hand, now)
     }
 
     async fn flush(&mut self) -> Step {
         let called = self.slot.flush().await;
-        let now = self.host.now();
+        let now = self.shared.host.now();
         let mut desk = self.desk.lock();
         match called {
             Called::Done(effects) => {
                 desk.observe_flush();
-                desk.flushed(effects, now);
+                desk.flushed(effects);
             }
             Called::Failed(error) if error.is_fatal() => {
                 // What was handled can't become done any more: the drain must not ask again.
@@ -140,7 +201,7 @@ impl<H: Handler> SlotTask<H> {
             Called::Failed(error) => {
                 self.log_retry("flush", 1, &error.to_string());
                 if Bug::FailedFlushCounts.is(desk.shared.plan.bug) {
-                    desk.flushed(Effects::default(), now);
+                    desk.flushed(Effects::default());
                 } else {
                     desk.flush_failed(now);
                 }
@@ -152,12 +213,12 @@ impl<H: Handler> SlotTask<H> {
             }
             Called::Skipped | Called::TimedOut(_) | Called::Deferred(_) => {}
         }
-        desk.turn(self.slot.index, now)
+        desk.turn(self.slot.index, &self.hand, now)
     }
 
     async fn tick(&mut self) -> Step {
         let called = self.slot.tick().await;
-        let now = self.host.now();
+        let now = self.shared.host.now();
         let mut desk = self.desk.lock();
         match called {
             Called::Done(effects) => desk.ticked(effects, now),
@@ -172,7 +233,7 @@ impl<H: Handler> SlotTask<H> {
             }
             Called::Skipped | Called::TimedOut(_) | Called::Deferred(_) => {}
         }
-        desk.turn(self.slot.index, now)
+        desk.turn(self.slot.index, &self.hand, now)
     }
 
     async fn end(&mut self, closing: Closing) {
@@ -190,4 +251,21 @@ impl<H: Handler> SlotTask<H> {
     fn log_retry(&self, call: &str, attempt: u32, error: &str) {
         tracing::warn!(partition = %self.partition, call, attempt, error, "user code failed and will be called again");
     }
+}
+
+/// Runs a call to its end. If it waits for something, and that `is_wanted`, it is told once.
+async fn telling<T>(
+    mut call: Pin<&mut impl Future<Output = T>>,
+    is_wanted: bool,
+    tell: impl Fn(),
+) -> T {
+    let mut wants = is_wanted;
+    poll_fn(|context| {
+        let polled = call.as_mut().poll(context);
+        if polled.is_pending() && std::mem::take(&mut wants) {
+            tell();
+        }
+        polled
+    })
+    .await
 }

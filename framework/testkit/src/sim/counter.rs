@@ -1,6 +1,7 @@
 //! What is simulated when nobody says otherwise? A worker that counts: a store with a changelog,
 //! an output, records that are slow, fail or panic as they say themselves.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pelton::{
@@ -67,7 +68,7 @@ fn record(plan: &Plan, draw: &mut Draw) -> Fed {
 
 /// Counts since the user's last deletion.
 struct Count {
-    totals: Store<str, u64>,
+    totals: Option<Store<str, u64>>,
     out: Output,
     ordering: Ordering,
     /// Effects wait for a flush.
@@ -80,15 +81,18 @@ struct Count {
 
 impl Count {
     fn count(&self, user: &str, deletes: bool, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
+        let Some(totals) = self.totals else {
+            return ctx.emit(self.out, user, &1);
+        };
         if matches!(self.ordering, Ordering::Unordered { .. }) {
-            ctx.add(self.totals, user, 1)?;
+            ctx.add(totals, user, 1)?;
             return ctx.emit(self.out, user, &1);
         }
         let total = if deletes {
-            ctx.delete(self.totals, user)?;
+            ctx.delete(totals, user)?;
             0
         } else {
-            ctx.update(self.totals, user, |total| total.unwrap_or(0) + 1)?
+            ctx.update(totals, user, |total| total.unwrap_or(0) + 1)?
         };
         ctx.emit(self.out, user, &total)
     }
@@ -170,18 +174,18 @@ impl Handler for Count {
     }
 
     async fn tick(&mut self, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
-        let Some(user) = &self.last else { return Ok(()) };
+        let (Some(user), Some(totals)) = (&self.last, self.totals) else { return Ok(()) };
         if self.ordering != Ordering::Partition {
             return Ok(()); // others may be at its total
         }
-        let total = ctx.get(self.totals, user)?.unwrap_or(0);
+        let total = ctx.get(totals, user)?.unwrap_or(0);
         ctx.emit(self.out, user, &total)
     }
 }
 
 fn app(plan: &Plan) -> WorkerBuilder {
     let mut app = Worker::builder("counter");
-    let totals = app.store("totals");
+    let totals = (!plan.stateless).then(|| app.store("totals"));
     let out = app.output(OUTPUT);
     let retry = RetryPolicy::exponential(Duration::from_millis(50), Duration::from_secs(1));
     let retry = retry.at_most(4);
@@ -220,16 +224,19 @@ fn totals(written: &Written<'_>) -> Result<(), String> {
     if has_unheard_expulsion(plan) {
         return Ok(()); // who was removed may write until it hears of it (docs/guarantees.md)
     }
-    let mut truth = std::collections::BTreeMap::new();
+    let mut truth = BTreeMap::new();
     for record in written.records(INPUT) {
         let wish: Option<Wish> =
             record.value.as_deref().and_then(|value| serde_json::from_slice(value).ok());
         let total = truth.entry(record.key.unwrap_or_default()).or_insert(0);
         match wish {
             Some(Wish { poison: true, .. } | Wish { kills: true, .. }) => {}
-            Some(Wish { deletes: true, .. }) => *total = 0,
+            Some(Wish { deletes: true, .. }) if !plan.stateless => *total = 0,
             _ => *total += 1,
         }
+    }
+    if plan.stateless {
+        return outputs(written, &truth);
     }
     let check = TotalsCheck::new(truth).allowing(written.verdict.repeats_by_key());
     let nothing_twice = written.verdict.repeats.is_empty()
@@ -261,6 +268,22 @@ fn totals(written: &Written<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// Without a store each record has at least one output of its key.
+fn outputs(written: &Written<'_>, truth: &BTreeMap<Vec<u8>, u64>) -> Result<(), String> {
+    let mut found = BTreeMap::<Vec<u8>, u64>::new();
+    for output in written.records(OUTPUT) {
+        *found.entry(output.key.unwrap_or_default()).or_default() += 1;
+    }
+    let few = truth.iter().find(|(key, records)| found.get(*key).unwrap_or(&0) < *records);
+    match few {
+        Some((key, records)) => {
+            let key = String::from_utf8_lossy(key);
+            Err(format!("totals: {key} has {records} records, and fewer outputs"))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Each record that never is done has become a dead letter, byte for byte, and no other.
 fn letters(written: &Written<'_>) -> Result<(), String> {
     if written.plan.has(|fault| matches!(fault, Fault::DeleteRecords { .. })) {
@@ -271,11 +294,11 @@ fn letters(written: &Written<'_>) -> Result<(), String> {
         wish.is_some_and(|wish| wish.poison || wish.kills)
     };
     let same = |record: &Emitted| (record.key.clone(), record.value.clone());
-    let mut expected = std::collections::BTreeMap::new();
+    let mut expected = BTreeMap::new();
     for record in written.records(INPUT).iter().filter(|of| poison(of.value.as_ref())) {
         *expected.entry(same(record)).or_insert(0_u64) += 1;
     }
-    let mut found = std::collections::BTreeMap::new();
+    let mut found = BTreeMap::new();
     for letter in &written.records(DEAD) {
         *found.entry(same(letter)).or_insert(0_u64) += 1;
     }

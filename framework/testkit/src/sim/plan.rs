@@ -66,6 +66,8 @@ pub struct Plan {
     pub deferred_one_in: u64,
     /// Records are handled in batches.
     pub batches: bool,
+    /// Its handlers have no store: their slots take several records at once.
+    pub stateless: bool,
     /// `memory_budget_records`.
     pub budget_records: u64,
     /// One record in so many takes long; 0 for none.
@@ -132,6 +134,7 @@ impl Plan {
             deferred_one_in: [0, 0, 10, 100][size(order_from.below(4))],
             batches: order_from.one_in(4),
             killer_one_in: [0, 0, 0, 800][size(order_from.below(4))],
+            stateless: order_from.one_in(3),
             budget_records: [100_000, 200, 64][size(random.below(3))],
             slow_one_in: [0, 20, 100, 300][size(random.below(4))],
             failing_one_in: [0, 50, 200][size(random.below(3))],
@@ -145,6 +148,7 @@ impl Plan {
         // What needs a slot of its own, and a change that does not commute.
         plan.flushes &= ordering == Ordering::Partition && !plan.batches;
         plan.ticks &= !plan.batches;
+        plan.stateless &= !plan.flushes && !plan.batches && !plan.ticks;
         if plan.flushes || plan.batches {
             plan.deferred_one_in = 0;
         }
@@ -206,7 +210,7 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "seed {}: {} workers, {} partitions, {} records of {} keys within {:.1} s, one burst \
-             every {} ms, noticed within {} ms; {group}{}, {}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}, poison 1 in {}, killing 1 in {}, deferred 1 in {}{}{}{}{}",
+             every {} ms, noticed within {} ms; {group}{}, {}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}, poison 1 in {}, killing 1 in {}, deferred 1 in {}{}{}{}{}{}",
             self.seed,
             self.workers,
             self.partitions,
@@ -227,6 +231,7 @@ impl fmt::Display for Plan {
             self.killer_one_in,
             self.deferred_one_in,
             if self.batches { ", batches" } else { "" },
+            if self.stateless { ", stateless" } else { "" },
             if self.flushes { ", flushes" } else { "" },
             if self.ticks { ", ticks" } else { "" },
             if self.odd_clients { ", odd clients" } else { "" },

@@ -17,12 +17,14 @@ const ALONE: Setup = Setup {
     flush_every: None,
     tick_every: None,
     ordering: Ordering::Partition,
+    stateless: false,
     late: false,
     undisturbed: false,
 };
 const KEYED: Setup = Setup { ordering: Ordering::key(4), ..ALONE };
 const UNORDERED: Setup = Setup { ordering: Ordering::unordered(4), ..ALONE };
 const SHARED: Setup = Setup { ordering: Ordering::key(1), partitions: 2, ..ALONE };
+const STATELESS: Setup = Setup { ordering: Ordering::key(2), stateless: true, ..ALONE };
 const UNDISTURBED: Setup = Setup { undisturbed: true, ..ALONE };
 const TWO_PARTITIONS: Setup = Setup { partitions: 2, ..ALONE };
 const LATE: Setup = Setup { late: true, ..ALONE };
@@ -89,6 +91,7 @@ pub(crate) fn of(bug: Bug) -> Option<(Setup, Play)> {
         Bug::FlushAfterPanic => (FLUSHING, a_panic_before_the_flush),
         Bug::TickOvertakes => (TICKING, a_tick_before_the_flush),
         Bug::KeyOrderForgotten | Bug::NextOfItsKeyForgotten => (KEYED, several_of_a_key),
+        Bug::HandGoesOn | Bug::HandForgotten => (STATELESS, several_in_hand),
         Bug::DoneSetNamesRunning => (KEYED, commits_while_a_record_is_slow),
         Bug::DoneSetDropped | Bug::ProofForgetsDoneSet => (KEYED, handed_over_out_of_order),
         Bug::DoneSetBeforeDelivery => (KEYED, outputs_above_are_undelivered_at_a_kill),
@@ -108,6 +111,23 @@ fn several_of_a_key(stage: &mut Stage) {
     stage.send_to(KEYS[1], EASY);
     stage.send_to(KEYS[0], EASY);
     stage.pass(100);
+}
+
+/// Slots have got used to records that take no time; then one fails, one waits, and others of their
+/// keys and of other keys are behind them in the same hands.
+fn several_in_hand(stage: &mut Stage) {
+    stage.send(40, EASY);
+    stage.pass(1);
+    for hard in [FAILS_ONCE, SLOW] {
+        stage.driver.handle(0).expect("it lives").pause("in");
+        stage.pass(1);
+        stage.send(3, EASY);
+        stage.send_to(KEYS[0], hard);
+        stage.send_to(KEYS[0], EASY);
+        stage.send(6, EASY);
+        stage.driver.handle(0).expect("it lives").resume("in");
+        stage.pass(10);
+    }
 }
 
 fn several_at_once(stage: &mut Stage) {

@@ -35,7 +35,7 @@ pub(crate) const DEFERRED: &str = "deferred";
 
 /// Counts records per key; the value says how hard the record is.
 struct Count {
-    totals: Store<str, u64>,
+    totals: Option<Store<str, u64>>,
     out: Output,
     ordering: Order,
     flush_fails: bool,
@@ -64,16 +64,19 @@ impl Handler for Count {
                 completion.done();
             });
         }
-        if matches!(self.ordering, Order::Unordered { .. }) {
-            ctx.add(self.totals, &*key, 1)?;
-            tokio::time::sleep(Duration::from_millis(500)).await;
-            return Ok(()); // nobody knows a total
+        match self.totals {
+            Some(totals) if matches!(self.ordering, Order::Unordered { .. }) => {
+                ctx.add(totals, &*key, 1)?;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                return Ok(()); // nobody knows a total
+            }
+            Some(totals) if value == FORGET => return ctx.delete(totals, &*key),
+            Some(totals) => {
+                let total = ctx.update(totals, &*key, |n| n.unwrap_or(0) + 1)?;
+                ctx.emit(self.out, &key, &total)?;
+            }
+            None => {}
         }
-        if value == FORGET {
-            return ctx.delete(self.totals, &*key);
-        }
-        let total = ctx.update(self.totals, &*key, |n| n.unwrap_or(0) + 1)?;
-        ctx.emit(self.out, &key, &total)?;
         self.last_key = Some(key);
         self.flush_fails |= value == SPOILS_FLUSH;
         match value.as_str() {
@@ -97,8 +100,8 @@ impl Handler for Count {
 
     /// Says the last total once more.
     async fn tick(&mut self, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
-        if let Some(key) = self.last_key.take() {
-            let total = ctx.get(self.totals, &*key)?;
+        if let (Some(key), Some(totals)) = (self.last_key.take(), self.totals) {
+            let total = ctx.get(totals, &*key)?;
             ctx.emit(self.out, &key, &total)?;
         }
         Ok(())
@@ -112,6 +115,8 @@ pub(crate) struct Setup {
     pub(crate) flush_every: Option<(usize, Duration)>,
     pub(crate) tick_every: Option<Duration>,
     pub(crate) ordering: Order,
+    /// Handlers have no store and no output: their slots take several records at once.
+    pub(crate) stateless: bool,
     /// The input is there before anybody reads it; [`Stage::begin`] assigns it.
     pub(crate) late: bool,
     /// Nothing is repeated or sent again: outputs are held to that.
@@ -216,7 +221,8 @@ impl Stage {
         let check = check.stuck_after(Duration::from_secs(70));
         let verdict =
             check.drain_timeout(Duration::from_secs(20)).hold(&self.ledger.ledger(), &truth);
-        let totals = TotalsCheck::new(self.counts.clone()).allowing(verdict.repeats_by_key());
+        let counts = if self.setup.stateless { BTreeMap::new() } else { self.counts.clone() };
+        let totals = TotalsCheck::new(counts).allowing(verdict.repeats_by_key());
         let mut sent = totals.clone();
         if self.setup.undisturbed {
             sent = sent.never_back();
@@ -245,7 +251,7 @@ fn app(
     bug: Option<Bug>,
 ) -> WorkerBuilder {
     let mut app = Worker::builder("count");
-    let totals = app.store("totals");
+    let totals = (!setup.stateless).then(|| app.store("totals"));
     let out = app.output("out");
     let retry = RetryPolicy::default().at_most(3);
     // Commits come by the clock alone, as the scenarios count them.

@@ -4,9 +4,9 @@
 //!
 //! Upholds INV-18.
 
-use pelton_engine::Time;
+use pelton_engine::{Time, Turn};
 
-use super::{Desk, State, Turn};
+use super::{Desk, State};
 use crate::output::{Failure, FailureKind};
 use crate::runtime::alone::Asked;
 

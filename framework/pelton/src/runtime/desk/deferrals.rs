@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pelton_engine::{Bug, Finish, Time};
+use pelton_engine::{Bug, Finish, Time, Turn};
 
-use super::{Desk, Turn};
+use super::Desk;
 use crate::completion::Deferred;
 use crate::context::Effects;
 use crate::error::HandlerError;
@@ -85,13 +85,13 @@ impl Desk {
         now: Time,
     ) {
         let Some(waiting) = self.deferrals.take(index, attempt) else {
-            if self.slots.has_in_hand(index, attempt) {
+            if self.slots.has_begun(index, attempt) {
                 self.deferrals.early.insert((index, attempt), result);
             }
             return;
         };
         let outcome = match result {
-            Ok(()) => self.succeeded(waiting.turn, waiting.effects, now),
+            Ok(()) => self.succeeded(waiting.turn, waiting.effects, false, now),
             Err(error) => self.failed(waiting.turn, &error, now),
         };
         self.count(outcome);

@@ -30,6 +30,16 @@ impl Desk {
         effects == 0 || held <= self.shared.start_below.load(Ordering::Relaxed)
     }
 
+    /// For so many records more there would be room, were each one's effects as large as any before it.
+    pub(super) fn room_for_effects(&self) -> usize {
+        let running = u64::try_from(self.schedule.running_records()).unwrap_or(u64::MAX);
+        let to_come = running.saturating_mul(self.usual_effects);
+        let held = self.held_effects().bytes().saturating_add(count(self.run_bytes)) + to_come;
+        let left = self.shared.start_below.load(Ordering::Relaxed).saturating_sub(held);
+        left.checked_div(self.usual_effects)
+            .map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
+    }
+
     /// Remembers how large one record's effects may be: an output is kept until it is delivered,
     /// and copied by the client; a write is kept until its commit, and goes out as well.
     pub(super) fn weigh(&mut self, effects: &Effects) {

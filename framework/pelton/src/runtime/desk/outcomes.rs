@@ -4,25 +4,26 @@
 //! Upholds INV-3: a record that fails is tried again until it is done, becomes a dead letter, or stops
 //! the worker; and INV-14: a panic is an error.
 
-use pelton_engine::{Bug, Finish, Time};
+use pelton_engine::{Bug, Finish, Time, Turn};
 
-use super::{Desk, Turn};
+use super::Desk;
 use crate::context::Effects;
 use crate::error::{HandlerError, WorkerError};
 use crate::output::{Failure, FailureKind, dead_letter};
+use crate::runtime::handful::Handful;
 use crate::runtime::input::OnInvalid;
 use crate::runtime::slot::Called;
 use crate::telemetry::RecordOutcome;
 
 impl Desk {
-    /// A slot's attempt at the record has ended.
+    /// A slot's attempt at the record has ended. That a record of a plain input went well has been told.
     pub(crate) fn called(&mut self, turn: Turn, called: Called, now: Time) {
         if !matches!(called, Called::Deferred(_)) {
             self.deferrals.forget_early(turn);
         }
         let outcome = match called {
-            Called::Done(effects) => self.succeeded(turn, effects, now),
-            Called::Skipped => self.skip(turn, now),
+            Called::Done(effects) => self.succeeded(turn, effects, self.spec.is_plain(), now),
+            Called::Skipped => self.skip(turn, self.spec.is_plain(), now),
             Called::Deferred(deferred) => return self.defer(turn, deferred, now),
             Called::Failed(error) => self.failed(turn, &error, now),
             Called::TimedOut(limit) => {
@@ -45,14 +46,17 @@ impl Desk {
     /// is as if it had not been tried.
     pub(crate) fn batch_called(
         &mut self,
+        hand: &Handful,
         results: impl Iterator<Item = (Turn, Called)>,
         now: Time,
     ) {
+        self.look_at(hand, now);
+        drop(hand.lock().end());
         let mut is_first = true;
         for (turn, called) in results {
             let was_told = std::mem::replace(&mut is_first, false);
             // Nobody is told of a start that would come after the partition's end.
-            let is_over = !was_told && self.is_over();
+            let is_over = !was_told && self.lease.is_over(self.shared.plan.bug);
             if is_over || self.schedule.is_overtaken(turn.index) {
                 self.not_done(turn.index, Finish::Cancelled, now);
                 continue;
@@ -62,7 +66,6 @@ impl Desk {
             }
             self.called(turn, called, now);
         }
-        self.schedule.batch_ended();
     }
 
     pub(super) fn count(&self, outcome: RecordOutcome) {
@@ -76,6 +79,7 @@ impl Desk {
         &mut self,
         turn: Turn,
         mut effects: Effects,
+        is_told: bool,
         now: Time,
     ) -> RecordOutcome {
         if let Err(error) = effects.resolve(&self.place.stores) {
@@ -83,11 +87,21 @@ impl Desk {
         }
         let waits = self.spec.flush_every.is_some();
         let outcome = if waits { RecordOutcome::Handled } else { RecordOutcome::Done };
-        self.observe_end(turn, outcome);
+        if !is_told {
+            self.observe_end(turn, outcome);
+        }
         self.contact.ended(turn.index, Ok(()), now);
         self.dead_letters.saw(false);
         self.done(turn.index, effects, now);
         outcome
+    }
+
+    /// The same, where that is all and has been told: what most records that take no time come to.
+    pub(super) fn done_without_effects(&mut self, turn: Turn, now: Time) {
+        self.deferrals.forget_early(turn);
+        self.dead_letters.saw(false);
+        self.schedule.finished(turn.index, Finish::Done, now);
+        (self.progress.dirty, self.unsealed) = (true, true);
     }
 
     /// The handler returned an error: try again, give the record up, or stop.
@@ -107,7 +121,7 @@ impl Desk {
             }
             OnInvalid::Skip => {
                 tracing::warn!(%partition, offset, %error, "the record is invalid and is skipped");
-                self.skip(turn, now)
+                self.skip(turn, false, now)
             }
             OnInvalid::DeadLetter => {
                 let failure = Failure { kind: FailureKind::Invalid, text: reason };
@@ -117,8 +131,10 @@ impl Desk {
     }
 
     /// Nothing is to be done for the record.
-    fn skip(&mut self, turn: Turn, now: Time) -> RecordOutcome {
-        self.observe_end(turn, RecordOutcome::Skipped);
+    fn skip(&mut self, turn: Turn, is_told: bool, now: Time) -> RecordOutcome {
+        if !is_told {
+            self.observe_end(turn, RecordOutcome::Skipped);
+        }
         self.done(turn.index, Effects::default(), now);
         RecordOutcome::Skipped
     }

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use pelton_engine::{Bug, Event, Finish, Time};
 
 use super::{
-    DONE_BEHIND, Desk, Freed, Held, PROGRESS_INTERVAL, PROGRESS_RECORDS, SWEEP_RECORDS, State,
+    DONE_BEHIND, Desk, Freed, Held, PROGRESS_INTERVAL, PROGRESS_RECORDS, PROGRESS_SHARE,
+    SWEEP_RECORDS, SWEEP_SHARE, State,
 };
 use crate::context::Effects;
 use crate::output::kept_bytes;
@@ -41,7 +42,6 @@ impl Desk {
             self.schedule.finished(index, Finish::Done, now);
             self.enter(effects);
         }
-        self.forget_done(now);
     }
 
     /// Effects that wait for the next flush: later records of the slot see them.
@@ -86,7 +86,6 @@ impl Desk {
         self.schedule.finished(index, finish, now);
         // Where attempts are limited, how many there were is worth a commit.
         self.progress.dirty |= finish == Finish::Retry && self.spec.retry.limit.is_some();
-        self.forget_done(now);
     }
 
     /// Handled records are lost with the instance that handled them: the partition starts again
@@ -110,7 +109,7 @@ impl Desk {
         }
     }
 
-    pub(crate) fn flushed(&mut self, effects: Effects, now: Time) {
+    pub(crate) fn flushed(&mut self, effects: Effects) {
         self.schedule.flushed();
         for layers in self.place.stores.lock().iter_mut() {
             layers.flushed();
@@ -125,7 +124,6 @@ impl Desk {
         if std::mem::take(&mut self.flush_wanted) {
             self.seal();
         }
-        self.forget_done(now);
     }
 
     /// A tick's effects stand in the outbox like a record's, without an offset; behind those of
@@ -163,9 +161,9 @@ impl Desk {
             self.runs.pop_front();
             self.free(bytes);
         }
-        self.sweep(behind);
+        self.sweep(behind, arrived - needed);
         self.tell_oldest(needed);
-        if self.progress.records >= PROGRESS_RECORDS
+        if self.progress.records >= PROGRESS_RECORDS.max(waiting / PROGRESS_SHARE)
             || self.runs.is_empty()
             || now.since(self.progress_told) >= PROGRESS_INTERVAL
         {
@@ -175,10 +173,9 @@ impl Desk {
 
     /// Frees the runs whose records are all done, though one before them is not. Now and then: what a
     /// look costs is shared by the records that were done since the last one.
-    fn sweep(&mut self, behind: u64) {
+    fn sweep(&mut self, behind: u64, held: u64) {
         self.swept_behind = self.swept_behind.min(behind);
-        let runs = u64::try_from(self.runs.len()).unwrap_or(u64::MAX);
-        if behind - self.swept_behind < SWEEP_RECORDS.max(runs / 2) {
+        if behind - self.swept_behind < SWEEP_RECORDS.max(held / SWEEP_SHARE) {
             return;
         }
         self.swept_behind = behind;

@@ -4,9 +4,9 @@
 
 use std::time::Duration;
 
-use pelton_engine::{Bug, DoneSet, Offset, Time};
+use pelton_engine::{Bug, DoneSet, Offset, Time, Turn};
 
-use super::{Desk, State, Turn};
+use super::{Desk, State};
 use crate::context::Effects;
 use crate::output::{Failure, Story, retry_at, retry_record};
 use crate::record::{Record, Run};

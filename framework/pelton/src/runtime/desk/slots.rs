@@ -1,10 +1,19 @@
 //! Which slots does the partition have, and what is each of them at?
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use pelton_engine::Time;
 use tokio::sync::Notify;
 
-use super::Turn;
+use crate::runtime::handful::Handful;
+
+/// So many slots rest beside as many as were busy at once a while ago; more of them end, so that a burst
+/// is not paid for ever after.
+const RESTING: usize = 32;
+
+/// How long a while is, at least; at most it is twice as long.
+const WHILE: Duration = Duration::from_secs(1);
 
 /// A partition's slots, by number.
 #[derive(Debug, Default)]
@@ -15,6 +24,8 @@ pub(super) struct Slots {
     /// Made or woken, and not at the desk yet.
     coming: usize,
     busy: usize,
+    /// The most that were busy at once: since then, and in the while before.
+    peak: (Time, usize, usize),
     /// Numbers of slots that have ended: the next ones get them.
     gone: Vec<usize>,
 }
@@ -25,8 +36,7 @@ struct Slot {
     at: At,
     /// It has had its `revoked` hook.
     revoked: bool,
-    /// Its batch.
-    batch: Vec<Turn>,
+    hand: Arc<Handful>,
 }
 
 /// What a slot is at.
@@ -35,10 +45,8 @@ pub(super) enum At {
     /// Made or woken: it comes to the desk.
     Coming,
     Resting,
-    /// In user code, with a record.
-    Record(Turn),
-    /// In user code, with a batch.
-    Batch,
+    /// With the records that it has in hand.
+    Records,
     /// In user code, with a flush, a tick or a hook.
     Call,
     /// It has ended.
@@ -46,22 +54,23 @@ pub(super) enum At {
 }
 
 impl Slots {
-    /// Another one; its number, and what wakes it.
-    pub(super) fn add(&mut self) -> (usize, Arc<Notify>) {
-        let wake = Arc::new(Notify::new());
-        let batch = Vec::new();
-        let slot = Slot { wake: Arc::clone(&wake), at: At::Coming, revoked: false, batch };
+    /// Another one; its number, what wakes it, and what it has in hand.
+    pub(super) fn add(&mut self) -> (usize, Arc<Notify>, Arc<Handful>) {
+        let (wake, hand) = (Arc::new(Notify::new()), Arc::<Handful>::default());
+        let own = (Arc::clone(&wake), Arc::clone(&hand));
+        let slot = Slot { wake, at: At::Coming, revoked: false, hand };
         self.coming += 1;
-        match self.gone.pop() {
+        let number = match self.gone.pop() {
             Some(number) => {
                 self.all[number] = slot;
-                (number, wake)
+                number
             }
             None => {
                 self.all.push(slot);
-                (self.all.len() - 1, wake)
+                self.all.len() - 1
             }
-        }
+        };
+        (number, own.0, own.1)
     }
 
     /// What the slot is at from now on; returns what it was at.
@@ -71,13 +80,16 @@ impl Slots {
         match before {
             At::Coming => self.coming -= 1,
             At::Resting => self.resting.retain(|resting| *resting != slot),
-            At::Record(_) | At::Batch | At::Call => self.busy -= 1,
+            At::Records | At::Call => self.busy -= 1,
             At::Gone => self.gone.retain(|gone| *gone != slot),
         }
         match at {
             At::Coming => self.coming += 1,
             At::Resting => self.resting.push(slot),
-            At::Record(_) | At::Batch | At::Call => self.busy += 1,
+            At::Records | At::Call => {
+                self.busy += 1;
+                self.peak.1 = self.peak.1.max(self.busy);
+            }
             At::Gone => self.gone.push(slot),
         }
         before
@@ -108,37 +120,47 @@ impl Slots {
         self.busy == 0 && self.all.iter().all(|slot| slot.revoked || slot.at == At::Gone)
     }
 
-    /// What the slot's batch has.
-    pub(super) fn set_batch(&mut self, slot: usize, turns: Vec<Turn>) {
-        if let Some(slot) = self.all.get_mut(slot) {
-            slot.batch = turns;
-        }
+    /// What the slot has in hand.
+    pub(super) fn hand(&self, slot: usize) -> Option<&Arc<Handful>> {
+        self.all.get(slot).map(|slot| &slot.hand)
     }
 
-    pub(super) fn take_batch(&mut self, slot: usize) -> Vec<Turn> {
-        self.all.get_mut(slot).map(|slot| std::mem::take(&mut slot.batch)).unwrap_or_default()
+    /// Has a slot begun this attempt, and has not said yet what became of it?
+    pub(super) fn has_begun(&self, index: u64, attempt: u32) -> bool {
+        let with_records = self.all.iter().filter(|slot| slot.at == At::Records);
+        with_records.map(|slot| slot.hand.lock()).any(|held| held.has_begun(index, attempt))
     }
 
-    /// Has a slot this attempt in hand?
-    pub(super) fn has_in_hand(&self, index: u64, attempt: u32) -> bool {
-        self.all.iter().any(|slot| {
-            matches!(slot.at, At::Record(turn) if turn.index == index && turn.attempt == attempt)
-        })
+    /// What those have in hand that have records.
+    pub(super) fn full_hands(&self) -> Vec<Arc<Handful>> {
+        let full = self.all.iter().filter(|slot| slot.at == At::Records);
+        full.map(|slot| Arc::clone(&slot.hand)).collect()
     }
 
     /// In user code.
     pub(super) fn in_user_code(&self) -> impl Iterator<Item = usize> + '_ {
-        let busy =
-            |slot: &(usize, &Slot)| matches!(slot.1.at, At::Record(_) | At::Batch | At::Call);
+        let busy = |slot: &(usize, &Slot)| matches!(slot.1.at, At::Records | At::Call);
         self.all.iter().enumerate().filter(busy).map(|(number, _)| number)
+    }
+
+    /// Would too many rest, with so many more than do now?
+    pub(super) fn are_too_many(&mut self, more: usize, now: Time) -> bool {
+        let (since, most, _) = self.peak;
+        if now >= since + WHILE {
+            let before = if now >= since + 2 * WHILE { self.busy } else { most };
+            self.peak = (now, self.busy, before);
+        }
+        let (_, most, before) = self.peak;
+        self.resting.len() + self.busy + more > RESTING + most.max(before)
+    }
+
+    /// When it is to be seen whether too many rest, if more do than may in any case.
+    pub(super) fn look_again_at(&self) -> Option<Time> {
+        (self.resting.len() > RESTING).then_some(self.peak.0 + WHILE)
     }
 
     pub(super) fn busy(&self) -> usize {
         self.busy
-    }
-
-    pub(super) fn resting(&self) -> usize {
-        self.resting.len()
     }
 
     pub(super) fn coming(&self) -> usize {
@@ -169,6 +191,23 @@ mod tests {
         assert_eq!(slots.set(1, At::Gone), At::Call);
         assert!(slots.wake_one() && !slots.wake_one(), "only one rests");
         assert_eq!((slots.coming(), slots.busy(), slots.living()), (2, 0, 2));
+    }
+
+    /// With 10,000 records at once over eight partitions slots ended and were made all the time.
+    #[test]
+    fn slots_that_were_busy_a_while_ago_are_kept() {
+        let (mut slots, second) = (Slots::default(), |n| Time::ZERO + n * WHILE);
+        for slot in 0..100 {
+            slots.add();
+            slots.set(slot, At::Call);
+        }
+        assert!(!slots.are_too_many(0, second(0)) && slots.look_again_at().is_none());
+        (0..100).for_each(|slot| _ = slots.set(slot, At::Resting));
+        assert!(!slots.are_too_many(0, second(1)), "they were all busy just now");
+        assert_eq!(slots.look_again_at(), Some(second(2)));
+        assert!(slots.are_too_many(0, second(2)));
+        (0..68).for_each(|slot| _ = slots.set(slot, At::Gone));
+        assert!(!slots.are_too_many(0, second(9)) && slots.look_again_at().is_none());
     }
 
     #[test]

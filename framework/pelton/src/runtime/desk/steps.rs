@@ -1,80 +1,62 @@
 //! What comes next, for a slot that has nothing in hand and for the partition's task?
 
-use std::sync::atomic::Ordering;
-
-use pelton_engine::{Bug, Event, Finish, Next, Time};
+use pelton_engine::{Bug, Event, Finish, Time};
 
 use super::memory::ROOM_RETRY;
-use super::records::in_runs;
 use super::slots::At;
-use super::{
-    Chores, Desk, OUTBOX_RECORDS, PROGRESS_INTERVAL, State, Step, Turn, UNCONFIRMED_SEALS,
-};
-use crate::batch::Batches;
+use super::{Chores, Desk, OUTBOX_RECORDS, PROGRESS_INTERVAL, State, Step, UNCONFIRMED_SEALS};
+use crate::runtime::handful::Handful;
 use crate::runtime::in_flight::Share;
-
-/// So many slots rest beside as many as are busy; more of them end, so that a burst is not paid for
-/// ever after.
-const RESTING: usize = 32;
 
 impl Desk {
     /// Sends what may be sent and says what the slot does now. A `Handle` counts as started.
-    pub(crate) fn turn(&mut self, slot: usize, now: Time) -> Step {
+    pub(crate) fn turn(&mut self, slot: usize, hand: &Handful, now: Time) -> Step {
         self.slots.set(slot, At::Coming);
+        self.forget_done(now);
         self.pump(now);
         let mut step = match self.state {
             State::Closed(closing) => Step::End(closing),
             State::Halted | State::Drained => Step::Rest,
             State::Draining { cancelled, .. } => self.drain_turn(slot, now, cancelled),
             State::Running => loop {
-                if let Some(step) = self.running_turn(now) {
+                if let Some(step) = self.running_turn(slot, hand, now) {
                     break step;
                 }
             },
         };
-        if matches!(step, Step::Rest) && self.too_many_rest(1) {
+        if matches!(step, Step::Rest) && self.too_many_rest(1, now) {
             step = Step::Leave;
         }
         let at = match &step {
-            Step::Handle(turn, ..) => At::Record(*turn),
-            Step::Batch(_) => At::Batch,
+            Step::Handle { .. } | Step::Batch { .. } => At::Records,
             Step::Flush | Step::Tick | Step::Revoked | Step::Leave | Step::End(_) => At::Call,
             Step::Rest => At::Resting,
         };
         self.slots.set(slot, at);
-        match &step {
-            Step::Handle(turn, ..) => self.observe_start(*turn),
-            Step::Batch(batch) => {
-                let turns: Vec<_> = batch.iter().map(|(turn, ..)| *turn).collect();
-                if let Some(first) = turns.first() {
-                    self.observe_start(*first);
-                }
-                self.slots.set_batch(slot, turns);
-            }
-            _ => self.leave_the_line(false),
-        }
-        self.contact.begins(step.first().map(|turn| turn.index), now);
-        let starts = step.first().is_some();
-        if !starts {
+        let first = step.first();
+        self.contact.begins(first.map(|turn| turn.index), now);
+        if first.is_none() {
+            self.leave_the_line(false);
             self.announce(now);
         }
-        self.call_others(starts, now);
+        let calls_nobody = matches!(step, Step::Handle { is_alone: true, .. });
+        let calls = first.is_some() && (!calls_nobody || self.calls_another());
+        self.call_others(calls, now);
         step
     }
 
     /// With so many more than do now.
-    fn too_many_rest(&self, more: usize) -> bool {
-        let resting = self.slots.resting() + more;
-        self.state == State::Running && resting > RESTING + self.slots.busy()
+    fn too_many_rest(&mut self, more: usize, now: Time) -> bool {
+        self.state == State::Running && self.slots.are_too_many(more, now)
     }
 
-    /// A slot more is woken if there is work for it, or if it is one too many; and the task if it
-    /// would come too late.
-    fn call_others(&mut self, starts: bool, now: Time) {
-        if !starts && self.too_many_rest(0) {
+    /// A slot more is woken if that is wanted and there is work for it, or if it is one too many; and
+    /// the task if it would come too late.
+    pub(super) fn call_others(&mut self, is_wanted: bool, now: Time) {
+        if !is_wanted && self.too_many_rest(0, now) {
             self.slots.wake_one();
         }
-        let more = starts && self.schedule.due_records(now) > self.slots.coming();
+        let more = is_wanted && self.schedule.due_records(now) > self.slots.coming();
         if more && self.share.is_some() && !self.slots.wake_one() {
             let room_for_more = self.slots.living() < self.schedule.ordering().concurrency();
             if room_for_more {
@@ -88,15 +70,9 @@ impl Desk {
         }
     }
 
-    /// Is the partition no longer ours? A loss counts from the moment the poll loop knows of it, not
-    /// from when the task hears it.
-    pub(super) fn is_over(&self) -> bool {
-        !self.lease.alive.load(Ordering::Acquire) && !Bug::IgnoreLost.is(self.shared.plan.bug)
-    }
-
     /// What comes next; none if a record was seen to here, without a slot.
-    fn running_turn(&mut self, now: Time) -> Option<Step> {
-        if self.is_over() {
+    fn running_turn(&mut self, slot: usize, hand: &Handful, now: Time) -> Option<Step> {
+        if self.lease.is_over(self.shared.plan.bug) {
             return Some(Step::Rest);
         }
         if self.calls_due(now) {
@@ -112,6 +88,9 @@ impl Desk {
         if self.batch_at(now).is_some_and(|at| at > now) {
             return Some(Step::Rest); // it lingers
         }
+        if self.is_one_enough() {
+            return Some(Step::Rest);
+        }
         if self.schedule.is_due(now) {
             let at = *self
                 .may_start
@@ -122,68 +101,37 @@ impl Desk {
                 return Some(Step::Rest);
             }
         }
-        if let Some(batches) = self.spec.batches {
-            return self.next_batch(batches, now);
-        }
-        let Next::Start { index, offset, attempt } = self.schedule.next(now) else {
-            return Some(Step::Rest);
-        };
-        self.may_start = None;
-        if self.schedule.is_condemned(offset) {
-            self.condemn(Turn { index, offset, attempt }, now);
+        let probes = self.contact.probes();
+        let batches = self.spec.batches.filter(|_| !probes);
+        let records = batches.map_or_else(|| self.reach(), |batches| batches.records);
+        let bytes = batches.map_or(usize::MAX, |batches| batches.bytes);
+        let Some(first) = self.fill(hand, now, records, bytes) else { return Some(Step::Rest) };
+        (self.may_start, self.lingers_since) = (None, None);
+        if self.schedule.is_condemned(first.offset) {
+            hand.lock().take_back();
+            self.condemn(first, now);
             return None;
         }
-        if self.must_follow(index) {
-            let turn = Turn { index, offset, attempt };
-            self.observe_start(turn);
-            let outcome = self.send_away(turn, None, now);
+        if self.must_follow(first.index) {
+            hand.lock().take_back();
+            self.observe_start(first);
+            let outcome = self.send_away(first, None, now);
             self.count(outcome);
             return None;
         }
-        Some(match self.record(index) {
-            Some((run, at)) => Step::Handle(Turn { index, offset, attempt }, run, at),
-            None => Step::Rest, // never: what waits is held
-        })
+        if self.spec.batches.is_some() {
+            let records = hand.lock().waiting();
+            self.pay_for_batch(records, now);
+            return Some(Step::Batch { first });
+        }
+        Some(Step::Handle { first, is_alone: self.goes_alone(slot, hand, now) })
     }
 
-    fn next_batch(&mut self, batches: Batches, now: Time) -> Option<Step> {
-        let records = if self.contact.probes() { 1 } else { batches.records };
-        let runs = &self.runs;
-        let bytes = |next: &Next| match next {
-            Next::Start { index, .. } => in_runs(runs, *index)
-                .and_then(|(run, at)| run.record(at).map(|record| record.bytes()))
-                .unwrap_or(0),
-            Next::WaitUntil(_) | Next::Idle => 0,
-        };
-        let (mut counted, mut sum) = (0, 0);
-        let has_room = |taken: &[Next]| {
-            sum += taken[counted..].iter().map(bytes).sum::<usize>();
-            counted = taken.len();
-            taken.len() < records && sum < batches.bytes
-        };
-        let started = self.schedule.next_batch(now, has_room);
-        self.lingers_since = None;
-        let held = started.iter().filter_map(|next| match *next {
-            Next::Start { index, offset, attempt } => {
-                let (run, at) = self.record(index)?;
-                Some((Turn { index, offset, attempt }, run, at))
-            }
-            Next::WaitUntil(_) | Next::Idle => None,
-        });
-        let batch: Vec<_> = held.collect();
-        let Some((first, ..)) = batch.first() else {
-            return Some(Step::Rest);
-        };
-        if self.schedule.is_condemned(first.offset) {
-            self.condemn(*first, now);
-            self.schedule.batch_ended();
-            return None;
-        }
-        // The batch had one token of the pace. It takes one for each of its other records, and one for
-        // the next batch, which waits for the last of them.
-        let tokens = batch.iter().map(|_| self.shared.pacer.take(&self.place.partition, now));
+    /// The batch had one token of the pace. It takes one for each of its other records, and one for the
+    /// next batch, which waits for the last of them.
+    fn pay_for_batch(&mut self, records: usize, now: Time) {
+        let tokens = (0..records).map(|_| self.shared.pacer.take(&self.place.partition, now));
         self.may_start = tokens.max();
-        Some(Step::Batch(batch))
     }
 
     /// When the next batch starts, where there are batches and records for one: at once if it is
@@ -249,6 +197,8 @@ impl Desk {
 
     /// What the partition's task has to see to.
     pub(crate) fn attend(&mut self, now: Time) -> Chores {
+        self.relieve(now);
+        self.forget_done(now);
         self.pump(now);
         let mut chores = Chores::default();
         if std::mem::take(&mut self.cut_wanted) && !Bug::TwoSlots.is(self.shared.plan.bug) {
@@ -262,6 +212,9 @@ impl Desk {
             State::Draining { cancelled, .. } => self.drain(now, cancelled),
             State::Running => {
                 self.announce(now);
+                if self.too_many_rest(0, now) {
+                    self.slots.wake_one(); // it ends, and wakes the next one too many
+                }
                 chores.new_slots = self.call_slots(now);
             }
             State::Drained => {}
@@ -309,7 +262,9 @@ impl Desk {
         let running = self.schedule.in_hand();
         let free = self.share.as_ref().map_or(usize::MAX, |share| share.free(running));
         let room = free.max(1).min(self.contact.room(now));
-        self.schedule.due_records(now).min(room).max(calls)
+        let due = self.schedule.due_records(now).min(room);
+        let enough = if self.reach() == 1 { usize::MAX } else { usize::from(!self.is_one_alone()) };
+        due.min(enough).max(calls)
     }
 
     /// Nothing starts any more: flush, seal, wait until all is durable, and say so.
@@ -384,6 +339,8 @@ impl Desk {
         future
             .chain(self.pump_wake())
             .chain(self.deferrals.next())
+            .chain(self.overdue_at(now).filter(|at| *at > now))
+            .chain(self.slots.look_again_at().filter(|at| *at > now))
             .chain(alone)
             .chain(self.ask_at.filter(|at| *at > now))
             .min()
@@ -402,23 +359,25 @@ impl Desk {
     /// The slot is no more: it has ended, or was cut off. What it had in hand is not done.
     pub(crate) fn slot_ended(&mut self, slot: usize, now: Time) {
         match self.slots.set(slot, At::Gone) {
-            At::Record(turn) => {
-                self.cut_off(turn, now);
+            At::Records => {
+                self.drop_hand(slot, now);
                 self.reset_if_handled();
-            }
-            At::Batch => {
-                let turns = self.slots.take_batch(slot);
-                for (number, turn) in turns.into_iter().enumerate() {
-                    if number == 0 {
-                        self.cut_off(turn, now);
-                    } else {
-                        self.not_done(turn.index, Finish::Cancelled, now);
-                    }
-                }
-                self.schedule.batch_ended();
             }
             At::Call => self.reset_if_handled(),
             At::Coming | At::Resting | At::Gone => {}
+        }
+    }
+
+    /// What a slot had in hand that was cut off.
+    fn drop_hand(&mut self, slot: usize, now: Time) {
+        let Some(hand) = self.slots.hand(slot).cloned() else { return };
+        self.look_at(&hand, now);
+        let (cut, with_it) = hand.lock().end();
+        if let Some(turn) = cut {
+            self.cut_off(turn, now);
+        }
+        for turn in with_it {
+            self.not_done(turn.index, Finish::Cancelled, now); // nobody was told of them
         }
     }
 }
