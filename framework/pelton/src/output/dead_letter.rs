@@ -71,7 +71,8 @@ impl DeadLetters {
     /// after the other: of an abort, say, or because it took all memory. Default 3.
     ///
     /// After a process has died, the records that it may have had in hand are handled one at a time,
-    /// each named in a commit before it starts: so the one that kills is known. 1 gives up a record as
+    /// each named in a commit before it starts: so the one that kills is known. (A process that is killed
+    /// from outside, or loses its session, counts as one that died of what it had in hand.) 1 gives up a record as
     /// soon as it is known, 0 never: then commits say nothing of what is in hand, and no record waits
     /// for one.
     pub fn max_deaths(mut self, processes: u32) -> Self {
