@@ -450,8 +450,8 @@ impl Attempt {
 
 /// May the next record start after an attempt that ended so?
 pub(crate) fn lets_pass(outcome: RecordOutcome) -> bool {
-    use RecordOutcome::{DeadLetter, Done, Handled, Skipped};
-    matches!(outcome, Done | Handled | Skipped | DeadLetter)
+    use RecordOutcome::{DeadLetter, Done, Handled, RetryTopic, Skipped};
+    matches!(outcome, Done | Handled | Skipped | DeadLetter | RetryTopic)
 }
 
 impl Commit {

@@ -1,12 +1,12 @@
 //! What is simulated when nobody says otherwise? A worker that counts: a store with a changelog,
 //! an output, records that are slow, fail or panic as they say themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use pelton::{
-    Batch, BatchHandler, Batches, Context, DeadLetters, Handler, HandlerError, Ordering, Output,
-    Record, RetryPolicy, Store, Worker, WorkerBuilder,
+    Batch, BatchHandler, Batches, Breaker, Context, DeadLetters, Handler, HandlerError, Ordering,
+    Output, Record, RetryPolicy, RetryTopics, Store, Worker, WorkerBuilder,
 };
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +29,7 @@ const CHANGELOG: &str = "counter-in-totals-changelog";
 struct Wish {
     /// It takes so many milliseconds.
     ms: u64,
-    /// So many attempts fail.
+    /// So many attempts fail; where there are retry topics, all of them in so many topics.
     failures: u32,
     /// They panic instead.
     panics: bool,
@@ -73,6 +73,8 @@ struct Count {
     ordering: Ordering,
     /// Effects wait for a flush.
     flushes: bool,
+    /// There are retry topics.
+    retries: bool,
     waiting: Vec<(String, bool)>,
     flushed: u32,
     /// Whose total the next tick tells again.
@@ -81,9 +83,7 @@ struct Count {
 
 impl Count {
     fn count(&self, user: &str, deletes: bool, ctx: &mut Context<'_>) -> Result<(), HandlerError> {
-        let Some(totals) = self.totals else {
-            return ctx.emit(self.out, user, &1);
-        };
+        let Some(totals) = self.totals else { return Ok(()) };
         if matches!(self.ordering, Ordering::Unordered { .. }) {
             ctx.add(totals, user, 1)?;
             return ctx.emit(self.out, user, &1);
@@ -108,6 +108,9 @@ impl Count {
         if !waits {
             self.count(user, deletes, ctx)?;
         }
+        if self.totals.is_none() {
+            ctx.emit(self.out, user, &source(record))?;
+        }
         if kills {
             die().await;
         }
@@ -125,7 +128,8 @@ impl Count {
         }
         // Under `flush_every` a panic starts the partition again, and attempts count from 1.
         let panics = panics && (!self.flushes || ctx.assignment_epoch() % 2 == 1);
-        if ctx.attempt() <= failures {
+        let tried = if self.retries { topics_before(record) + 1 } else { ctx.attempt() };
+        if tried <= failures {
             assert!(!panics, "as the record says");
             return Err(HandlerError::retryable("as the record says"));
         }
@@ -135,6 +139,19 @@ impl Count {
         self.last = Some(user.to_owned());
         Ok(())
     }
+}
+
+/// Where the record was written first: its partition and its offset.
+fn source(record: &Record<'_>) -> (i64, i64) {
+    let number = |name: &str| std::str::from_utf8(record.header(name)?).ok()?.parse().ok();
+    let first = number("pelton-source-partition").zip(number("pelton-source-offset"));
+    first.unwrap_or((record.partition().into(), record.offset()))
+}
+
+/// Through how many topics it has come.
+fn topics_before(record: &Record<'_>) -> u32 {
+    let number = record.topic().rsplit_once("-retry-").and_then(|(_, number)| number.parse().ok());
+    number.unwrap_or(0)
 }
 
 impl BatchHandler for Count {
@@ -188,21 +205,30 @@ fn app(plan: &Plan) -> WorkerBuilder {
     let totals = (!plan.stateless).then(|| app.store("totals"));
     let out = app.output(OUTPUT);
     let retry = RetryPolicy::exponential(Duration::from_millis(50), Duration::from_secs(1));
-    let retry = retry.at_most(4);
+    let retry = retry.at_most(if plan.retry_topics { 2 } else { 4 });
     let letters = DeadLetters::to(DEAD).without_limit();
     let mut input = app.input(INPUT).retry(retry).ordering(plan.ordering).dead_letters(letters);
+    if plan.retry_topics {
+        input = input.retry_topics(RetryTopics::after([300, 1_500].map(Duration::from_millis)));
+    }
+    if plan.breaker {
+        let breaker = Breaker::default().failure_rate_threshold(25).minimum_attempts(8);
+        let (wait, max_wait) = (Duration::from_millis(200), Duration::from_secs(2));
+        input = input.breaker(breaker.wait_in_open(wait, max_wait));
+    }
     if plan.flushes {
         input = input.flush_every(20, Duration::from_millis(400));
     }
     if plan.ticks {
         input = input.tick_every(Duration::from_millis(700));
     }
-    let (ordering, flushes) = (plan.ordering, plan.flushes);
+    let (ordering, flushes, retries) = (plan.ordering, plan.flushes, plan.retry_topics);
     let count = move |_slot| Count {
         totals,
         out,
         ordering,
         flushes,
+        retries,
         waiting: Vec::new(),
         flushed: 0,
         last: None,
@@ -239,7 +265,7 @@ fn totals(written: &Written<'_>) -> Result<(), String> {
         }
     }
     if plan.stateless {
-        return outputs(written, &truth);
+        return outputs(written);
     }
     let check = TotalsCheck::new(truth).allowing(written.verdict.repeats_by_key());
     let nothing_twice = written.verdict.repeats.is_empty()
@@ -271,18 +297,43 @@ fn totals(written: &Written<'_>) -> Result<(), String> {
     Ok(())
 }
 
-/// Without a store each record has at least one output of its key.
-fn outputs(written: &Written<'_>, truth: &BTreeMap<Vec<u8>, u64>) -> Result<(), String> {
-    let mut found = BTreeMap::<Vec<u8>, u64>::new();
-    for output in written.records(OUTPUT) {
-        *found.entry(output.key.unwrap_or_default()).or_default() += 1;
-    }
-    let few = truth.iter().find(|(key, records)| found.get(*key).unwrap_or(&0) < *records);
-    match few {
-        Some((key, records)) => {
-            let key = String::from_utf8_lossy(key);
-            Err(format!("totals: {key} has {records} records, and fewer outputs"))
+/// Without a store each record that can be done has an output that names it; and where keys are kept in
+/// order, those of a key come in its order, whichever retry topics they went through.
+fn outputs(written: &Written<'_>) -> Result<(), String> {
+    let mut ends = BTreeMap::<i32, i64>::new();
+    let mut expected = BTreeSet::new();
+    for record in written.records(INPUT) {
+        let offset = ends.entry(record.partition).or_default();
+        if !is_poison(&record) {
+            expected.insert((i64::from(record.partition), *offset));
         }
+        *offset += 1;
+    }
+    let is_ordered = !matches!(written.plan.ordering, Ordering::Unordered { .. })
+        && !written.plan.has(|fault| matches!(fault, Fault::DamageMetadata));
+    let (mut found, mut last) = (BTreeSet::new(), BTreeMap::new());
+    for output in written.records_in_time(OUTPUT) {
+        let value = output.value.as_deref();
+        let Some(at) = value.and_then(|value| serde_json::from_slice::<(i64, i64)>(value).ok())
+        else {
+            continue;
+        };
+        let key = output.key.unwrap_or_default();
+        let is_new = found.insert(at);
+        let before = last.entry(key.clone()).or_insert(at);
+        if is_ordered && is_new && at < *before {
+            let key = String::from_utf8_lossy(&key).into_owned();
+            return Err(format!("totals: {at:?} of {key} was done first behind {before:?}"));
+        }
+        *before = at.max(*before);
+    }
+    let late: BTreeSet<_> = written
+        .records(OUTPUT)
+        .iter()
+        .filter_map(|output| serde_json::from_slice::<(i64, i64)>(output.value.as_deref()?).ok())
+        .collect();
+    match expected.difference(&late).next() {
+        Some(at) => Err(format!("totals: {at:?} has no output")),
         None => Ok(()),
     }
 }

@@ -82,6 +82,10 @@ pub enum Fault {
     /// The next commits are not stored, and the broker's answer leaves that open
     /// (`REQUEST_TIMED_OUT`).
     TimeOutCommits { times: u32 },
+    /// An operator pauses a worker's input, and resumes it.
+    Pause { worker: usize, lasts: Duration },
+    /// An operator lets so many records of a worker's input start in a second, for a while.
+    LimitRate { worker: usize, per_second: u32, lasts: Duration },
 }
 
 impl Fault {
@@ -99,7 +103,9 @@ impl Fault {
             | Self::Expel { worker }
             | Self::Blackhole { worker, .. }
             | Self::Cut { worker }
-            | Self::Slow { worker, .. } => Some(*worker),
+            | Self::Slow { worker, .. }
+            | Self::Pause { worker, .. }
+            | Self::LimitRate { worker, .. } => Some(*worker),
             Self::Visitor { .. }
             | Self::DamageMetadata
             | Self::DeleteRecords { .. }
@@ -123,7 +129,9 @@ impl Fault {
             | Self::KillNode { back_after: length, .. }
             | Self::FreezeNode { lasts: length, .. }
             | Self::Blackhole { lasts: length, .. }
-            | Self::Slow { lasts: length, .. } => *length,
+            | Self::Slow { lasts: length, .. }
+            | Self::Pause { lasts: length, .. }
+            | Self::LimitRate { lasts: length, .. } => *length,
             Self::BreakClient { .. }
             | Self::SilenceFetcher { .. }
             | Self::BreakOffFetches { .. }
@@ -188,6 +196,22 @@ impl TimedFault {
     #[must_use]
     pub fn new(at: Duration, fault: Fault) -> Self {
         Self { at, fault }
+    }
+
+    /// What an operator does.
+    pub(crate) fn draw_control(plan: &Plan, random: &mut Random) -> Self {
+        const SECOND: Duration = Duration::from_secs(1);
+        let worker = usize::try_from(random.below(plan.workers as u64)).unwrap_or(0);
+        let lasts = random.duration(SECOND / 5, SECOND * 6);
+        let per_second = u32::try_from(random.between(5, 100)).unwrap_or(5);
+        let at = random.duration(SECOND, plan.load + SECOND);
+        Self::new(
+            at,
+            match random.one_in(3) {
+                true => Fault::LimitRate { worker, per_second, lasts },
+                false => Fault::Pause { worker, lasts },
+            },
+        )
     }
 
     pub(crate) fn draw(plan: &Plan, random: &mut Random) -> Self {
@@ -321,6 +345,13 @@ impl fmt::Display for Fault {
                     s(extra),
                     s(lasts)
                 )
+            }
+            Self::Pause { worker, lasts } => {
+                write!(f, "an operator pauses the input of worker {worker} for {}", s(lasts))
+            }
+            Self::LimitRate { worker, per_second, lasts } => {
+                let lasts = s(lasts);
+                write!(f, "worker {worker} may start {per_second} records/s for {lasts}")
             }
             Self::TimeOutCommits { times } => {
                 write!(f, "the next {times} commits time out at the broker")

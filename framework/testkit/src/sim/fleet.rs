@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use pelton::ports::{Host, Waker};
-use pelton::{SteppedWorker, WorkerBuilder};
+use pelton::{SteppedWorker, WorkerBuilder, WorkerHandle};
 use pelton_engine::Time;
 use tokio::sync::Notify;
 
@@ -20,6 +20,7 @@ pub(super) struct Hosted {
     // Its tasks go before what they use.
     runtime: tokio::runtime::Runtime,
     worker: SteppedWorker,
+    handle: WorkerHandle,
     host: Arc<SimHost>,
     pub(super) process: Process,
     pub(super) name: String,
@@ -110,7 +111,7 @@ impl Hosted {
         let host = Arc::new(SimHost::new(start, birth.seed));
         let attention = Arc::<Attention>::default();
         let _inside = runtime.enter();
-        let (worker, _handle) = app(Arc::clone(&host) as Arc<dyn Host>)
+        let (worker, handle) = app(Arc::clone(&host) as Arc<dyn Host>)
             .build()
             .map_err(|error| format!("the worker can't be built: {error}"))?;
         let number = world.lock().start_process();
@@ -127,6 +128,7 @@ impl Hosted {
         Ok(Self {
             runtime,
             worker,
+            handle,
             host,
             process,
             name: birth.name,
@@ -246,6 +248,13 @@ impl Hosted {
         self.settled = false;
         let _inside = self.runtime.enter();
         act(&mut self.worker, &self.process)
+    }
+
+    /// Somebody asks something of its worker.
+    pub(super) fn ask(&mut self, world: &SharedWorld, wish: impl FnOnce(&WorkerHandle)) {
+        wish(&self.handle);
+        self.attention.wanted.store(true, Ordering::Relaxed);
+        self.inside(world, |_, _| ());
     }
 
     pub(super) fn number(&self) -> usize {

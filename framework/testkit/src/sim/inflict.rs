@@ -1,8 +1,9 @@
 //! How is a fault carried out, and what does the ledger hear of it?
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use pelton::{Ordering, TopicPartition};
+use pelton::{Ordering, TopicPartition, WorkerHandle};
 use pelton_engine::Time;
 
 use super::fault::Fault;
@@ -65,6 +66,15 @@ impl Run<'_> {
                     world.slow(process, node, *extra, until);
                 });
             }
+            Fault::Pause { worker, lasts } => {
+                self.ask(*worker, |handle, input| handle.pause(input));
+                self.plan_for(now + *lasts, Deed::Release(*worker));
+            }
+            Fault::LimitRate { worker, per_second, lasts } => {
+                let rate = NonZeroU32::new(*per_second);
+                self.ask(*worker, |handle, input| handle.limit_rate(input, rate));
+                self.plan_for(now + *lasts, Deed::Release(*worker));
+            }
             Fault::TimeOutCommits { times } => {
                 let mut world = self.world.lock();
                 (0..*times).for_each(|_| world.play(RequestKind::OffsetCommit, Trick::TimeOut));
@@ -124,7 +134,9 @@ impl Run<'_> {
             | Fault::DeleteRecords { .. }
             | Fault::Expel { .. }
             | Fault::Lose { .. }
-            | Fault::TimeOutCommits { .. } => {}
+            | Fault::TimeOutCommits { .. }
+            | Fault::Pause { .. }
+            | Fault::LimitRate { .. } => {}
         }
     }
 
@@ -187,6 +199,14 @@ impl Run<'_> {
         let place = self.fleet.len();
         self.start(now, place);
         self.plan_for(now + stays, Deed::End { place, back_after: None });
+    }
+
+    /// An operator asks something of a worker's input.
+    pub(super) fn ask(&mut self, place: usize, wish: impl FnOnce(&WorkerHandle, &str)) {
+        let hosted = self.fleet.get_mut(place).and_then(Option::as_mut);
+        if let (Some(hosted), Some(input)) = (hosted, self.declared.inputs.first()) {
+            hosted.ask(&self.world, |handle| wish(handle, input));
+        }
     }
 
     /// To the process at a place, in its own time.

@@ -68,6 +68,10 @@ pub struct Plan {
     pub batches: bool,
     /// Its handlers have no store: their slots take several records at once.
     pub stateless: bool,
+    /// What fails too often in place waits in retry topics.
+    pub retry_topics: bool,
+    /// A breaker pauses the input where many attempts fail, and many do.
+    pub breaker: bool,
     /// `memory_budget_records`.
     pub budget_records: u64,
     /// One record in so many takes long; 0 for none.
@@ -135,6 +139,8 @@ impl Plan {
             batches: order_from.one_in(4),
             killer_one_in: [0, 0, 0, 800][size(order_from.below(4))],
             stateless: order_from.one_in(3),
+            retry_topics: order_from.one_in(2),
+            breaker: order_from.one_in(8),
             budget_records: [100_000, 200, 64][size(random.below(3))],
             slow_one_in: [0, 20, 100, 300][size(random.below(4))],
             failing_one_in: [0, 50, 200][size(random.below(3))],
@@ -149,6 +155,10 @@ impl Plan {
         plan.flushes &= ordering == Ordering::Partition && !plan.batches;
         plan.ticks &= !plan.batches;
         plan.stateless &= !plan.flushes && !plan.batches && !plan.ticks;
+        plan.retry_topics &= plan.stateless;
+        if plan.breaker {
+            plan.failing_one_in = 6;
+        }
         if plan.flushes || plan.batches {
             plan.deferred_one_in = 0;
         }
@@ -167,6 +177,9 @@ impl Plan {
                 fault.at = before.at + soon;
             }
             faults.push(fault);
+        }
+        for _ in 0..order_from.below(3) {
+            faults.push(TimedFault::draw_control(&plan, &mut order_from));
         }
         faults.sort_by_key(|fault| fault.at);
         plan.faults = faults;
@@ -210,7 +223,7 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "seed {}: {} workers, {} partitions, {} records of {} keys within {:.1} s, one burst \
-             every {} ms, noticed within {} ms; {group}{}, {}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}, poison 1 in {}, killing 1 in {}, deferred 1 in {}{}{}{}{}{}",
+             every {} ms, noticed within {} ms; {group}{}, {}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}, poison 1 in {}, killing 1 in {}, deferred 1 in {}{}{}{}{}{}{}{}",
             self.seed,
             self.workers,
             self.partitions,
@@ -232,6 +245,8 @@ impl fmt::Display for Plan {
             self.deferred_one_in,
             if self.batches { ", batches" } else { "" },
             if self.stateless { ", stateless" } else { "" },
+            if self.retry_topics { ", retry topics" } else { "" },
+            if self.breaker { ", breaker" } else { "" },
             if self.flushes { ", flushes" } else { "" },
             if self.ticks { ", ticks" } else { "" },
             if self.odd_clients { ", odd clients" } else { "" },

@@ -58,11 +58,16 @@ pub(super) struct Run<'a> {
 
 /// What stands on the agenda.
 pub(super) enum Deed {
+    /// The operator lets a worker go on as usual.
+    Release(usize),
     Fault(Fault),
     Start(usize),
     Thaw(usize),
     NodeUp(usize),
-    End { place: usize, back_after: Option<Duration> },
+    End {
+        place: usize,
+        back_after: Option<Duration>,
+    },
     Healed,
     Calm,
 }
@@ -295,6 +300,10 @@ impl<'a> Run<'a> {
                     self.world.lock().thaw(hosted.number());
                 }
             }
+            Deed::Release(place) => self.ask(place, |handle, input| {
+                handle.resume(input);
+                handle.limit_rate(input, None);
+            }),
             Deed::NodeUp(node) => self.world.lock().node_up(node),
             Deed::End { place, back_after } => self.end(now, place, back_after),
             Deed::Healed => {
