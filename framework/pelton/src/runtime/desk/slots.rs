@@ -24,7 +24,7 @@ pub(super) struct Slots {
     /// Made or woken, and not at the desk yet.
     coming: usize,
     busy: usize,
-    /// The most that were busy at once: since then, and in the while before.
+    /// The most that were busy at once with records: since then, and in the while before.
     peak: (Time, usize, usize),
     /// Numbers of slots that have ended: the next ones get them.
     gone: Vec<usize>,
@@ -86,10 +86,11 @@ impl Slots {
         match at {
             At::Coming => self.coming += 1,
             At::Resting => self.resting.push(slot),
-            At::Records | At::Call => {
+            At::Records => {
                 self.busy += 1;
                 self.peak.1 = self.peak.1.max(self.busy);
             }
+            At::Call => self.busy += 1,
             At::Gone => self.gone.push(slot),
         }
         before
@@ -199,7 +200,7 @@ mod tests {
         let (mut slots, second) = (Slots::default(), |n| Time::ZERO + n * WHILE);
         for slot in 0..100 {
             slots.add();
-            slots.set(slot, At::Call);
+            slots.set(slot, At::Records);
         }
         assert!(!slots.are_too_many(0, second(0)) && slots.look_again_at().is_none());
         (0..100).for_each(|slot| _ = slots.set(slot, At::Resting));
