@@ -17,6 +17,7 @@ pub mod membership;
 pub mod memory;
 pub mod nemesis;
 pub mod network;
+pub mod outage;
 pub mod patterns;
 pub mod poisoned;
 pub mod restarts;

@@ -16,8 +16,8 @@ use nix::sys::signal::Signal;
 use pelton::config::{Flags, load};
 use pelton::ports::ClientKind;
 use pelton::{
-    Bug, Context, Emit, Exit, Fault, FaultHandle, Handler, HandlerError, Ordering, Output, Record,
-    RetryPolicy, Store, Worker, WorkerError,
+    Breaker, Bug, Context, Emit, Exit, Fault, FaultHandle, Handler, HandlerError, Ordering, Output,
+    Record, RetryPolicy, RetryTopics, Store, Worker, WorkerError,
 };
 use pelton_testkit::ledger::LedgerWriter;
 use signal_hook::iterator::Signals;
@@ -111,9 +111,24 @@ struct CommandLine {
     /// An attempt that takes longer has failed.
     #[arg(long)]
     attempt_timeout_ms: Option<u64>,
+    /// Records that fail so often wait in retry topics, for so long in each.
+    #[arg(long, value_delimiter = ',')]
+    retry_after_ms: Vec<u64>,
+    /// The input has a breaker.
+    #[arg(long)]
+    breaker: bool,
+    /// While this file is there, what the handlers call is broken.
+    #[arg(long)]
+    broken_while: Option<PathBuf>,
+    /// It is broken for one key in so many.
+    #[arg(long, default_value_t = 1)]
+    broken_one_in: u8,
     /// Keeps no store: emits each record's place instead of counting.
     #[arg(long)]
     stateless: bool,
+    /// Without a store: emits under the record's key where it was written first.
+    #[arg(long)]
+    trace: bool,
     /// In the counter's place: large effects.
     #[arg(long)]
     heavy: Option<Heavy>,
@@ -125,6 +140,8 @@ enum Work {
     Count(CountLogins),
     /// The output gets the record's place as its key: `<partition>-<offset>`.
     Witness(Output),
+    /// The output gets the place as its value, and the record's key.
+    Trace(Output),
     /// The same, with large effects beside it.
     Heave {
         heavy: Heavy,
@@ -144,6 +161,10 @@ impl Work {
             Self::Witness(out) => {
                 let place = format!("{}-{}", record.partition(), record.offset());
                 ctx.emit_record(*out, Emit::new().key(place).bytes("seen"))
+            }
+            Self::Trace(out) => {
+                let key = record.key().unwrap_or_default();
+                ctx.emit_record(*out, Emit::new().key(key).bytes(first_place(record)))
             }
             Self::Heave { heavy, out, blobs } => {
                 let offset = record.offset();
@@ -167,6 +188,16 @@ impl Work {
     }
 }
 
+/// Where the record was written first, whichever retry topics it has come through.
+fn first_place(record: &Record<'_>) -> String {
+    let text = |name: &str| std::str::from_utf8(record.header(name)?).ok();
+    let first = text("pelton-source-partition").zip(text("pelton-source-offset"));
+    match first {
+        Some((partition, offset)) => format!("{partition}-{offset}"),
+        None => format!("{}-{}", record.partition(), record.offset()),
+    }
+}
+
 /// So many digits, begun by a record's own bytes.
 fn digits(bytes: &[u8], many: usize) -> String {
     let own: String = bytes.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
@@ -184,7 +215,27 @@ struct Hindered {
     drain_ms: u64,
     fail_one_in: u64,
     hold: Option<Hold>,
+    outage: Option<Outage>,
     random: u64,
+}
+
+/// What the handlers call is broken for some keys, for as long as a file is there.
+#[derive(Clone)]
+struct Outage {
+    file: PathBuf,
+    one_in: u8,
+}
+
+impl Outage {
+    fn of(line: &CommandLine) -> Option<Self> {
+        let one_in = line.broken_one_in.max(1);
+        line.broken_while.clone().map(|file| Self { file, one_in })
+    }
+
+    fn befalls(&self, record: &Record<'_>) -> bool {
+        let last = record.key().and_then(|key| key.last()).copied().unwrap_or(0);
+        last.is_multiple_of(self.one_in) && self.file.exists()
+    }
 }
 
 /// A user whose records take their time.
@@ -245,6 +296,9 @@ impl Handler for Hindered {
         }
         if let Some(time) = takes(record) {
             tokio::time::sleep(time).await;
+        }
+        if self.outage.as_ref().is_some_and(|outage| outage.befalls(record)) {
+            return Err(HandlerError::retryable("what it calls is broken"));
         }
         let handled = self.inner.handle(record, ctx).await;
         fail_as_told(record).await?;
@@ -334,6 +388,8 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     let out = app.output(&loaded.app.output_topic);
     let inner = if let Some(heavy) = line.heavy {
         Work::Heave { heavy, out, blobs: app.store("blobs") }
+    } else if line.trace {
+        Work::Trace(out)
     } else if line.stateless {
         Work::Witness(out)
     } else {
@@ -342,7 +398,7 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     let (each_ms, slow_one_in, slow_ms, drain_ms, fail_one_in) =
         (line.each_ms, line.slow_one_in, line.slow_ms, line.drain_ms, line.fail_one_in);
     let process = u64::from(std::process::id());
-    let hold = Hold::of(line);
+    let (hold, outage) = (Hold::of(line), Outage::of(line));
     hear_faults(app.fault_handle())
         .map_err(|error| WorkerError::System(format!("signals: {error}")))?;
     let mut retry = RetryPolicy::exponential(Duration::from_millis(50), Duration::from_secs(1));
@@ -350,6 +406,16 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
     if let Some(topic) = &line.dead_letters {
         retry = retry.at_most(line.attempts);
         input = input.dead_letters(topic.as_str());
+    }
+    if !line.retry_after_ms.is_empty() {
+        let delays = line.retry_after_ms.iter().map(|delay| Duration::from_millis(*delay));
+        input = input.retry_topics(RetryTopics::after(delays));
+    }
+    if line.breaker {
+        // It opens before any record has had all its attempts.
+        let breaker = Breaker::default().minimum_attempts(line.attempts);
+        let (wait, most) = (Duration::from_millis(500), Duration::from_secs(2));
+        input = input.breaker(breaker.wait_in_open(wait, most));
     }
     if let Some(limit) = line.attempt_timeout_ms {
         input = input.attempt_timeout(Duration::from_millis(limit));
@@ -366,6 +432,7 @@ fn prepare(line: &CommandLine) -> Result<pelton::WorkerBuilder, WorkerError> {
                 drain_ms,
                 fail_one_in,
                 hold: hold.clone(),
+                outage: outage.clone(),
                 random: (process << 20 | seed) ^ 0x9e37_79b9_7f4a_7c15,
             }
         },

@@ -19,6 +19,8 @@ mod keys;
 mod memory;
 #[path = "system/network.rs"]
 mod network;
+#[path = "system/outage.rs"]
+mod outage;
 #[path = "system/restless.rs"]
 mod restless;
 
@@ -40,6 +42,7 @@ fn main() -> std::process::ExitCode {
     trials.extend(network::trials());
     trials.extend(keys::trials());
     trials.extend(dead_letters::trials());
+    trials.extend(outage::trials());
     trials.extend(hanging::trials());
     for protocol in Protocol::ALL {
         let name = format!("joins_and_leaves_lose_and_repeat_nothing::{protocol}");

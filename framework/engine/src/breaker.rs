@@ -87,7 +87,8 @@ impl Breaker {
         self
     }
 
-    /// Stays closed until the window has so many attempts, or is full.
+    /// Stays closed until the window has so many attempts, or is full. Where records are given up after
+    /// fewer attempts, a few may be before it opens: in a quiet input, or one at a time after a death.
     #[must_use]
     pub const fn minimum_attempts(mut self, attempts: u32) -> Self {
         self.minimum_attempts = attempts;

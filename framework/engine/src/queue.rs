@@ -325,6 +325,13 @@ impl Queue {
         });
     }
 
+    /// The same of all that have been tried.
+    pub(crate) fn forgive_all(&mut self) {
+        let tried = |index: &u64| self.entry(*index).is_some_and(|e| e.attempts > e.forgiven);
+        let all: Vec<u64> = (self.first..self.end()).filter(tried).collect();
+        all.into_iter().for_each(|index| self.forgive(index));
+    }
+
     /// A running record waits until `at`, and its unit with it.
     pub(crate) fn retry(&mut self, index: u64, at: Time) {
         if self.running(index).is_some() {

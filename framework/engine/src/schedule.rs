@@ -506,6 +506,29 @@ impl Schedule {
         self.queue.forgive(index);
     }
 
+    /// The same of all records, those included that are still to come and have failed elsewhere.
+    ///
+    /// ```
+    /// use pelton_engine::{Finish, Item, Offset, Ordering, RetryPolicy, Schedule, Time};
+    /// use std::time::Duration;
+    ///
+    /// let retry = RetryPolicy::fixed(Duration::ZERO).at_most(3);
+    /// let mut schedule = Schedule::new(Ordering::Partition, Offset(3), retry, 1);
+    /// schedule.push([Item { offset: Offset(3), unit: 0 }])?;
+    /// schedule.next(Time::ZERO);
+    /// schedule.finished(0, Finish::Retry, Time::ZERO);
+    /// assert_eq!(schedule.seal(Time::ZERO).marks.len(), 1);
+    /// schedule.forgive_all();
+    /// assert!(schedule.seal(Time::ZERO).marks.is_empty()); // the next owner knows of no failure
+    /// # Ok::<(), pelton_engine::Backwards>(())
+    /// ```
+    pub fn forgive_all(&mut self) {
+        self.queue.forgive_all();
+        for mark in self.known.values_mut() {
+            *mark = Mark { deaths: mark.deaths, ..Mark::of(mark.offset) };
+        }
+    }
+
     /// The attempt at record `index` has ended. Ignored if that record is not running.
     pub fn finished(&mut self, index: u64, finish: Finish, now: Time) {
         let Some(entry) = self.queue.running(index) else { return };

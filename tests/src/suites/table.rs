@@ -8,10 +8,11 @@ use crate::rig::Protocol;
 use crate::suites::hanging_key::Key;
 use crate::suites::memory::Story;
 use crate::suites::network::Held;
+use crate::suites::outage::Help;
 use crate::suites::spell::Trouble;
 use crate::suites::{
     Round, bounce, coordinator, crashing, dead_brokers, freeze, hanging_key, keys, kill, leader,
-    membership, memory, nemesis, network, poisoned, restarts, roll, soak, storm,
+    membership, memory, nemesis, network, outage, poisoned, restarts, roll, soak, storm,
 };
 use crate::{ClusterError, KafkaCluster};
 
@@ -113,6 +114,30 @@ pub const ALL: &[Suite] = &[
         proxies: 0,
         rounds: 4,
         round: |kafka, seed| poisoned::round(kafka, Ordering::key(64), seed),
+    },
+    Suite {
+        name: "outage-retry-topics",
+        about: "what the handlers call is broken for 9 s for half of all keys, a worker is killed and another leaves meanwhile: records wait in retry topics, and all are done in the order of their keys",
+        nodes: 1,
+        proxies: 0,
+        rounds: 4,
+        round: |kafka, seed| outage::round(kafka, Help::RetryTopics, Ordering::key(64), seed),
+    },
+    Suite {
+        name: "outage-retry-topics-partition",
+        about: "the same, partitions in order",
+        nodes: 1,
+        proxies: 0,
+        rounds: 4,
+        round: |kafka, seed| outage::round(kafka, Help::RetryTopics, Ordering::Partition, seed),
+    },
+    Suite {
+        name: "outage-breaker",
+        about: "the same, broken for all: the breaker opens, nothing is given up, and all is done in order",
+        nodes: 1,
+        proxies: 0,
+        rounds: 4,
+        round: |kafka, seed| outage::round(kafka, Help::Breaker, Ordering::key(64), seed),
     },
     Suite {
         name: "crashing",

@@ -451,6 +451,28 @@ fn flushes_and_ticks_go_on_while_the_breaker_is_open() {
     assert!(is_open(&driver) && flushes == 1 && ticks >= 9, "{flushes}, {ticks}");
 }
 
+/// On real Kafka a record had failed twice when the breaker opened. Its partition went to another worker,
+/// whose breaker had seen nothing yet: there it failed once, and was given up.
+#[test]
+fn what_failed_before_it_opened_counts_at_no_next_owner() {
+    let downstream = Downstream::broken();
+    let mut driver = TestDriver::with_partitions(calls(Ordering::key(8), &downstream), 1);
+    driver.send("in", "first", "\"0\"");
+    driver.advance(SECOND + SECOND / 2); // two attempts
+    assert!(!is_open(&driver));
+    send(&mut driver, 2);
+    driver.advance(SECOND / 2);
+    assert!(is_open(&driver));
+    let next = driver.join(calls(Ordering::key(8), &downstream));
+    driver.revoke("in", 0);
+    driver.advance(SECOND);
+    driver.assign_to(next, "in", 0);
+    driver.advance(10 * SECOND);
+    downstream.breaks(false);
+    driver.advance(60 * SECOND);
+    assert_eq!((driver.emitted("dead").len(), downstream.done().len()), (0, 3));
+}
+
 /// The other input goes on, and what an operator says of this one holds.
 #[test]
 fn a_breaker_is_of_one_input() {

@@ -24,6 +24,8 @@ pub(crate) struct InputBreaker {
 #[derive(Debug)]
 struct Contacts {
     circuit: Circuit,
+    /// How often it has opened.
+    openings: u64,
     /// The task of each partition.
     tasks: BTreeMap<PartitionId, Arc<Notify>>,
 }
@@ -32,7 +34,7 @@ impl InputBreaker {
     pub(crate) fn new(input: &str, breaker: Breaker, state: Gauge, seed: u64) -> Self {
         state.set(0.0);
         let circuit = Circuit::new(breaker, seed);
-        let shared = Mutex::new(Contacts { circuit, tasks: BTreeMap::new() });
+        let shared = Mutex::new(Contacts { circuit, openings: 0, tasks: BTreeMap::new() });
         Self { input: input.to_owned(), state, shared }
     }
 
@@ -67,6 +69,7 @@ impl InputBreaker {
         let change = shared.circuit.ended(partition, permit, went_well, now);
         let Some(change) = change else { return };
         self.show(&shared.circuit);
+        shared.openings += u64::from(matches!(change, CircuitChange::Opened { .. }));
         shared.tasks.values().for_each(|task| task.notify_one());
         drop(shared);
         let input = &self.input;
@@ -95,6 +98,8 @@ pub(crate) struct Contact {
     breaker: Option<Arc<InputBreaker>>,
     partition: PartitionId,
     probe: Probe,
+    /// So many openings it has heard of.
+    openings: u64,
 }
 
 /// Is an attempt of this partition the probe?
@@ -117,11 +122,18 @@ impl Contact {
         if let Some(breaker) = &breaker {
             breaker.lock().tasks.insert(partition, task);
         }
-        Self { breaker, partition, probe: Probe::No }
+        Self { breaker, partition, probe: Probe::No, openings: 0 }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
         self.breaker.as_ref().is_none_or(|breaker| breaker.is_closed())
+    }
+
+    /// Has it opened since it was asked last?
+    pub(crate) fn has_opened(&mut self) -> bool {
+        let Some(breaker) = &self.breaker else { return false };
+        let openings = breaker.lock().openings;
+        std::mem::replace(&mut self.openings, openings) != openings
     }
 
     /// How many more may start now.

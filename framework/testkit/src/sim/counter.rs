@@ -145,7 +145,7 @@ impl Count {
 fn source(record: &Record<'_>) -> (i64, i64) {
     let number = |name: &str| std::str::from_utf8(record.header(name)?).ok()?.parse().ok();
     let first = number("pelton-source-partition").zip(number("pelton-source-offset"));
-    first.unwrap_or((record.partition().into(), record.offset()))
+    first.unwrap_or_else(|| (record.partition().into(), record.offset()))
 }
 
 /// Through how many topics it has come.

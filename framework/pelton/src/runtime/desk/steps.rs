@@ -198,6 +198,11 @@ impl Desk {
     /// What the partition's task has to see to.
     pub(crate) fn attend(&mut self, now: Time) -> Chores {
         self.relieve(now);
+        if self.contact.has_opened() {
+            // What failed before was the outage's fault, too; the next owner is to know of none of it.
+            self.schedule.forgive_all();
+            self.progress.dirty = true;
+        }
         self.forget_done(now);
         self.pump(now);
         let mut chores = Chores::default();
