@@ -157,7 +157,8 @@ impl Plan {
         plan.stateless &= !plan.flushes && !plan.batches && !plan.ticks;
         plan.retry_topics &= plan.stateless;
         if plan.breaker {
-            plan.failing_one_in = 6;
+            // A record that always fails where it is may keep a breaker open for ever (decision 0018).
+            (plan.failing_one_in, plan.poison_one_in, plan.retry_topics) = (10, 0, false);
         }
         if plan.flushes || plan.batches {
             plan.deferred_one_in = 0;

@@ -24,10 +24,10 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// After the load and the last fault everything is done within so long.
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// As long for a plan; twice as long where records kill: each death costs a session, and then slow
-/// records run one at a time.
+/// As long for a plan; twice as long where records kill (each death costs a session, and then slow
+/// records run one at a time) or a breaker pauses all of them again and again.
 pub(super) fn patience(plan: &Plan) -> Duration {
-    if plan.killer_one_in == 0 { PATIENCE } else { 2 * PATIENCE }
+    if plan.killer_one_in == 0 && !plan.breaker { PATIENCE } else { 2 * PATIENCE }
 }
 
 /// What a run is to tell besides its outcome.

@@ -80,10 +80,16 @@ fn a1_an_assignment_may_lean_on_the_done_set_that_it_took_over() {
         let verdict = clean_by(by_key(2), &text(answer, &[1]), &truth(2));
         assert!(verdict.repeats.is_empty());
     }
+    // Its answer was lost, and the member was removed before it asked again (simulator, seed 7392).
+    let removed = text("member-lost", &[1]);
+    let known = "a known t-0 1 0 1 member-lost";
+    let asked_twice =
+        removed.replace(known, &format!("f fault network dead\n{known}\nf fault network-healed"));
+    clean_by(by_key(2), &asked_twice, &truth(2));
     // Not stored, or it did not name the record, or it was set aside: b's own effects are missing.
     let set_aside = text("accepted", &[1])
         .replace(NEXT_OWNER, &format!("f fault offset-reset t-0 0\n{NEXT_OWNER}"));
-    for text in [text("refused", &[1]), text("accepted", &[]), set_aside] {
+    for text in [text("refused", &[1]), removed, text("accepted", &[]), set_aside] {
         let verdict = by_key(2).hold(&history(&text), &truth(2));
         assert_eq!(verdict.broken().collect::<Vec<_>>(), [Invariant::CoveredCommit], "{verdict}");
         assert_eq!(verdict.count(Invariant::CoveredCommit), 2, "{verdict}");

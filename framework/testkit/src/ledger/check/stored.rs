@@ -3,6 +3,7 @@
 //! A done-set is cut where there is no room for all of it in a commit: a subset is true as well. So
 //! less than before is a fault only where there was room for all.
 
+use pelton::telemetry::CommitOutcome;
 use pelton_engine::{DoneSet, Offset};
 
 use super::Case;
@@ -20,11 +21,20 @@ impl Case<'_> {
         };
         let earlier = || {
             let there = self.partition.may_be_read(span.assigned, started);
-            there.filter(|commit| commit.may_be_stored() && commit.offset <= position)
+            let may_be = |commit: &Commit| commit.may_be_stored() || self.was_asked_twice(commit);
+            there.filter(move |commit| may_be(commit) && commit.offset <= position)
         };
         let stands = earlier().map(|commit| commit.offset).max();
         let there = earlier().filter(|commit| Some(commit.offset) == stands);
         there.map(|commit| &commit.done).filter(|done| !done.is_empty()).collect()
+    }
+
+    /// The answer says that the group does not know the member. A first request may have been stored, its
+    /// answer lost, and the member removed before the client asked again.
+    fn was_asked_twice(&self, commit: &Commit) -> bool {
+        let Some((heard, CommitOutcome::MemberLost)) = commit.known else { return false };
+        let bad = &self.history.bad_network;
+        bad.iter().any(|bad| bad.from < heard && bad.until > commit.tried)
     }
 
     /// The commit by whose done-set it was certainly known at `place` that the record is done.
