@@ -44,6 +44,51 @@ impl BatchHandler for Fragile {
     }
 }
 
+/// The same, with flushes; panics at a record that says so, in each process anew.
+struct Nervous(Fragile);
+
+impl Handler for Nervous {
+    async fn handle(
+        &mut self,
+        record: &Record<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), HandlerError> {
+        let panics = record.value() == Some(b"panics") && ctx.assignment_epoch() % 2 == 1;
+        assert!(!panics, "as the record says");
+        self.0.one(record).await;
+        Ok(())
+    }
+}
+
+fn nervous(dies: &Arc<AtomicBool>) -> WorkerBuilder {
+    let dies = Arc::clone(dies);
+    let mut app = Worker::builder("nervous");
+    let input = app.input("in").dead_letters("dead").flush_every(20, SECOND / 2);
+    input.handler(move |_slot| Nervous(Fragile(Arc::clone(&dies))));
+    app
+}
+
+/// A panic takes handled records with it, and the partition begins again. What its last commit had named
+/// as in hand was not any more, and died three times with another partition's record (simulator, seed
+/// 10464).
+#[test]
+fn inv_18_what_a_panic_has_ended_dies_of_no_other_record() {
+    let mut fleet = Fleet::new(nervous, 2);
+    let mut of_partition = [0, 0];
+    for number in 0..60 {
+        let key = format!("k{number}");
+        let partition = fleet.driver.send("in", &key, "is well").0;
+        let sent = &mut of_partition[usize::try_from(partition).expect("two of them")];
+        *sent += 1;
+        if *sent == 10 {
+            fleet.driver.send("in", &key, if partition == 0 { "panics" } else { "kills" });
+        }
+    }
+    fleet.go_on(60 * SECOND);
+    let dead: Vec<_> = fleet.dead().into_iter().map(|(partition, ..)| partition).collect();
+    assert_eq!((dead, fleet.deaths), (vec!["1".to_owned()], 3));
+}
+
 /// Workers that are killed where a record says so, and followed by another.
 struct Fleet {
     driver: TestDriver,

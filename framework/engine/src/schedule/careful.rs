@@ -38,6 +38,12 @@ impl Schedule {
         self.caution = Some(Caution::resuming(limit.max(1), before, SIZES));
     }
 
+    /// Are records that kill looked for, so that commits say what may be in hand?
+    #[must_use]
+    pub fn is_cautious(&self) -> bool {
+        self.caution.is_some()
+    }
+
     /// Must the next record wait for a commit?
     pub(super) fn is_held(&self, now: Time) -> bool {
         let Some(caution) = &self.caution else { return false };

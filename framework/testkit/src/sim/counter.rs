@@ -311,28 +311,23 @@ fn outputs(written: &Written<'_>) -> Result<(), String> {
     }
     let is_ordered = !matches!(written.plan.ordering, Ordering::Unordered { .. })
         && !written.plan.has(|fault| matches!(fault, Fault::DamageMetadata));
-    let (mut found, mut last) = (BTreeSet::new(), BTreeMap::new());
-    for output in written.records_in_time(OUTPUT) {
-        let value = output.value.as_deref();
-        let Some(at) = value.and_then(|value| serde_json::from_slice::<(i64, i64)>(value).ok())
-        else {
-            continue;
-        };
-        let key = output.key.unwrap_or_default();
-        let is_new = found.insert(at);
-        let before = last.entry(key.clone()).or_insert(at);
-        if is_ordered && is_new && at < *before {
-            let key = String::from_utf8_lossy(&key).into_owned();
-            return Err(format!("totals: {at:?} of {key} was done first behind {before:?}"));
-        }
-        *before = at.max(*before);
+    let place =
+        |output: &Emitted| serde_json::from_slice::<(i64, i64)>(output.value.as_deref()?).ok();
+    // What was sent again counts where it came last: a client may have lost the first of several.
+    let mut last = BTreeMap::new();
+    for (number, output) in written.records_in_time(OUTPUT).into_iter().enumerate() {
+        last.extend(place(&output).map(|at| (at, (output.key.unwrap_or_default(), number))));
     }
-    let late: BTreeSet<_> = written
-        .records(OUTPUT)
-        .iter()
-        .filter_map(|output| serde_json::from_slice::<(i64, i64)>(output.value.as_deref()?).ok())
-        .collect();
-    match expected.difference(&late).next() {
+    let mut numbers = BTreeMap::new();
+    for (at, (key, number)) in last.iter().filter(|_| is_ordered) {
+        let before = numbers.insert(key, (number, at));
+        if let Some((_, earlier)) = before.filter(|(before, _)| *before > number) {
+            let key = String::from_utf8_lossy(key);
+            return Err(format!("totals: {earlier:?} of {key} was done behind {at:?}"));
+        }
+    }
+    let found: BTreeSet<_> = written.records(OUTPUT).iter().filter_map(place).collect();
+    match expected.difference(&found).next() {
         Some(at) => Err(format!("totals: {at:?} has no output")),
         None => Ok(()),
     }

@@ -103,8 +103,14 @@ impl Desk {
         }
     }
 
+    /// Where a commit says what may be in hand, one must say first that nothing is.
     pub(super) fn reset_if_due(&mut self, now: Time) {
-        if self.reset_at.take_if(|at| now >= *at).is_some() {
+        if self.reset_at.is_some() && self.schedule.is_open() {
+            self.seal();
+            self.pump(now);
+        }
+        let is_said = self.sealed.is_empty() || !self.schedule.is_cautious();
+        if is_said && self.reset_at.take_if(|at| now >= *at).is_some() {
             self.tell(Event::ResetWanted { partition: self.id, epoch: self.epoch });
         }
     }
