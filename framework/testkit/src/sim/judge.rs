@@ -7,7 +7,7 @@ use pelton::TopicPartition;
 use pelton_engine::Time;
 
 use super::report::{Figures, Outcome};
-use super::run::{Deed, Run, patience};
+use super::run::{Deed, PATIENCE, Run};
 use super::subject::{Logged, Logs, Written};
 use crate::driver::Emitted;
 use crate::ledger::{Check, Truth};
@@ -36,7 +36,7 @@ impl Run<'_> {
         } else if self.problems.is_empty() {
             self.problems.push(format!(
                 "not everything is done {} s after the last fault",
-                patience(&self.plan).as_secs()
+                PATIENCE.as_secs()
             ));
         }
         let world = self.world.lock();

@@ -21,14 +21,10 @@ use crate::partition_for_key;
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// After the load and the last fault everything is done within so long.
-const PATIENCE: Duration = Duration::from_secs(240);
-
-/// As long for a plan; twice as long where records kill (each death costs a session, and then slow
-/// records run one at a time) or a breaker pauses all of them again and again.
-pub(super) fn patience(plan: &Plan) -> Duration {
-    if plan.killer_one_in == 0 && !plan.breaker { PATIENCE } else { 2 * PATIENCE }
-}
+/// After the load and the last fault everything is done within so long: each death costs a session and
+/// slow records run one at a time after it, a breaker pauses all of them again and again, all records may
+/// be of one key.
+pub(super) const PATIENCE: Duration = Duration::from_secs(480);
 
 /// What a run is to tell besides its outcome.
 #[derive(Clone, Copy, Debug, Default)]
@@ -165,7 +161,7 @@ impl<'a> Run<'a> {
 
     /// Lets everything happen until all is done; false if it never is.
     fn run_to_rest(&mut self) -> bool {
-        let end = self.agenda.last().unwrap_or(Time::ZERO) + patience(&self.plan);
+        let end = self.agenda.last().unwrap_or(Time::ZERO) + PATIENCE;
         let mut looked = Time::ZERO;
         loop {
             let now = self.world.lock().now();
