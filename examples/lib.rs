@@ -10,6 +10,7 @@
 //! | How does a worker live inside my service? | `embed_in_a_service` |
 //! | How are many records handled at once, and each user's still in order? | `key_order` |
 //! | What becomes of a record that fails, hangs or can't be read? | `retry_and_dead_letter` |
+//! | What becomes of records while something that they need is down? | `retry_topics` |
 //! | How are records inserted many at once? | `batch_insert` |
 //! | How does something else complete a record? | `deferred_completion` |
 //! | How does a program pause, slow down and rewind its worker? | `pause_and_seek` |

@@ -133,8 +133,9 @@ impl<'a, L> InputBuilder<'a, L> {
     /// failed keep their waits, and start when both let them. Flushes, ticks and hand-overs go on.
     ///
     /// While the breaker is not closed, no failure counts against its record, that of the attempt that
-    /// has opened it included: nothing is given up, and the limit that [`retry`](Self::retry) sets to
-    /// attempts or their time counts anew from there. (`ctx.attempt()` counts on.)
+    /// has opened it included, and what had failed before is forgotten: nothing is given up, and the limit
+    /// that [`retry`](Self::retry) sets to attempts or their time counts anew from there.
+    /// (`ctx.attempt()` counts on.)
     ///
     /// The input of a pattern has one breaker for all of its topics, and an input with
     /// [`retry_topics`](Self::retry_topics) has one for them, too.

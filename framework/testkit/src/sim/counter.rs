@@ -207,6 +207,7 @@ fn app(plan: &Plan) -> WorkerBuilder {
     let retry = RetryPolicy::exponential(Duration::from_millis(50), Duration::from_secs(1));
     let retry = retry.at_most(if plan.retry_topics { 2 } else { 4 });
     let letters = DeadLetters::to(DEAD).without_limit();
+    let letters = letters.max_deaths(if plan.cautious { 3 } else { 0 });
     let mut input = app.input(INPUT).retry(retry).ordering(plan.ordering).dead_letters(letters);
     if plan.retry_topics {
         input = input.retry_topics(RetryTopics::after([300, 1_500].map(Duration::from_millis)));

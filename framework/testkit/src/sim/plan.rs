@@ -62,6 +62,8 @@ pub struct Plan {
     /// One record in so many ends its process, whoever handles it, and becomes a dead letter; 0 for
     /// none.
     pub killer_one_in: u64,
+    /// Records that kill are looked for: commits say what may be in hand.
+    pub cautious: bool,
     /// One record in so many is completed by something else than its handler; 0 for none.
     pub deferred_one_in: u64,
     /// Records are handled in batches.
@@ -141,6 +143,7 @@ impl Plan {
             stateless: order_from.one_in(3),
             retry_topics: order_from.one_in(2),
             breaker: order_from.one_in(8),
+            cautious: !order_from.one_in(4),
             budget_records: [100_000, 200, 64][size(random.below(3))],
             slow_one_in: [0, 20, 100, 300][size(random.below(4))],
             failing_one_in: [0, 50, 200][size(random.below(3))],
@@ -154,6 +157,7 @@ impl Plan {
         // What needs a slot of its own, and a change that does not commute.
         plan.flushes &= ordering == Ordering::Partition && !plan.batches;
         plan.ticks &= !plan.batches;
+        plan.cautious |= plan.killer_one_in > 0;
         plan.stateless &= !plan.flushes && !plan.batches && !plan.ticks;
         plan.retry_topics &= plan.stateless;
         if plan.breaker {
@@ -224,7 +228,7 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "seed {}: {} workers, {} partitions, {} records of {} keys within {:.1} s, one burst \
-             every {} ms, noticed within {} ms; {group}{}, {}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}, poison 1 in {}, killing 1 in {}, deferred 1 in {}{}{}{}{}{}{}{}",
+             every {} ms, noticed within {} ms; {group}{}, {}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}, poison 1 in {}, killing 1 in {}, deferred 1 in {}{}{}{}{}{}{}{}{}",
             self.seed,
             self.workers,
             self.partitions,
@@ -245,6 +249,7 @@ impl fmt::Display for Plan {
             self.killer_one_in,
             self.deferred_one_in,
             if self.batches { ", batches" } else { "" },
+            if self.cautious { ", cautious" } else { "" },
             if self.stateless { ", stateless" } else { "" },
             if self.retry_topics { ", retry topics" } else { "" },
             if self.breaker { ", breaker" } else { "" },
