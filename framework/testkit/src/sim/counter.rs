@@ -248,7 +248,8 @@ fn totals(written: &Written<'_>) -> Result<(), String> {
     if plan.has(|fault| matches!(fault, Fault::DeleteRecords { .. })) {
         return Ok(()); // what was counted is not there any more
     }
-    if has_unheard_expulsion(plan) {
+    let writes_on = plan.has(is_expulsion) && !written.verdict.zombie_windows.is_empty();
+    if writes_on || has_unheard_expulsion(plan) {
         return Ok(()); // who was removed may write until it hears of it (docs/guarantees.md)
     }
     if !sound_letters(written).is_empty() {
@@ -372,9 +373,13 @@ fn letters(written: &Written<'_>) -> Result<(), String> {
     few.map_or(Ok(()), |(record, _)| Err(format!("totals: {record:?} has no dead letter")))
 }
 
+fn is_expulsion(fault: &Fault) -> bool {
+    matches!(fault, Fault::Expel { .. })
+}
+
 /// Is somebody removed from the group who may hear of it late?
 fn has_unheard_expulsion(plan: &Plan) -> bool {
-    let expelled = |timed: &&TimedFault| matches!(timed.fault, Fault::Expel { .. });
+    let expelled = |timed: &&TimedFault| is_expulsion(&timed.fault);
     let held_up = |expelled: &TimedFault| {
         let mut holding = plan.faults.iter().filter(|timed| timed.fault.may_hold_a_write());
         holding.any(|held| {
