@@ -30,8 +30,8 @@ impl Help {
 /// What fails in the first retry topic, amid the outage, is tried again when that is over.
 const DELAYS_MS: [u64; 2] = [1_500, 15_000];
 
-/// A third of the outage.
-const THIRD: Duration = Duration::from_secs(3);
+/// So many records are sent in a third of the outage: in 3 s.
+const THIRD: u64 = 3_000;
 
 const LOAD: LoadPlan = LoadPlan { even: true, ..LoadPlan::at_rate(1_000) };
 
@@ -83,14 +83,18 @@ pub fn run<C: Cluster + ?Sized>(
     let load = rig.load(LOAD)?;
     rig.wait_until_begun(PATIENCE)?;
     let mut shown = Shown::default();
+    let third = || {
+        let enough = load.sent() + THIRD;
+        wait_for("a third of the outage", PATIENCE, || (load.sent() >= enough).then_some(()))
+    };
     std::fs::write(&broken, "").map_err(ClusterError::io("the outage"))?;
-    std::thread::sleep(THIRD);
+    third()?;
     fleet.kill_any()?;
     fleet.start(1)?;
-    std::thread::sleep(THIRD);
+    third()?;
     fleet.terminate_any()?;
     fleet.start(1)?;
-    std::thread::sleep(THIRD);
+    third()?;
     shown.is_open = help == Help::Breaker && is_open(&fleet)?;
     std::fs::remove_file(&broken).map_err(ClusterError::io("the outage's end"))?;
     rig.wait_until_caught_up(PATIENCE)?;

@@ -94,15 +94,11 @@ impl Desk {
         first
     }
 
-    /// Does the slot that begins now call nobody, and says so if it waits?
-    pub(super) fn goes_alone(&mut self, slot: usize, hand: &Handful, now: Time) -> bool {
-        let is_alone = self.reach() > 1;
-        if is_alone {
-            self.forget_who_is_back();
-            hand.lock().alone_since = Some(now);
-            self.reach.alone.push_back((now, slot));
-        }
-        is_alone
+    /// The slot that begins now calls nobody, and says so if it waits.
+    pub(super) fn goes_alone(&mut self, slot: usize, hand: &Handful, now: Time) {
+        self.forget_who_is_back();
+        hand.lock().alone_since = Some(now);
+        self.reach.alone.push_back((now, slot));
     }
 
     /// Have the last records in hand taken long enough for another slot to be of use?

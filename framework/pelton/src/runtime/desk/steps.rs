@@ -124,7 +124,12 @@ impl Desk {
             self.pay_for_batch(records, now);
             return Some(Step::Batch { first });
         }
-        Some(Step::Handle { first, is_alone: self.goes_alone(slot, hand, now) })
+        // As it was when the hand was filled: what is in it now takes up room itself.
+        let is_alone = records > 1;
+        if is_alone {
+            self.goes_alone(slot, hand, now);
+        }
+        Some(Step::Handle { first, is_alone })
     }
 
     /// The batch had one token of the pace. It takes one for each of its other records, and one for the
