@@ -98,6 +98,39 @@ fn inv_2_behind_a_record_that_waits_or_fails_a_partition_keeps_its_order() {
     }
 }
 
+/// Emits much, and waits where a record says so.
+struct Emits(Quick, pelton::Output);
+
+impl Handler for Emits {
+    async fn handle(
+        &mut self,
+        record: &Record<'_>,
+        ctx: &mut Context<'_>,
+    ) -> Result<(), HandlerError> {
+        ctx.emit(self.1, record.key_str()?, &"x".repeat(900_000))?;
+        self.0.handle(record, ctx).await
+    }
+}
+
+/// A hand that memory had capped was taken, once it was full, for one that leaves room for no second
+/// record: its slot said nobody that a record waited, and those behind it waited, too.
+#[test]
+fn a_record_that_waits_delays_no_other_where_memory_is_short() {
+    let done = Done::default();
+    let (witness, mut app) = (Arc::clone(&done), Worker::builder("emits"));
+    let out = app.output("out");
+    app.input("in")
+        .ordering(Ordering::key(8))
+        .handler(move |_slot| Emits(Quick(Arc::clone(&witness)), out));
+    let mut driver = TestDriver::with_settings(app, 1, |settings| {
+        settings.memory_budget = "64MiB".parse().expect("a size");
+    });
+    let offset = burst(&mut driver, "waits");
+    let is_done = |offset: i64| done.lock().expect("no panic holds it").contains(&offset);
+    let open: Vec<_> = (0..offset + 21).filter(|at| !is_done(*at)).collect();
+    assert_eq!(open, [offset]);
+}
+
 /// What has not begun is the next owner's, what has ended is committed.
 #[test]
 fn inv_5_a_partition_that_is_given_up_has_begun_nothing_more() {
