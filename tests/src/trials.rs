@@ -184,10 +184,18 @@ pub fn in_turn(
 
 /// Runs what the command line asks for, on `at_once` places unless it says otherwise; the
 /// [heavy](Trial::heavy) ones first, and last those that run [alone](Trial::alone). Ends with the
-/// times of those that took longest.
+/// times of those that took longest, and with the first lines of what those said that failed: who
+/// is shown only a run's last lines learns why.
 #[must_use]
 pub fn run(trials: Vec<Trial>, at_once: usize) -> ExitCode {
     run_as(Arguments::from_args(), trials, at_once)
+}
+
+/// What tests have told.
+type Told<T> = Arc<Mutex<Vec<T>>>;
+
+fn tell<T>(told: &Told<T>, what: T) {
+    told.lock().unwrap_or_else(PoisonError::into_inner).push(what);
 }
 
 fn run_as(mut arguments: Arguments, mut trials: Vec<Trial>, at_once: usize) -> ExitCode {
@@ -197,22 +205,26 @@ fn run_as(mut arguments: Arguments, mut trials: Vec<Trial>, at_once: usize) -> E
     let wishes: BTreeMap<_, _> = expected.map(|(number, trial)| (number, trial.wish())).collect();
     // All of them come at once, and wait for their places.
     arguments.test_threads = Some(if at_once == 1 { 1 } else { wishes.len().max(2) });
-    let (places, times) = (Places::new(at_once, wishes), Mutex::new(Vec::new()));
-    let (places, times) = (Arc::new(places), Arc::new(times));
+    let places = Arc::new(Places::new(at_once, wishes));
+    let (times, failures) = (Arc::default(), Arc::default());
     let trials = trials.into_iter().enumerate().map(|(number, trial)| {
         let Trial { name, body, .. } = trial;
-        let (places, times, named) = (Arc::clone(&places), Arc::clone(&times), name.clone());
+        let (places, named) = (Arc::clone(&places), name.clone());
+        let (times, failures) = (Told::clone(&times), Told::clone(&failures));
         libtest_mimic::Trial::ignorable_test(name, move || {
             let _taken = places.take(number);
             let watch = Stopwatch::start();
             let completion = body();
-            let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
-            times.push((watch.elapsed(), named));
+            if let Some(why) = completion.as_ref().err().and_then(Failed::message) {
+                tell(&failures, (named.clone(), why.to_owned()));
+            }
+            tell(&times, (watch.elapsed(), named));
             completion
         })
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     say_times(&mut times.lock().unwrap_or_else(PoisonError::into_inner));
+    say_failures(&failures.lock().unwrap_or_else(PoisonError::into_inner));
     conclusion.exit_code()
 }
 
@@ -234,6 +246,26 @@ fn say_times(times: &mut Vec<(Duration, String)>) {
     for (time, name) in times {
         println!("{:6.1} s  {name}", time.as_secs_f64());
     }
+}
+
+/// So many lines, of so many characters each, are the beginning of why a test failed.
+const BEGINNING: (usize, usize) = (15, 300);
+
+#[expect(clippy::print_stdout, reason = "who is shown the last lines must see what failed")]
+fn say_failures(failures: &[(String, String)]) {
+    for (name, why) in failures {
+        println!("{}", beginning(name, why));
+    }
+}
+
+fn beginning(name: &str, why: &str) -> String {
+    let (lines, length) = BEGINNING;
+    let mut text = format!("FAILED {name}:");
+    for line in why.lines().take(lines) {
+        text.push_str("\n    ");
+        text.extend(line.chars().take(length));
+    }
+    text
 }
 
 #[cfg(test)]
@@ -275,5 +307,14 @@ mod tests {
         let trials = tests.map(|test| Trial::new("a_test", test).alone());
         let code = run_as(to_nobody(), trials.into(), 2);
         assert_ne!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+    }
+
+    #[test]
+    fn of_a_failure_the_beginning_is_said() {
+        let why = "x".repeat(1_000) + "\n1 lost\n" + &"of its log\n".repeat(100);
+        let said = beginning("kills_lose_nothing", &why);
+        assert!(said.starts_with("FAILED kills_lose_nothing:\n    xxx"), "{said}");
+        assert!(said.contains("\n    1 lost\n"), "{said}");
+        assert!(said.lines().count() == 16 && said.len() < 1_000, "{said}");
     }
 }

@@ -121,11 +121,12 @@ impl std::fmt::Display for Shown {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for ended in &self.ended {
             writeln!(f, "{} ended after {:.2?}: {}", ended.name, ended.after, ended.status)?;
-            if !self.is_in_order(ended) {
-                writeln!(f, "{}", ended.log)?;
-            }
         }
-        write!(f, "{}", self.outcome)
+        write!(f, "{}", self.outcome)?;
+        for ended in self.ended.iter().filter(|ended| !self.is_in_order(ended)) {
+            write!(f, "\nthe log of {}:\n{}", ended.name, ended.log)?;
+        }
+        Ok(())
     }
 }
 
