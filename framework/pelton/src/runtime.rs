@@ -9,6 +9,7 @@ mod in_flight;
 mod in_poll;
 mod input;
 mod jump;
+mod lease;
 mod live;
 mod lookout;
 mod names;

@@ -10,11 +10,10 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
 use super::status::{Health, Status};
-use crate::telemetry;
+use crate::telemetry::{self, MetricsHandle};
 
 const PATHS: &str =
     "this endpoint has /livez, /readyz, /startupz, /metrics, /partitions and /memory";
@@ -22,14 +21,14 @@ const PATHS: &str =
 #[derive(Clone)]
 struct Shared {
     status: Arc<dyn Status>,
-    metrics: Option<PrometheusHandle>,
+    metrics: Option<MetricsHandle>,
     only_local_names: bool,
 }
 
 /// The endpoint's paths. `only_local_names` is for a listener on loopback.
 pub(super) fn router(
     status: Arc<dyn Status>,
-    metrics: Option<PrometheusHandle>,
+    metrics: Option<MetricsHandle>,
     only_local_names: bool,
 ) -> Router {
     let shared = Shared { status, metrics, only_local_names };

@@ -10,13 +10,13 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 use super::error::AdminError;
 use super::routes;
 use super::status::Status;
+use crate::telemetry::MetricsHandle;
 
 /// Connections at a time; more wait to be accepted.
 const CONNECTIONS: usize = 32;
@@ -72,7 +72,7 @@ impl AdminServer {
     pub fn bind(
         listen: SocketAddr,
         status: Arc<dyn Status>,
-        metrics: impl Into<Option<PrometheusHandle>>,
+        metrics: impl Into<Option<MetricsHandle>>,
     ) -> Result<Self, AdminError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => AdminError::InUse { listen },

@@ -16,12 +16,11 @@ mod slots;
 mod steps;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pelton_engine::{
-    Bug, Closing, DeadLetterGauge, DoneSet, Epoch, Event, HeldEffects, Holds, Item, Offset,
+    Closing, DeadLetterGauge, DoneSet, Epoch, Event, HeldEffects, Holds, Item, Offset, Ordering,
     PartitionId, RetryPolicy, Schedule, Standing, Time, Turn,
 };
 use tokio::sync::Notify;
@@ -39,10 +38,10 @@ use crate::runtime::alone::Turnstile;
 use crate::runtime::breaker::Contact;
 use crate::runtime::handful::Handful;
 use crate::runtime::in_flight::Share;
-use crate::runtime::in_poll::{HeldCall, InPoll, WaitingCalls};
 use crate::runtime::input::InputSpec;
+use crate::runtime::lease::Lease;
+use crate::runtime::partition_task::TaskParts;
 use crate::runtime::shared::{EventSender, Shared, TaskEvent};
-use crate::runtime::start::Stage;
 use crate::telemetry::{Observation, OutputMetrics, PartitionMetrics, RecordOutcome};
 
 /// What the poll loop and the producer tell a partition's task.
@@ -207,78 +206,6 @@ impl SharedDesk {
     }
 }
 
-/// What a task and the poll loop share about one assignment, besides messages.
-#[derive(Debug)]
-pub(crate) struct Lease {
-    /// False once the partition is no longer ours, however late the command arrives.
-    pub(crate) alive: AtomicBool,
-    /// Timestamp of the oldest record that is not done, or -1.
-    pub(crate) oldest: AtomicI64,
-    /// How far its start has come.
-    stage: AtomicU8,
-    /// Whether user code holds its thread, by slot.
-    user_code: Mutex<Vec<Arc<InPoll>>>,
-    waiting: WaitingCalls,
-}
-
-impl Lease {
-    pub(crate) fn new(waiting: WaitingCalls) -> Self {
-        Self {
-            alive: AtomicBool::new(true),
-            oldest: AtomicI64::new(-1),
-            stage: AtomicU8::new(0),
-            user_code: Mutex::default(),
-            waiting,
-        }
-    }
-
-    /// Is the partition no longer ours? A loss counts from the moment the poll loop knows of it, not
-    /// from when the task hears it.
-    pub(crate) fn is_over(&self, bug: Option<Bug>) -> bool {
-        !self.alive.load(Ordering::Acquire) && !Bug::IgnoreLost.is(bug)
-    }
-
-    /// Marks for the user code of a slot, and whether they are new: one that has the number of
-    /// another that has ended has its marks, too.
-    pub(crate) fn marks_of(&self, slot: usize) -> (Arc<InPoll>, bool) {
-        let mut all = self.marks();
-        if let Some(marks) = all.get(slot) {
-            return (Arc::clone(marks), false);
-        }
-        let marks = Arc::new(InPoll::new(self.waiting.clone()));
-        all.push(Arc::clone(&marks));
-        (marks, true)
-    }
-
-    /// A call that waits while no slot does.
-    pub(crate) fn hold_call(&self) -> HeldCall {
-        self.waiting.hold()
-    }
-
-    /// For how long user code has held its thread, in the slot where it is longest.
-    pub(crate) fn blocking_ms(&self) -> u64 {
-        self.marks().iter().map(|marks| marks.blocking_ms()).max().unwrap_or(0)
-    }
-
-    /// The record that was begun last, or -1.
-    pub(crate) fn last_begun(&self) -> i64 {
-        self.marks().iter().map(|marks| marks.offset()).max().unwrap_or(-1)
-    }
-
-    fn marks(&self) -> MutexGuard<'_, Vec<Arc<InPoll>>> {
-        self.user_code.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn enter(&self, stage: Stage) {
-        self.stage.store(stage as u8, Ordering::Relaxed);
-    }
-
-    /// How far the partition's start has come, in words.
-    pub(crate) fn stage(&self) -> &'static str {
-        Stage::name(self.stage.load(Ordering::Relaxed))
-    }
-}
-
 /// A run whose bytes are still needed, and the index of its first record.
 struct Held {
     first: u64,
@@ -378,23 +305,19 @@ pub(crate) struct Chores {
 }
 
 impl Desk {
-    #[expect(clippy::too_many_arguments, reason = "called once, by the task that owns it")]
+    /// The desk of one assignment, whose outputs' reports go there, and which goes on as that tells.
     pub(crate) fn new(
-        id: PartitionId,
-        epoch: Epoch,
+        parts: &TaskParts,
         place: Arc<Place>,
-        shared: Arc<Shared>,
-        spec: InputSpec,
-        events: EventSender,
         reports: Arc<dyn Reports>,
-        lease: Arc<Lease>,
-        metrics: PartitionMetrics,
-        thaws: u64,
         before: &Standing,
-        share: Option<Share>,
-        contact: Contact,
-        task: Arc<Notify>,
     ) -> Self {
+        let (id, epoch, bug) = (parts.id, parts.epoch, parts.shared.plan.bug);
+        let (shared, spec) = (Arc::clone(&parts.shared), parts.spec.clone());
+        let task = Arc::new(Notify::new());
+        let shares = spec.ordering != Ordering::Partition;
+        let share = shares.then(|| Share::of(&parts.in_flight, id, Arc::clone(&task), bug));
+        let contact = Contact::of(parts.breaker.clone(), id, Arc::clone(&task));
         let seed = shared.host.seed() ^ u64::from(id.0).rotate_left(32) ^ epoch.0;
         let mut schedule = Schedule::resuming(spec.ordering, before.clone(), spec.retry, seed);
         if let Some(letters) = spec.dead_letters.as_ref().filter(|letters| letters.max_deaths > 0) {
@@ -407,16 +330,16 @@ impl Desk {
         Self {
             id,
             epoch,
-            metrics,
+            metrics: parts.metrics.clone(),
             outputs: output_metrics(&shared, &place),
             next_tick: spec.tick_every.map(|interval| now + interval),
-            proof: Proof { proved: thaws, asked: None, not_before: now },
+            proof: Proof { proved: parts.thaws, asked: None, not_before: now },
             place,
             shared,
             spec,
-            events,
+            events: parts.events.clone(),
             reports,
-            lease,
+            lease: Arc::clone(&parts.lease),
             schedule,
             slots: Slots::default(),
             reach: Reach::default(),

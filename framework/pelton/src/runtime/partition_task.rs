@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use pelton_engine::{
-    Bug, Closing, DoneSet, Epoch, Event, Offset, Ordering, PartitionId, Standing, Time,
-};
+use pelton_engine::{Bug, Closing, DoneSet, Epoch, Event, Offset, PartitionId, Standing, Time};
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::mpsc::{UnboundedReceiver, WeakUnboundedSender};
 use tokio::sync::{Notify, watch};
@@ -21,10 +19,11 @@ use crate::context::{Completing, Place};
 use crate::error::WorkerError;
 use crate::handler::Handler;
 use crate::ports::{PortError, Reports};
-use crate::runtime::breaker::{Contact, InputBreaker};
-use crate::runtime::desk::{Command, Desk, Lease, RetryTopic, SharedDesk};
-use crate::runtime::in_flight::{InFlight, Share};
+use crate::runtime::breaker::InputBreaker;
+use crate::runtime::desk::{Command, Desk, RetryTopic, SharedDesk};
+use crate::runtime::in_flight::InFlight;
 use crate::runtime::input::{HandlerFactory, InputSpec};
+use crate::runtime::lease::Lease;
 use crate::runtime::lookout::Lookout;
 use crate::runtime::prepare::{Preparing, prepare};
 use crate::runtime::shared::{EventSender, LostPosition, Shared, TaskEvent};
@@ -32,7 +31,7 @@ use crate::runtime::slot::Slot;
 use crate::runtime::slot_task::SlotTask;
 use crate::runtime::start::{SignsOfLife, Stage};
 use crate::state::Stores;
-use crate::telemetry::{Observation, PartitionMetrics};
+use crate::telemetry::{Observation, PartitionMetrics, Samples};
 use crate::topic_partition::TopicPartition;
 
 /// What a partition's task is made from.
@@ -183,7 +182,7 @@ impl<H: Handler> PartitionTask<H> {
             hand,
             lease: Arc::clone(&self.parts.lease),
             shared: Arc::clone(&self.parts.shared),
-            handler_seconds: self.parts.metrics.handler_seconds.clone(),
+            handler_seconds: Samples::of(self.parts.metrics.handler_seconds.clone()),
             partition: self.parts.partition.clone(),
             epoch: self.parts.epoch,
             retry: self.parts.spec.retry,
@@ -455,27 +454,9 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Standing>)
     let dropped = Bug::DoneSetDropped.is(parts.shared.plan.bug);
     let fits = |committed: &Standing| committed.offset() == position && !dropped;
     let before = committed.clone().filter(fits);
-    let task = Arc::new(Notify::new());
-    let shares = parts.spec.ordering != Ordering::Partition;
-    let share = shares
-        .then(|| Share::of(&parts.in_flight, partition, Arc::clone(&task), parts.shared.plan.bug));
-    let contact = Contact::of(parts.breaker.clone(), partition, Arc::clone(&task));
-    let mut desk = Desk::new(
-        partition,
-        epoch,
-        place,
-        Arc::clone(&parts.shared),
-        parts.spec.clone(),
-        parts.events.clone(),
-        Arc::new(ReportsToTask(parts.own_commands.clone())),
-        Arc::clone(&parts.lease),
-        parts.metrics.clone(),
-        parts.thaws,
-        &before.unwrap_or_else(|| Standing::at(position)),
-        share,
-        contact,
-        task,
-    );
+    let before = before.unwrap_or_else(|| Standing::at(position));
+    let reports = Arc::new(ReportsToTask(parts.own_commands.clone()));
+    let mut desk = Desk::new(parts, place, reports, &before);
     desk.plant(parts.last_begun);
     desk.say_careful();
     Some((desk, position, committed))

@@ -7,18 +7,18 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
-use metrics::Histogram;
 use pelton_engine::{Bug, Closing, Epoch, Offset, RetryPolicy, Turn};
 use tokio::sync::Notify;
 
 use crate::context::Effects;
 use crate::error::{HandlerError, WorkerError};
 use crate::handler::Handler;
-use crate::runtime::desk::{Lease, SharedDesk, Step};
+use crate::runtime::desk::{SharedDesk, Step};
 use crate::runtime::handful::{Handful, InHand};
+use crate::runtime::lease::Lease;
 use crate::runtime::shared::Shared;
 use crate::runtime::slot::{Called, Slot};
-use crate::telemetry::{Observation, RecordOutcome};
+use crate::telemetry::{Observation, RecordOutcome, Samples};
 use crate::topic_partition::TopicPartition;
 
 /// So many turns at the desk, and others have theirs on this thread.
@@ -32,7 +32,7 @@ pub(crate) struct SlotTask<H> {
     pub(crate) hand: Arc<Handful>,
     pub(crate) lease: Arc<Lease>,
     pub(crate) shared: Arc<Shared>,
-    pub(crate) handler_seconds: Histogram,
+    pub(crate) handler_seconds: Samples,
     pub(crate) partition: TopicPartition,
     pub(crate) epoch: Epoch,
     pub(crate) retry: RetryPolicy,
@@ -116,9 +116,10 @@ impl<H: Handler> SlotTask<H> {
             let call = pin!(self.slot.handle(&record, turn)); // large: not moved about
             let called = telling(call, is_alone, tell).await;
             let now = self.shared.host.now();
-            self.handler_seconds.record(now.since(begun));
+            self.handler_seconds.add(now.since(begun));
             (begun, last) = (now, Some(called));
         };
+        self.handler_seconds.tell();
         let mut desk = self.desk.lock();
         desk.is_back(&self.hand, called, begun);
         if self.slot.is_gone() {
@@ -177,7 +178,8 @@ impl<H: Handler> SlotTask<H> {
         if called.iter().any(|c| matches!(c, Called::Panicked(_) | Called::TimedOut(_))) {
             self.slot.discard();
         }
-        self.handler_seconds.record(now.since(begun));
+        self.handler_seconds.add(now.since(begun));
+        self.handler_seconds.tell();
         let mut desk = self.desk.lock();
         desk.batch_called(&self.hand, turns.into_iter().zip(called), now);
         desk.turn(self.slot.index, &self.hand, now)

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pelton_engine::{Epoch, Event, PartitionId};
 
-use crate::runtime::desk::Lease;
+use crate::runtime::lease::Lease;
 use crate::runtime::shared::{EventSender, TaskEvent};
 
 /// What a partition that has not started is at.

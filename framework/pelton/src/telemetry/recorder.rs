@@ -1,39 +1,99 @@
 //! Where do the numbers go? To one Prometheus recorder per process, shared by its workers.
 
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 use super::error::TelemetryError;
-use super::names::{self, Kind, TABLE};
+use super::histograms::Histograms;
+use super::names;
 
-/// Bucket bounds of every histogram: 100 µs to a minute, fine where handlers usually are.
-const BOUNDS_SECONDS: [f64; 15] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
-    15.0, 60.0,
-];
+/// How often the histograms of user code are folded into their buckets.
+const UPKEEP: Duration = Duration::from_secs(5);
 
-/// How often histograms are folded into their buckets: until then each sample takes 16 bytes, and there
-/// may be millions in a second.
-const UPKEEP: Duration = Duration::from_secs(1);
-
-static INSTALLED: OnceLock<PrometheusHandle> = OnceLock::new();
+static INSTALLED: OnceLock<MetricsHandle> = OnceLock::new();
 static INSTALLING: Mutex<()> = Mutex::new(());
+
+/// What a process has counted.
+///
+/// ```
+/// use pelton::telemetry::{MetricsHandle, WorkerMetrics, install_recorder};
+///
+/// let metrics: MetricsHandle = install_recorder()?;
+/// WorkerMetrics::new("login-counter").assigned.increment(1);
+/// assert!(metrics.render().contains("pelton_rebalances_total"));
+/// # Ok::<(), pelton::telemetry::TelemetryError>(())
+/// ```
+#[derive(Clone)]
+pub struct MetricsHandle {
+    exporter: PrometheusHandle,
+    histograms: Arc<Histograms>,
+}
+
+impl MetricsHandle {
+    /// All of it, in the text format that Prometheus reads.
+    #[must_use]
+    pub fn render(&self) -> String {
+        self.exporter.render() + &self.histograms.render()
+    }
+}
+
+impl std::fmt::Debug for MetricsHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MetricsHandle").finish_non_exhaustive()
+    }
+}
+
+/// The exporter's recorder, but for our histograms.
+struct Recording {
+    exporter: PrometheusRecorder,
+    histograms: Arc<Histograms>,
+}
+
+impl Recorder for Recording {
+    fn describe_counter(&self, key: KeyName, unit: Option<Unit>, meaning: SharedString) {
+        self.exporter.describe_counter(key, unit, meaning);
+    }
+
+    fn describe_gauge(&self, key: KeyName, unit: Option<Unit>, meaning: SharedString) {
+        self.exporter.describe_gauge(key, unit, meaning);
+    }
+
+    fn describe_histogram(&self, key: KeyName, unit: Option<Unit>, meaning: SharedString) {
+        self.exporter.describe_histogram(key, unit, meaning);
+    }
+
+    fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+        self.exporter.register_counter(key, metadata)
+    }
+
+    fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+        self.exporter.register_gauge(key, metadata)
+    }
+
+    fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+        let ours = self.histograms.register(key);
+        ours.unwrap_or_else(|| self.exporter.register_histogram(key, metadata))
+    }
+}
 
 /// Installs this process's recorder, or returns the one Pelton has installed before.
 ///
 /// # Errors
 ///
 /// When the program has a recorder that is not Pelton's, or a thread can't be started.
-pub fn install() -> Result<PrometheusHandle, TelemetryError> {
+pub fn install() -> Result<MetricsHandle, TelemetryError> {
     let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(handle) = INSTALLED.get() {
         return Ok(handle.clone());
     }
-    let recorder = builder().build_recorder();
-    let handle = recorder.handle();
-    metrics::set_global_recorder(recorder).map_err(|_| TelemetryError::RecorderTaken)?;
+    let exporter = PrometheusBuilder::new().build_recorder();
+    let histograms = Arc::new(Histograms::default());
+    let handle = MetricsHandle { exporter: exporter.handle(), histograms: Arc::clone(&histograms) };
+    metrics::set_global_recorder(Recording { exporter, histograms })
+        .map_err(|_| TelemetryError::RecorderTaken)?;
     names::describe_all();
     metrics_process::Collector::default().describe();
     let handle = INSTALLED.get_or_init(|| handle).clone();
@@ -44,7 +104,7 @@ pub fn install() -> Result<PrometheusHandle, TelemetryError> {
         .spawn(move || {
             loop {
                 std::thread::sleep(UPKEEP);
-                upkeep.run_upkeep();
+                upkeep.exporter.run_upkeep();
             }
         })
         .map_err(TelemetryError::NoThread)?;
@@ -55,19 +115,6 @@ pub fn install() -> Result<PrometheusHandle, TelemetryError> {
 /// processor time, from `/proc`. For each scrape, since nothing else keeps them up to date.
 pub(crate) fn measure_process() {
     metrics_process::Collector::default().collect();
-}
-
-fn builder() -> PrometheusBuilder {
-    TABLE.iter().filter(|metric| metric.kind == Kind::Histogram).fold(
-        PrometheusBuilder::new(),
-        |builder, metric| {
-            let name = Matcher::Full(metric.name.to_owned());
-            // Only an empty list of bounds is an error; without bounds it renders a summary.
-            builder
-                .set_buckets_for_metric(name, &BOUNDS_SECONDS)
-                .unwrap_or_else(|_| PrometheusBuilder::new())
-        },
-    )
 }
 
 #[cfg(test)]
