@@ -1,4 +1,4 @@
-//! Where does the line of a unit begin and end? A hash table, and the only one of this crate: it is
+//! Where does the line of a unit end? A hash table, and the only one of this crate: it is
 //! never iterated, so its order decides nothing.
 //!
 //! A unit is the hash of a key already, spread over all 64 bits: it is not hashed again. Against a
@@ -7,24 +7,14 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// The indices of a unit's first and last record.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Line {
-    pub(crate) first: u64,
-    pub(crate) last: u64,
-}
-
-/// The lines of units that have records.
+/// The index of the last record of each unit that has records.
 #[derive(Debug, Default)]
-pub(crate) struct LineTable(HashMap<u64, Line, BuildHasherDefault<AsItIs>>);
+pub(crate) struct LineTable(HashMap<u64, u64, BuildHasherDefault<AsItIs>>);
 
 impl LineTable {
-    pub(crate) fn get_mut(&mut self, unit: u64) -> Option<&mut Line> {
-        self.0.get_mut(&unit)
-    }
-
-    pub(crate) fn insert(&mut self, unit: u64, line: Line) {
-        self.0.insert(unit, line);
+    /// The one that was there.
+    pub(crate) fn insert(&mut self, unit: u64, last: u64) -> Option<u64> {
+        self.0.insert(unit, last)
     }
 
     pub(crate) fn remove(&mut self, unit: u64) {

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::ids::Offset;
-use crate::line_table::{Line, LineTable};
+use crate::line_table::LineTable;
 use crate::planted::Bug;
 use crate::time::Time;
 
@@ -45,6 +45,8 @@ pub(crate) struct Entry {
     forgiven: u32,
     state: State,
     is_tried_here: bool,
+    /// Nothing of its unit comes before it.
+    is_first: bool,
 }
 
 /// No record has this index.
@@ -67,11 +69,11 @@ enum Due {
     Ready(usize),
 }
 
-/// The first and the last record of each unit.
+/// The last record of each unit that has any.
 #[derive(Debug)]
 enum Lines {
     /// All records are of one unit.
-    One(Option<Line>),
+    One(Option<u64>),
     Many(LineTable),
     /// Each record is a unit of its own.
     None,
@@ -153,24 +155,19 @@ impl Queue {
         not_before: Option<Time>,
     ) {
         let index = self.end();
-        let state = match self.lines.line_mut(unit) {
-            Some(line) => {
-                let before = std::mem::replace(&mut line.last, index);
+        let before = self.lines.extend(unit, index);
+        let state = match (before, not_before) {
+            (Some(before), _) => {
                 self.entry_mut(before, |entry| entry.next = index);
                 State::InLine
             }
-            None => {
-                self.lines.open(unit, Line { first: index, last: index });
-                match not_before {
-                    Some(at) => {
-                        self.retries.insert((at, index));
-                        State::Waiting
-                    }
-                    None => {
-                        self.ready.push_back(index);
-                        State::Ready
-                    }
-                }
+            (None, Some(at)) => {
+                self.retries.insert((at, index));
+                State::Waiting
+            }
+            (None, None) => {
+                self.ready.push_back(index);
+                State::Ready
             }
         };
         let tried = i64::try_from(waited.as_nanos()).unwrap_or(i64::MAX);
@@ -183,6 +180,7 @@ impl Queue {
             forgiven: 0,
             state,
             is_tried_here: false,
+            is_first: before.is_none(),
         }));
         self.waiting += 1;
     }
@@ -306,15 +304,17 @@ impl Queue {
         if next == NONE {
             return self.lines.close(entry.unit);
         }
-        if let Some(line) = self.lines.line_mut(entry.unit) {
-            line.first = next;
-        }
-        // In the same hands, it runs already.
-        if self.entry(next).is_some_and(|entry| entry.state == State::InLine) {
-            self.entry_mut(next, |entry| entry.state = State::Ready);
-            if !Bug::NextOfItsKeyForgotten.is(self.bug) {
-                self.ready.push_back(next);
+        let mut was_in_line = false;
+        self.entry_mut(next, |entry| {
+            entry.is_first = true;
+            // In the same hands, it runs already.
+            was_in_line = entry.state == State::InLine;
+            if was_in_line {
+                entry.state = State::Ready;
             }
+        });
+        if was_in_line && !Bug::NextOfItsKeyForgotten.is(self.bug) {
+            self.ready.push_back(next);
         }
     }
 
@@ -351,9 +351,8 @@ impl Queue {
     }
 
     /// Does the record come first in its line?
-    pub(crate) fn is_first(&mut self, index: u64) -> bool {
-        let Some(entry) = self.entry(index) else { return false };
-        self.lines.line_mut(entry.unit).is_none_or(|line| line.first == index)
+    pub(crate) fn is_first(&self, index: u64) -> bool {
+        self.entry(index).is_some_and(|entry| entry.is_first)
     }
 
     /// A running record is ready again, before all others, as if it had not been tried.
@@ -378,11 +377,14 @@ impl Queue {
         }
         let third = self.entry(second).map_or(NONE, |entry| entry.next);
         self.retries.remove(&(at, first));
-        self.entry_mut(first, |entry| (entry.state, entry.next) = (State::InLine, third));
-        self.entry_mut(second, |entry| (entry.state, entry.next) = (State::Ready, first));
-        if let Some(line) = self.lines.line_mut(entry.unit) {
-            let last = if third == NONE { first } else { line.last };
-            *line = Line { first: second, last };
+        self.entry_mut(first, |entry| {
+            (entry.state, entry.next, entry.is_first) = (State::InLine, third, false);
+        });
+        self.entry_mut(second, |entry| {
+            (entry.state, entry.next, entry.is_first) = (State::Ready, first, true);
+        });
+        if third == NONE {
+            self.lines.extend(entry.unit, first);
         }
         self.ready.push_back(second);
     }
@@ -399,13 +401,10 @@ impl Queue {
         self.lines.clear();
         for index in self.first..self.end() {
             let Some(entry) = self.entry(index) else { continue };
-            self.entry_mut(index, |entry| entry.next = NONE);
-            match self.lines.line_mut(entry.unit) {
-                Some(line) => {
-                    let before = std::mem::replace(&mut line.last, index);
-                    self.entry_mut(before, |entry| entry.next = index);
-                }
-                None => self.lines.open(entry.unit, Line { first: index, last: index }),
+            let before = self.lines.extend(entry.unit, index);
+            self.entry_mut(index, |entry| (entry.next, entry.is_first) = (NONE, before.is_none()));
+            if let Some(before) = before {
+                self.entry_mut(before, |entry| entry.next = index);
             }
         }
         self.ready.clear();
@@ -470,25 +469,18 @@ fn nanoseconds(time: Time) -> i64 {
 }
 
 impl Lines {
-    fn line_mut(&mut self, unit: u64) -> Option<&mut Line> {
+    /// This one is the last of its unit from now on; the one that was before.
+    fn extend(&mut self, unit: u64, index: u64) -> Option<u64> {
         match self {
-            Self::One(line) => line.as_mut(),
-            Self::Many(lines) => lines.get_mut(unit),
+            Self::One(last) => last.replace(index),
+            Self::Many(lines) => lines.insert(unit, index),
             Self::None => None,
-        }
-    }
-
-    fn open(&mut self, unit: u64, line: Line) {
-        match self {
-            Self::One(one) => *one = Some(line),
-            Self::Many(lines) => lines.insert(unit, line),
-            Self::None => {}
         }
     }
 
     fn clear(&mut self) {
         match self {
-            Self::One(line) => *line = None,
+            Self::One(last) => *last = None,
             Self::Many(lines) => lines.clear(),
             Self::None => {}
         }
@@ -496,7 +488,7 @@ impl Lines {
 
     fn close(&mut self, unit: u64) {
         match self {
-            Self::One(line) => *line = None,
+            Self::One(last) => *last = None,
             Self::Many(lines) => lines.remove(unit),
             Self::None => {}
         }

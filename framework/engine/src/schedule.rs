@@ -439,7 +439,7 @@ impl Schedule {
     /// Has an attempt at a record before it in the same batch failed? Then it is to be handled again,
     /// or its unit would be out of order.
     #[must_use]
-    pub fn is_overtaken(&mut self, index: u64) -> bool {
+    pub fn is_overtaken(&self, index: u64) -> bool {
         !self.queue.is_first(index)
     }
 

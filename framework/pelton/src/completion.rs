@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::context::Effects;
+use crate::effects::Effects;
 use crate::error::HandlerError;
 
 /// Tells a partition what has become of an attempt: the record's index, the attempt, the result.

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use crate::completion::{Complete, Completion};
+use crate::effects::Effects;
 use crate::error::HandlerError;
 use crate::output::{Emit, Output, OutputSpec};
 use crate::ports::{Host, OutRecord};
@@ -90,33 +91,6 @@ impl std::fmt::Debug for Completing {
 
 /// What the records of a batch have written, for those behind them: none of it is in the stores yet.
 pub(crate) type BatchWrites = Arc<Mutex<BTreeMap<usize, Writes>>>;
-
-/// What one attempt wants to have done.
-#[derive(Debug, Default)]
-pub(crate) struct Effects {
-    pub(crate) outputs: Vec<OutRecord>,
-    pub(crate) writes: BTreeMap<usize, Writes>,
-    /// Changes to what is there when the record is done.
-    pub(crate) merges: Vec<Merge>,
-}
-
-impl Effects {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.outputs.is_empty() && self.writes.is_empty() && self.merges.is_empty()
-    }
-
-    /// Makes writes of the changes that commute, by what the stores hold now.
-    ///
-    /// # Errors
-    ///
-    /// If one of them can't be made: the record is not done.
-    pub(crate) fn resolve(&mut self, stores: &Stores) -> Result<(), HandlerError> {
-        for merge in std::mem::take(&mut self.merges) {
-            merge.resolve(stores, &mut self.writes)?;
-        }
-        Ok(())
-    }
-}
 
 impl<'a> Context<'a> {
     pub(crate) fn new(place: &'a Place, attempt: u32, access: StoreAccess<'a>) -> Self {
@@ -201,7 +175,7 @@ impl<'a> Context<'a> {
                 spec.topic
             )));
         }
-        self.effects.outputs.push(record);
+        self.effects.send(record);
         Ok(())
     }
 
@@ -220,8 +194,7 @@ impl<'a> Context<'a> {
         let (at, name) = self.bound(store.index)?;
         let key = key.store_key();
         self.access.check(name, &key)?;
-        let own = self.effects.writes.get(&at).and_then(|writes| writes.get(key.as_ref()));
-        if let Some(written) = own {
+        if let Some(written) = self.effects.written(at, key.as_ref()) {
             return written.as_deref().map(|bytes| decode(name, bytes)).transpose();
         }
         if let Some(written) = self.written_before(at, &key) {
@@ -303,10 +276,10 @@ impl<'a> Context<'a> {
             let now = self.place.stores.lock()[at].read(&key).map(<[u8]>::to_vec);
             let now = now.map(|bytes| decode::<V>(name, &bytes)).transpose()?;
             let value = encode(&change(now))?;
-            self.effects.writes.entry(at).or_default().insert(key, Some(value));
+            self.effects.write(at, key, Some(value));
             return Ok(());
         }
-        self.effects.merges.push(Merge::new(at, name, key, change));
+        self.effects.merge(Merge::new(at, name, key, change));
         Ok(())
     }
 
@@ -442,7 +415,7 @@ impl<'a> Context<'a> {
             let mut batch = batch.lock().unwrap_or_else(PoisonError::into_inner);
             batch.entry(at).or_default().insert(key.clone(), value.clone());
         }
-        self.effects.writes.entry(at).or_default().insert(key, value);
+        self.effects.write(at, key, value);
         Ok(())
     }
 

@@ -59,6 +59,7 @@ mod context;
 #[cfg(test)]
 #[path = "../../engine/src/damage.rs"]
 mod damage;
+mod effects;
 mod error;
 mod farewell;
 mod fnv1a;

@@ -29,13 +29,42 @@ pub struct Run {
     headers: Vec<HeaderEntry>,
 }
 
+/// Where a record is. There may be a hundred thousand of them: it is kept small.
 #[derive(Clone, Debug)]
 struct Entry {
     offset: i64,
-    timestamp: Option<i64>,
-    key: Option<Range<usize>>,
-    value: Option<Range<usize>>,
-    headers: Range<usize>,
+    /// [`NO_TIMESTAMP`] where there is none.
+    timestamp: i64,
+    /// In the arena, its key begins here, and its value behind that.
+    start: usize,
+    /// [`ABSENT`] where there is none.
+    key_bytes: usize,
+    value_bytes: usize,
+    first_header: u32,
+    headers: u32,
+}
+
+/// No record has this timestamp.
+const NO_TIMESTAMP: i64 = i64::MIN;
+
+/// No slice has this length.
+const ABSENT: usize = usize::MAX;
+
+impl Entry {
+    fn key(&self) -> Option<Range<usize>> {
+        (self.key_bytes != ABSENT).then(|| self.start..self.start + self.key_bytes)
+    }
+
+    fn value(&self) -> Option<Range<usize>> {
+        let start = self.key().map_or(self.start, |key| key.end);
+        (self.value_bytes != ABSENT).then(|| start..start + self.value_bytes)
+    }
+
+    fn headers(&self) -> Range<usize> {
+        let [first, count] = [self.first_header, self.headers]
+            .map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+        first..first + count
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -60,16 +89,22 @@ impl Run {
         value: Option<&[u8]>,
         headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
     ) {
-        let key = key.map(|bytes| self.copy(bytes));
-        let value = value.map(|bytes| self.copy(bytes));
+        let start = self.arena.len();
+        let [key_bytes, value_bytes] =
+            [key, value].map(|bytes| bytes.map_or(ABSENT, |bytes| self.copy(bytes).len()));
         let first = self.headers.len();
         for (name, value) in headers {
             let name = self.copy(name.as_bytes());
             let value = value.map(|bytes| self.copy(bytes));
             self.headers.push(HeaderEntry { name, value });
         }
-        let headers = first..self.headers.len();
-        self.entries.push(Entry { offset, timestamp, key, value, headers });
+        let timestamp = timestamp.unwrap_or(NO_TIMESTAMP);
+        // No machine holds as many headers as would not fit.
+        let [first_header, headers] = [first, self.headers.len() - first]
+            .map(|number| u32::try_from(number).unwrap_or(u32::MAX));
+        let entry =
+            Entry { offset, timestamp, start, key_bytes, value_bytes, first_header, headers };
+        self.entries.push(entry);
     }
 
     fn copy(&mut self, bytes: &[u8]) -> Range<usize> {
@@ -187,13 +222,13 @@ impl<'a> Record<'a> {
     /// Its timestamp in milliseconds since 1970, if it has one.
     #[must_use]
     pub fn timestamp_ms(&self) -> Option<i64> {
-        self.entry.timestamp
+        Some(self.entry.timestamp).filter(|timestamp| *timestamp != NO_TIMESTAMP)
     }
 
     /// Its key, if it has one; it may be empty.
     #[must_use]
     pub fn key(&self) -> Option<&'a [u8]> {
-        self.slice(self.entry.key.as_ref())
+        self.slice(self.entry.key())
     }
 
     /// Its key as text.
@@ -210,7 +245,7 @@ impl<'a> Record<'a> {
     /// Its value; `None` is a tombstone.
     #[must_use]
     pub fn value(&self) -> Option<&'a [u8]> {
-        self.slice(self.entry.value.as_ref())
+        self.slice(self.entry.value())
     }
 
     /// Its headers, in order; a name may occur more than once.
@@ -219,9 +254,9 @@ impl<'a> Record<'a> {
         &self,
     ) -> impl DoubleEndedIterator<Item = (&'a str, Option<&'a [u8]>)> + use<'a> {
         let this = *self;
-        self.run.headers[self.entry.headers.clone()].iter().map(move |header| {
+        self.run.headers[self.entry.headers()].iter().map(move |header| {
             let name = std::str::from_utf8(&this.run.arena[header.name.clone()]).unwrap_or("");
-            (name, this.slice(header.value.as_ref()))
+            (name, this.slice(header.value.clone()))
         })
     }
 
@@ -233,8 +268,8 @@ impl<'a> Record<'a> {
 
     /// The bytes of its key and value.
     pub(crate) fn bytes(&self) -> usize {
-        let length = |bytes: Option<&Range<usize>>| bytes.map_or(0, |range| range.len());
-        length(self.entry.key.as_ref()) + length(self.entry.value.as_ref())
+        let length = |bytes: Option<&[u8]>| bytes.map_or(0, <[u8]>::len);
+        length(self.key()) + length(self.value())
     }
 
     /// Reads its value as JSON; text may be borrowed from the record.
@@ -249,8 +284,8 @@ impl<'a> Record<'a> {
             .map_err(|error| HandlerError::invalid(json_problem::describe(&error)))
     }
 
-    fn slice(&self, range: Option<&Range<usize>>) -> Option<&'a [u8]> {
-        range.map(|range| &self.run.arena[range.clone()])
+    fn slice(&self, range: Option<Range<usize>>) -> Option<&'a [u8]> {
+        range.map(|range| &self.run.arena[range])
     }
 }
 

@@ -75,6 +75,13 @@ impl Held {
         }
     }
 
+    /// Brings what they are into the processor's caches, all at once: one after the other, each would be
+    /// waited for.
+    pub(crate) fn fetch(&self) {
+        let offsets = self.behind.iter().map(|(_, run, at)| run.offset(*at).unwrap_or(0));
+        std::hint::black_box(offsets.fold(0, i64::wrapping_add));
+    }
+
     /// So many have not begun.
     pub(crate) fn waiting(&self) -> usize {
         usize::from(self.next.is_some()) + self.behind.len()
@@ -160,7 +167,7 @@ impl Held {
 mod tests {
     use super::*;
     use crate::TopicPartition;
-    use crate::context::Effects;
+    use crate::effects::Effects;
     use pelton_engine::Offset;
 
     #[test]

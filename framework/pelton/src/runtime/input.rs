@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
+use foldhash::quality::FixedState;
 use futures::future::BoxFuture;
 use pelton_engine::{Breaker, DeadLetterLimit, Ordering, RetryPolicy};
 use regex::Regex;
@@ -212,16 +213,18 @@ impl InputSpec {
         if self.ordering == Ordering::Partition { StoreAccess::Any } else { StoreAccess::Nothing }
     }
 
-    /// The hash of the record's ordering unit; anything where all are one unit.
+    /// The hash of the record's ordering unit; anything where all are one unit. Of this process alone.
     pub(crate) fn unit(&self, record: &Record<'_>) -> u64 {
-        if !matches!(self.ordering, Ordering::Key { .. }) {
-            return 0;
+        if matches!(self.ordering, Ordering::Key { .. }) {
+            UNITS.hash_one(self.key(record))
+        } else {
+            0
         }
-        let mut hasher = DefaultHasher::new();
-        self.key(record).hash(&mut hasher);
-        hasher.finish()
     }
 }
+
+/// Who sends keys of one hash on purpose only makes them wait for each other.
+const UNITS: FixedState = FixedState::with_seed(0);
 
 /// Records without a key are held together, apart from those with an empty one.
 const NO_KEY: u64 = 1;

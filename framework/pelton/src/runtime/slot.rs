@@ -15,7 +15,8 @@ use pelton_engine::{Bug, Turn};
 
 use crate::batch::Batch;
 use crate::completion::Deferred;
-use crate::context::{BatchWrites, Context, Effects, Place};
+use crate::context::{BatchWrites, Context, Place};
+use crate::effects::Effects;
 use crate::error::HandlerError;
 use crate::handler::{Handler, SlotId};
 use crate::panic_place;
@@ -243,14 +244,7 @@ impl<H: Handler> Slot<H> {
 
 /// What the next attempt finds of a failed one (INV-11).
 fn left_behind(failed: &mut Effects, bug: Option<Bug>) -> Effects {
-    let mut left = Effects::default();
-    if Bug::FailedWritesStay.is(bug) {
-        left.writes = std::mem::take(&mut failed.writes);
-    }
-    if Bug::FailedOutputsStay.is(bug) {
-        left.outputs = std::mem::take(&mut failed.outputs);
-    }
-    left
+    failed.left_behind(Bug::FailedOutputsStay.is(bug), Bug::FailedWritesStay.is(bug))
 }
 
 fn settle(called: Result<Result<(), HandlerError>, String>, ctx: &mut Context<'_>) -> Called {

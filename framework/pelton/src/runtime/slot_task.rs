@@ -10,7 +10,7 @@ use std::sync::Arc;
 use pelton_engine::{Bug, Closing, Epoch, Offset, RetryPolicy, Turn};
 use tokio::sync::Notify;
 
-use crate::context::Effects;
+use crate::effects::Effects;
 use crate::error::{HandlerError, WorkerError};
 use crate::handler::Handler;
 use crate::runtime::desk::{SharedDesk, Step};

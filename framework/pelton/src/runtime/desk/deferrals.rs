@@ -9,7 +9,7 @@ use pelton_engine::{Bug, Finish, Time, Turn};
 
 use super::Desk;
 use crate::completion::Deferred;
-use crate::context::Effects;
+use crate::effects::Effects;
 use crate::error::HandlerError;
 use crate::output::{Failure, FailureKind};
 use crate::runtime::in_poll::HeldCall;

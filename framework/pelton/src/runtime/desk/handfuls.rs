@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton_engine::{Bug, Finish, Time, Turn};
+use pelton_engine::{Bug, Finish, Ordering, Time, Turn};
 
 use super::records::in_runs;
 use super::{Desk, OUTBOX_RECORDS};
@@ -78,17 +78,22 @@ impl Desk {
         hand: &Handful,
         now: Time,
         records: usize,
-        bytes: usize,
+        bytes: Option<usize>,
     ) -> Option<Turn> {
         let mut held = hand.lock();
         let (runs, mut sum) = (&self.runs, 0);
         self.schedule.next_batch(now, |turn| {
             if let Some((run, at)) = in_runs(runs, turn.index) {
-                sum += run.record(at).map_or(0, |record| record.bytes());
+                if bytes.is_some() {
+                    sum += run.record(at).map_or(0, |record| record.bytes());
+                }
                 held.add((turn, Arc::clone(run), at));
             }
-            held.waiting() < records && sum < bytes
+            held.waiting() < records && bytes.is_none_or(|bytes| sum < bytes)
         });
+        if matches!(self.spec.ordering, Ordering::Key { .. }) {
+            held.fetch(); // they lie anywhere; under the other orderings, side by side
+        }
         let first = held.first();
         held.since = first.map(|_| now);
         first

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pelton_engine::{Event, HeldEffects, Time};
 
 use super::{Desk, PROGRESS_INTERVAL};
-use crate::context::Effects;
+use crate::effects::Effects;
 use crate::output::kept_bytes;
 use crate::state::writes_bytes;
 
@@ -43,8 +43,8 @@ impl Desk {
     /// Remembers how large one record's effects may be: an output is kept until it is delivered,
     /// and copied by the client; a write is kept until its commit, and goes out as well.
     pub(super) fn weigh(&mut self, effects: &Effects) {
-        let outputs: usize = effects.outputs.iter().map(kept_bytes).sum();
-        let writes: usize = effects.writes.values().map(writes_bytes).sum();
+        let outputs: usize = effects.outputs().iter().map(kept_bytes).sum();
+        let writes: usize = effects.writes().map(writes_bytes).sum();
         let bytes = count(2 * outputs + 3 * writes);
         self.largest_effects = self.largest_effects.max(bytes);
         self.usual_effects = self.usual_effects.max(bytes);

@@ -7,7 +7,7 @@
 use pelton_engine::{Bug, Finish, Time, Turn};
 
 use super::Desk;
-use crate::context::Effects;
+use crate::effects::Effects;
 use crate::error::{HandlerError, WorkerError};
 use crate::output::{Failure, FailureKind, dead_letter};
 use crate::runtime::handful::Handful;
@@ -195,7 +195,7 @@ impl Desk {
         if Bug::DeadLetterForgotten.is(self.shared.plan.bug) {
             return Some(Effects::default());
         }
-        Some(Effects { outputs: vec![letter], ..Effects::default() })
+        Some(Effects::of_output(letter))
     }
 
     fn wait(&mut self, turn: Turn, failure: &Failure, now: Time) -> RecordOutcome {

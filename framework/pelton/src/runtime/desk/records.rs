@@ -10,7 +10,7 @@ use super::{
     DONE_BEHIND, Desk, Freed, Held, PROGRESS_INTERVAL, PROGRESS_RECORDS, PROGRESS_SHARE,
     SWEEP_RECORDS, SWEEP_SHARE, State,
 };
-use crate::context::Effects;
+use crate::effects::Effects;
 use crate::output::kept_bytes;
 use crate::record::Run;
 
@@ -48,13 +48,13 @@ impl Desk {
     pub(super) fn handle_effects(&mut self, mut effects: Effects) {
         self.weigh(&effects);
         let mut stores = self.place.stores.lock();
-        for (at, writes) in std::mem::take(&mut effects.writes) {
+        for (at, writes) in effects.take_writes() {
             if let Some(layers) = stores.get_mut(at) {
                 layers.apply_handled(writes);
             }
         }
         drop(stores);
-        self.handled_bytes += effects.outputs.iter().map(kept_bytes).sum::<usize>();
+        self.handled_bytes += effects.outputs().iter().map(kept_bytes).sum::<usize>();
         self.handled.push(effects);
     }
 
@@ -66,17 +66,18 @@ impl Desk {
     }
 
     /// Effects of something done enter the outbox and the pending layer.
-    pub(crate) fn enter(&mut self, effects: Effects) {
+    pub(crate) fn enter(&mut self, mut effects: Effects) {
         self.weigh(&effects);
-        if !effects.writes.is_empty() {
+        let writes = effects.take_writes();
+        if !writes.is_empty() {
             let mut stores = self.place.stores.lock();
-            for (at, writes) in effects.writes {
+            for (at, writes) in writes {
                 if let Some(layers) = stores.get_mut(at) {
                     layers.apply(writes);
                 }
             }
         }
-        self.outbox.push(effects.outputs);
+        self.outbox.push(effects.take_outputs());
         self.progress.dirty = true;
         self.unsealed = true;
     }
@@ -120,8 +121,8 @@ impl Desk {
         for layers in self.place.stores.lock().iter_mut() {
             layers.flushed();
         }
-        for handled in std::mem::take(&mut self.handled) {
-            self.outbox.push(handled.outputs);
+        for mut handled in std::mem::take(&mut self.handled) {
+            self.outbox.push(handled.take_outputs());
         }
         self.forget_handled();
         self.flush_failures = 0;

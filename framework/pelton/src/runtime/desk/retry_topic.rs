@@ -7,7 +7,7 @@ use std::time::Duration;
 use pelton_engine::{Bug, DoneSet, Offset, Time, Turn};
 
 use super::{Desk, State};
-use crate::context::Effects;
+use crate::effects::Effects;
 use crate::output::{Failure, Story, retry_at, retry_record};
 use crate::record::{Record, Run};
 use crate::telemetry::RecordOutcome;
@@ -82,7 +82,7 @@ impl Desk {
             self.show_holds();
         }
         self.observe_end(turn, RecordOutcome::RetryTopic);
-        self.done(turn.index, Effects { outputs: vec![output], ..Effects::default() }, now);
+        self.done(turn.index, Effects::of_output(output), now);
         RecordOutcome::RetryTopic
     }
 

@@ -104,7 +104,7 @@ impl Desk {
         let probes = self.contact.probes();
         let batches = self.spec.batches.filter(|_| !probes);
         let records = batches.map_or_else(|| self.reach(), |batches| batches.records);
-        let bytes = batches.map_or(usize::MAX, |batches| batches.bytes);
+        let bytes = batches.map(|batches| batches.bytes);
         let Some(first) = self.fill(hand, now, records, bytes) else { return Some(Step::Rest) };
         (self.may_start, self.lingers_since) = (None, None);
         if self.schedule.is_condemned(first.offset) {
