@@ -404,7 +404,10 @@ impl World {
         (task.running, task.astray) = (true, false);
         let start = Standing::at(Offset(position));
         task.sealed = committed.clone().unwrap_or(start);
-        (task.done, task.above, task.accepted) = (position, 0, committed.clone());
+        // What was done above a commit is done.
+        let highest = committed.as_ref().and_then(|committed| committed.done.highest());
+        let above = highest.map_or(0, |highest| highest.0 - position);
+        (task.done, task.above, task.accepted) = (position, above, committed.clone());
         let epoch = task.epoch;
         self.tell(Event::Restored { partition, epoch, position: Offset(position), committed });
     }
