@@ -330,8 +330,9 @@ fn live(sizes: Sizes, stuck: u32, quiet: u32, seed: u64, rounds: u64) {
         world.round();
     }
     // In the worst case they take turns one at a time, each some rounds long: a quiet one keeps its
-    // turn for half a second, about 25 rounds.
-    let patience = 60 + 100 * u64::from(sizes.partitions);
+    // turn for half a second, about 25 rounds. Where all are taken for being at the end of their logs,
+    // the place is for whom the client has something first: chance may be against one a few times.
+    let patience = 400 + 100 * u64::from(sizes.partitions);
     for (partition, task) in &world.tasks {
         let moved = task.stuck || task.quiet || world.round - task.moved <= patience;
         assert!(moved, "INV-4: {partition:?} starves: {task:?} of {sizes:?}");
@@ -366,7 +367,7 @@ proptest! {
         quiet in 0u32..5,
         seed in any::<u64>(),
     ) {
-        live(sizes, stuck, quiet, seed, 1_600);
+        live(sizes, stuck, quiet, seed, 2_000);
     }
 }
 
