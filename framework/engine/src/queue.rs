@@ -47,6 +47,8 @@ pub(crate) struct Entry {
     is_tried_here: bool,
     /// Nothing of its unit comes before it.
     is_first: bool,
+    /// In hand it is alone.
+    pub(crate) is_apart: bool,
 }
 
 /// No record has this index.
@@ -105,6 +107,14 @@ impl Entry {
     fn begin(&mut self, now: Time) {
         if !std::mem::replace(&mut self.is_tried_here, true) {
             self.tried = nanoseconds(now).saturating_sub(self.tried);
+        }
+    }
+
+    /// It was begun and is given back: nobody has tried it, however long it waits now.
+    fn was_not_tried(&mut self) {
+        self.attempts = self.attempts.saturating_sub(1);
+        if self.attempts == 0 {
+            (self.tried, self.is_tried_here) = (0, false);
         }
     }
 
@@ -181,6 +191,7 @@ impl Queue {
             state,
             is_tried_here: false,
             is_first: before.is_none(),
+            is_apart: false,
         }));
         self.waiting += 1;
     }
@@ -243,7 +254,8 @@ impl Queue {
     /// The record that [`start_next`](Self::start_next) would start.
     pub(crate) fn peek_next(&self, index: u64) -> Option<Entry> {
         let next = self.running(index)?.next;
-        self.entry(next).filter(|entry| entry.state == State::InLine && entry.attempts == 0)
+        let may = |entry: &Entry| entry.state == State::InLine && entry.attempts == 0;
+        self.entry(next).filter(|entry| may(entry) && !entry.is_apart)
     }
 
     /// Would [`start`](Self::start) start one?
@@ -277,11 +289,16 @@ impl Queue {
         self.retries.len()
     }
 
-    /// Is the one that starts next one that has failed before?
-    pub(crate) fn next_is_retry(&self, now: Time) -> bool {
+    /// Is the one that starts next one that has failed before, or is to be alone?
+    pub(crate) fn next_comes_alone(&self, now: Time) -> bool {
         let due = self.next_retry().is_some_and(|at| at <= now);
-        let given_back = self.ready.front().and_then(|index| self.entry(*index));
-        due || given_back.is_some_and(|entry| entry.attempts > 0)
+        let ready = self.ready.front().and_then(|index| self.entry(*index));
+        due || ready.is_some_and(|entry| entry.attempts > 0 || entry.is_apart)
+    }
+
+    /// The record is in hand alone from its next attempt on.
+    pub(crate) fn set_apart(&mut self, index: u64) {
+        self.entry_mut(index, |entry| entry.is_apart = true);
     }
 
     /// How many could start now if nobody limited it.
@@ -346,7 +363,10 @@ impl Queue {
     pub(crate) fn back_in_line(&mut self, index: u64) {
         if self.running(index).is_some() {
             self.running -= 1;
-            self.entry_mut(index, |entry| (entry.state, entry.attempts) = (State::InLine, 0));
+            self.entry_mut(index, |entry| {
+                entry.state = State::InLine;
+                entry.was_not_tried();
+            });
         }
     }
 
@@ -361,7 +381,7 @@ impl Queue {
             self.running -= 1;
             self.entry_mut(index, |entry| {
                 entry.state = State::Ready;
-                entry.attempts = entry.attempts.saturating_sub(1);
+                entry.was_not_tried();
             });
             self.ready.push_front(index);
         }
@@ -537,6 +557,31 @@ mod tests {
         assert_eq!((index, entry.attempts), (0, 2));
     }
 
+    /// A record stood in a batch behind one that failed, was begun and given back, waited for that one's
+    /// 15 s, and failed once, for a panic of a third: it was given up as one that had been tried for 15 s.
+    /// (Seed 83 of the simulator.)
+    #[test]
+    fn a_record_that_is_given_back_has_been_tried_for_no_time() {
+        for is_first in [true, false] {
+            let mut queue = Queue::new(Units::One);
+            for offset in [0, 1] {
+                queue.push(Offset(offset), 0, 0, Duration::ZERO, None);
+            }
+            queue.start(Time::ZERO, |_| true);
+            queue.start_next(0, Time::ZERO);
+            queue.back_in_line(1);
+            queue.give_back(0);
+            queue.start(Time::ZERO + 9 * MS, |_| true);
+            let index = u64::from(!is_first);
+            if !is_first {
+                queue.leave(0);
+                queue.start(Time::ZERO + 9 * MS, |_| true);
+            }
+            let entry = queue.running(index).expect("it runs");
+            assert_eq!((entry.attempts, entry.tried_for(Time::ZERO + 10 * MS)), (1, MS));
+        }
+    }
+
     #[test]
     fn what_waits_is_dropped_and_what_runs_is_kept() {
         let mut queue = Queue::new(Units::Many);
@@ -613,6 +658,10 @@ mod tests {
                 prop_assert_eq!(queue.records() as u64, come - gone.len() as u64);
                 let needed = (0..come).find(|index| !gone.contains(index)).unwrap_or(come);
                 prop_assert_eq!(queue.first_needed(), needed);
+                for index in (0..come).filter(|index| !gone.contains(index)) {
+                    let is_first = first_open(unit_of(index), come, &gone) == Some(index);
+                    prop_assert_eq!(queue.is_first(index), is_first);
+                }
             }
         }
     }

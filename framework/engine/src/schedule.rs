@@ -398,13 +398,13 @@ impl Schedule {
             self.queue.let_the_second_pass();
         }
         let (mut records, mut goes_on) = (0_usize, true);
-        while goes_on && (records == 0 || !self.queue.next_is_retry(now)) && !self.is_held(now) {
+        while goes_on && (records == 0 || !self.queue.next_comes_alone(now)) && !self.is_held(now) {
             let is_condemned = self.is_next_condemned(now);
             if is_condemned && records > 0 {
                 break;
             }
             let Some((mut last, entry)) = self.start(now) else { break };
-            let is_alone = entry.attempts > 1 || is_condemned;
+            let is_alone = entry.attempts > 1 || entry.is_apart || is_condemned;
             (goes_on, records) = (take(turn(last, entry)) && !is_alone, records + 1);
             while goes_on
                 && self.queue.peek_next(last).is_some_and(|next| self.may_follow(next))
@@ -422,6 +422,38 @@ impl Schedule {
     /// A batch of so many is through, or what is left of it is on its own from now on.
     pub fn batch_ended(&mut self, records: usize) {
         self.spare = self.spare.saturating_sub(records.saturating_sub(1));
+    }
+
+    /// The record was in a batch that failed as a whole: it is a batch of its own from its next attempt on,
+    /// so that it is seen whose fault that was.
+    ///
+    /// ```
+    /// use pelton_engine::{Finish, Item, Offset, Ordering, RetryPolicy, Schedule, Time};
+    /// use std::time::Duration;
+    ///
+    /// let retry = RetryPolicy::fixed(Duration::ZERO);
+    /// let mut schedule = Schedule::new(Ordering::Partition, Offset(3), retry, 1);
+    /// schedule.push([3, 4, 5].map(|offset| Item { offset: Offset(offset), unit: 0 }))?;
+    /// assert_eq!(schedule.next_batch(Time::ZERO, |_| true), 3);
+    /// for (index, finish) in [(0, Finish::Retry), (1, Finish::Cancelled), (2, Finish::Cancelled)] {
+    ///     schedule.set_apart(index);
+    ///     schedule.finished(index, finish, Time::ZERO);
+    /// }
+    /// schedule.batch_ended(3);
+    /// for index in 0..3 {
+    ///     assert_eq!(schedule.next_batch(Time::ZERO, |_| true), 1);
+    ///     schedule.finished(index, Finish::Done, Time::ZERO);
+    /// }
+    /// # Ok::<(), pelton_engine::Backwards>(())
+    /// ```
+    pub fn set_apart(&mut self, index: u64) {
+        self.queue.set_apart(index);
+    }
+
+    /// Is the next record to start a batch of its own?
+    #[must_use]
+    pub fn next_comes_alone(&self, now: Time) -> bool {
+        self.queue.next_comes_alone(now)
     }
 
     /// How many run, where a batch counts as one.

@@ -59,7 +59,9 @@ impl Batches {
 /// the next ones of several keys, those of a key in order. When one fails, what follows it of its
 /// partition or key in the same batch is not done either, whatever its result: it is handled again
 /// behind it, because order comes before speed. A record that has failed is tried again in a batch of
-/// its own, so that it spoils no other.
+/// its own, so that it spoils no other. If the whole call fails (an error, a panic, a time-out), nobody
+/// knows through which record: that counts against none of them, however few attempts they have, and each
+/// is tried alone.
 ///
 /// ```
 /// use pelton::{Batch, HandlerError};

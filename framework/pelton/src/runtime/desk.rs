@@ -185,6 +185,8 @@ pub(crate) struct Desk {
     lingers_since: Option<Time>,
     /// The most that one record's effects ever came to here.
     usual_effects: u64,
+    /// What fails now has failed with others, in one call.
+    failed_together: bool,
     /// What became of the last records.
     dead_letters: DeadLetterGauge,
     /// All is durable: the slots have their last hooks.
@@ -383,6 +385,7 @@ impl Desk {
             look_for_room_at: None,
             lingers_since: None,
             usual_effects: 0,
+            failed_together: false,
             dead_letters: DeadLetterGauge::new(dead_letter_limit),
             revoking: false,
             cut_wanted: false,

@@ -96,15 +96,18 @@ impl<H: Handler> Slot<H> {
         settle(called, &mut ctx)
     }
 
-    /// One attempt at each of these records, all in one call. Dropping the future cuts it off, as with
-    /// [`handle`](Self::handle).
-    pub(crate) async fn handle_batch(&mut self, records: Vec<(Turn, Record<'_>)>) -> Vec<Called> {
-        let all = |called: &dyn Fn() -> Called| records.iter().map(|_| called()).collect();
+    /// One attempt at each of these records, all in one call, and whether that failed as a whole. Dropping
+    /// the future cuts it off, as with [`handle`](Self::handle).
+    pub(crate) async fn handle_batch(
+        &mut self,
+        records: Vec<(Turn, Record<'_>)>,
+    ) -> (Vec<Called>, bool) {
+        let all = |called: &dyn Fn() -> Called| (records.iter().map(|_| called()).collect(), true);
         if let Err(error) = self.make().await {
             return all(&|| Called::Failed(error.clone()));
         }
         let Some(handler) = &mut self.handler else {
-            return Vec::new();
+            return (Vec::new(), false);
         };
         if let Some((_, first)) = records.first() {
             self.marks.at(first.offset());
@@ -136,7 +139,7 @@ impl<H: Handler> Slot<H> {
             (None, Err(error)) => Called::Failed(error.clone()),
             (None, Ok(())) => Called::Done(ctx.effects),
         });
-        results.collect()
+        (results.collect(), whole.is_err())
     }
 
     pub(crate) async fn flush(&mut self) -> Called {

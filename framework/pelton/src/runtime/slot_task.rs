@@ -173,7 +173,8 @@ impl<H: Handler> SlotTask<H> {
         let records: Vec<_> = held.collect();
         let turns: Vec<_> = records.iter().map(|(turn, _)| *turn).collect();
         turns.iter().take(1).for_each(|first| self.observe_start(*first));
-        let called = self.slot.handle_batch(records).await;
+        let (called, is_whole) = self.slot.handle_batch(records).await;
+        let failed_together = is_whole && called.len() > 1;
         let now = self.shared.host.now();
         if called.iter().any(|c| matches!(c, Called::Panicked(_) | Called::TimedOut(_))) {
             self.slot.discard();
@@ -181,7 +182,7 @@ impl<H: Handler> SlotTask<H> {
         self.handler_seconds.add(now.since(begun));
         self.handler_seconds.tell();
         let mut desk = self.desk.lock();
-        desk.batch_called(&self.hand, turns.into_iter().zip(called), now);
+        desk.batch_called(&self.hand, turns.into_iter().zip(called), failed_together, now);
         desk.turn(self.slot.index, &self.hand, now)
     }
 

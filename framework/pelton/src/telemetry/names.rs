@@ -74,7 +74,7 @@ metrics! {
     LAG_SECONDS = "pelton_lag_seconds", Gauge, Seconds, ["topic", "partition"],
         "Age of the oldest unfinished record, 0 where there is none.";
     RECORDS_TOTAL = "pelton_records_total", Counter, Count, ["topic", "partition", "outcome"],
-        "Attempts at records by how they ended: done, skipped, dead_letter, retry_topic, retry, panicked, cancelled, fatal.";
+        "Attempts at records by how they ended: done, skipped, dead_letter, retry_topic, retry, timed_out, panicked, cancelled, fatal.";
     HANDLER_SECONDS = "pelton_handler_seconds", Histogram, Seconds, ["topic", "partition"],
         "Time an attempt spent in the handler.";
     LAYER_SECONDS = "pelton_layer_seconds", Histogram, Seconds, ["topic", "layer", "outcome"],

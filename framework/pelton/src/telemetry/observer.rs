@@ -107,14 +107,40 @@ pub enum RecordOutcome {
     /// It has failed too often, or follows one of its key that has, and waits in a retry topic: done,
     /// with that as its effect.
     RetryTopic,
-    /// A retryable error or a time-out: the record will be tried again.
+    /// A retryable error: the record will be tried again.
     Retry,
+    /// It took longer than `attempt_timeout`: the record will be tried again, by a new instance.
+    TimedOut,
     /// The handler panicked: the record will be tried again.
     Panicked,
     /// Cancelled by a drain's deadline or a lost partition: not done.
     Cancelled,
     /// The error ends the worker: not done.
     Fatal,
+}
+
+impl RecordOutcome {
+    /// Has the attempt failed, and the record is to be tried again?
+    ///
+    /// ```
+    /// use pelton::telemetry::RecordOutcome;
+    /// assert!(RecordOutcome::TimedOut.is_tried_again() && !RecordOutcome::DeadLetter.is_tried_again());
+    /// ```
+    #[must_use]
+    pub const fn is_tried_again(self) -> bool {
+        matches!(self, Self::Retry | Self::TimedOut | Self::Panicked)
+    }
+
+    /// Is its handler's instance gone, with whatever it had handled and not flushed?
+    ///
+    /// ```
+    /// use pelton::telemetry::RecordOutcome;
+    /// assert!(RecordOutcome::Panicked.ends_its_instance() && !RecordOutcome::Retry.ends_its_instance());
+    /// ```
+    #[must_use]
+    pub const fn ends_its_instance(self) -> bool {
+        matches!(self, Self::TimedOut | Self::Panicked | Self::Cancelled)
+    }
 }
 
 /// What is known of a commit.

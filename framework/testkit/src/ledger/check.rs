@@ -216,10 +216,8 @@ impl Case<'_> {
         verdict.records += count(self.truth.records.iter());
         for attempt in self.partition.spans.iter().flat_map(|span| &span.attempts) {
             verdict.attempts += 1;
-            let outcome = attempt.end.map(|(_, outcome)| outcome);
-            if matches!(outcome, Some(RecordOutcome::Retry | RecordOutcome::Panicked)) {
-                verdict.retries += 1;
-            }
+            let is_tried_again = attempt.end.is_some_and(|(_, outcome)| outcome.is_tried_again());
+            verdict.retries += u64::from(is_tried_again);
         }
         let done = self.executions.0.iter().filter(|(_, all)| all.iter().any(|e| e.done.is_some()));
         for (_, all) in done {

@@ -353,7 +353,7 @@ impl Span {
                     }
                 }
                 // The instance is gone, and with it what it had handled and not flushed.
-                if matches!(outcome, RecordOutcome::Panicked | RecordOutcome::Cancelled) {
+                if outcome.ends_its_instance() {
                     self.unflushed.clear();
                 }
             }

@@ -24,6 +24,12 @@ const OUTPUT: &str = "out";
 const DEAD: &str = "dead";
 const CHANGELOG: &str = "counter-in-totals-changelog";
 
+/// An attempt that takes longer is cut off; above what any slow record takes.
+const ATTEMPT: Duration = Duration::from_secs(6);
+
+/// A record that is given up by time is tried for so long: two attempts that hang, and a little.
+const TRIED_FOR: Duration = Duration::from_secs(15);
+
 /// What a record asks for, as its value.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 struct Wish {
@@ -33,6 +39,8 @@ struct Wish {
     failures: u32,
     /// They panic instead.
     panics: bool,
+    /// They hang instead, until their time is over.
+    hangs: bool,
     /// It deletes the user's total.
     deletes: bool,
     /// Under `flush_every`: it counts when it is flushed, not when it is handled.
@@ -61,7 +69,8 @@ fn record(plan: &Plan, draw: &mut Draw) -> Fed {
     let poison = draw.one_in(plan.poison_one_in);
     let deferred = draw.one_in(plan.deferred_one_in);
     let kills = draw.one_in(plan.killer_one_in);
-    let wish = Wish { ms, failures, panics, deletes, waits, poison, kills, deferred };
+    let hangs = plan.attempt_timeout && fails && !panics && draw.one_in(3);
+    let wish = Wish { ms, failures, panics, hangs, deletes, waits, poison, kills, deferred };
     let value = serde_json::to_vec(&wish);
     (Some(key.into_bytes()), value.ok())
 }
@@ -103,7 +112,7 @@ impl Count {
         ctx: &mut Context<'_>,
     ) -> Result<(), HandlerError> {
         let wish = record.json::<Wish>()?;
-        let Wish { ms, failures, panics, deletes, waits, poison, kills, deferred } = wish;
+        let Wish { ms, failures, panics, hangs, deletes, waits, poison, kills, deferred } = wish;
         let user = record.key_str()?;
         if !waits {
             self.count(user, deletes, ctx)?;
@@ -126,11 +135,14 @@ impl Count {
         } else if ms > 0 {
             tokio::time::sleep(Duration::from_millis(ms)).await;
         }
-        // Under `flush_every` a panic starts the partition again, and attempts count from 1.
-        let panics = panics && (!self.flushes || ctx.assignment_epoch() % 2 == 1);
+        // Under `flush_every` what ends an instance starts the partition again, and attempts count from 1.
+        let may_end_it = !self.flushes || ctx.assignment_epoch() % 2 == 1;
         let tried = if self.retries { topics_before(record) + 1 } else { ctx.attempt() };
         if tried <= failures {
-            assert!(!panics, "as the record says");
+            assert!(!(panics && may_end_it), "as the record says");
+            if hangs && may_end_it {
+                std::future::pending::<()>().await;
+            }
             return Err(HandlerError::retryable("as the record says"));
         }
         if waits {
@@ -204,11 +216,22 @@ fn app(plan: &Plan) -> WorkerBuilder {
     let mut app = Worker::builder("counter");
     let totals = (!plan.stateless).then(|| app.store("totals"));
     let out = app.output(OUTPUT);
-    let retry = RetryPolicy::exponential(Duration::from_millis(50), Duration::from_secs(1));
-    let retry = retry.at_most(if plan.retry_topics { 2 } else { 4 });
+    let retry = if plan.fixed_waits {
+        RetryPolicy::fixed(Duration::from_millis(200))
+    } else {
+        RetryPolicy::exponential(Duration::from_millis(50), Duration::from_secs(1))
+    };
+    let retry = if plan.limited_by_time {
+        retry.for_at_most(TRIED_FOR)
+    } else {
+        retry.at_most(if plan.retry_topics { 2 } else { 4 })
+    };
     let letters = DeadLetters::to(DEAD).without_limit();
     let letters = letters.max_deaths(if plan.cautious { 3 } else { 0 });
     let mut input = app.input(INPUT).retry(retry).ordering(plan.ordering).dead_letters(letters);
+    if plan.attempt_timeout {
+        input = input.attempt_timeout(ATTEMPT);
+    }
     if plan.retry_topics {
         input = input.retry_topics(RetryTopics::after([300, 1_500].map(Duration::from_millis)));
     }
@@ -252,7 +275,7 @@ fn totals(written: &Written<'_>) -> Result<(), String> {
     if writes_on || has_unheard_expulsion(plan) {
         return Ok(()); // who was removed may write until it hears of it (docs/guarantees.md)
     }
-    if !sound_letters(written).is_empty() {
+    if !written.records(DEAD).iter().all(is_poison) {
         return Ok(()); // as many as may be: see [`letters`]
     }
     let mut truth = BTreeMap::new();
@@ -337,15 +360,23 @@ fn outputs(written: &Written<'_>) -> Result<(), String> {
 
 /// Is it never done?
 fn is_poison(record: &Emitted) -> bool {
-    let value = record.value.as_deref();
-    let wish = value.and_then(|value| serde_json::from_slice::<Wish>(value).ok());
-    wish.is_some_and(|wish| wish.poison || wish.kills)
+    wish(record).is_some_and(|wish| wish.poison || wish.kills)
 }
 
-/// Dead letters of records that could have been done.
+/// Dead letters of records that could have been done. One that fails at first may be one by rights,
+/// where it is given up by time: workers are frozen, or wait, for longer than that.
 fn sound_letters(written: &Written<'_>) -> Vec<Emitted> {
+    let by_rights = |letter: &Emitted| written.plan.limited_by_time && fails_at_first(letter);
     let letters = written.records(DEAD).into_iter();
-    letters.filter(|letter| !is_poison(letter)).collect()
+    letters.filter(|letter| !is_poison(letter) && !by_rights(letter)).collect()
+}
+
+fn fails_at_first(record: &Emitted) -> bool {
+    wish(record).is_some_and(|wish| wish.failures > 0)
+}
+
+fn wish(record: &Emitted) -> Option<Wish> {
+    serde_json::from_slice(record.value.as_deref()?).ok()
 }
 
 /// Each record that never is done has become a dead letter, byte for byte, and no other.

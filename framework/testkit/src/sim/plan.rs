@@ -74,6 +74,12 @@ pub struct Plan {
     pub retry_topics: bool,
     /// A breaker pauses the input where many attempts fail, and many do.
     pub breaker: bool,
+    /// An attempt may take only so long (`attempt_timeout`), and some would take for ever.
+    pub attempt_timeout: bool,
+    /// A record is given up by how long it has been tried, not by how often.
+    pub limited_by_time: bool,
+    /// Each retry waits as long as the one before.
+    pub fixed_waits: bool,
     /// `memory_budget_records`.
     pub budget_records: u64,
     /// One record in so many takes long; 0 for none.
@@ -118,6 +124,7 @@ impl Plan {
             3 | 4 => Ordering::key(concurrency),
             _ => Ordering::unordered(concurrency),
         };
+        let mut policy_from = Random::new(seed.rotate_left(17) ^ 0x9011_c1e5);
         let flushes = random.one_in(4);
         let mut plan = Self {
             seed,
@@ -143,6 +150,9 @@ impl Plan {
             stateless: order_from.one_in(3),
             retry_topics: order_from.one_in(2),
             breaker: order_from.one_in(8),
+            attempt_timeout: policy_from.one_in(3),
+            limited_by_time: policy_from.one_in(4),
+            fixed_waits: policy_from.one_in(3),
             cautious: !order_from.one_in(4),
             budget_records: [100_000, 200, 64][size(random.below(3))],
             slow_one_in: [0, 20, 100, 300][size(random.below(4))],
@@ -163,6 +173,16 @@ impl Plan {
         if plan.breaker {
             // A record that always fails where it is may keep a breaker open for ever (decision 0018).
             (plan.failing_one_in, plan.poison_one_in, plan.retry_topics) = (10, 0, false);
+            plan.attempt_timeout = false; // so many would hang
+        }
+        if plan.batches {
+            // All of a batch take their time together.
+            plan.attempt_timeout &= matches!(plan.slow_one_in, 0 | 300);
+            plan.limited_by_time &= !plan.attempt_timeout;
+        }
+        plan.limited_by_time &= !plan.retry_topics;
+        if plan.limited_by_time && plan.poison_one_in > 0 {
+            plan.poison_one_in = 300; // each is tried for long
         }
         if plan.flushes || plan.batches {
             plan.deferred_one_in = 0;
@@ -228,7 +248,7 @@ impl fmt::Display for Plan {
         writeln!(
             f,
             "seed {}: {} workers, {} partitions, {} records of {} keys within {:.1} s, one burst \
-             every {} ms, noticed within {} ms; {group}{}, {}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}, poison 1 in {}, killing 1 in {}, deferred 1 in {}{}{}{}{}{}{}{}{}",
+             every {} ms, noticed within {} ms; {group}{}, {}, session {:.1} s, commits every {:.1} s, drains up to {:.1} s; slow 1 in {}, failing 1 in {}, deleting 1 in {}, poison 1 in {}, killing 1 in {}, deferred 1 in {}{}{}{}{}{}{}{}{}{}{}{}",
             self.seed,
             self.workers,
             self.partitions,
@@ -253,6 +273,9 @@ impl fmt::Display for Plan {
             if self.stateless { ", stateless" } else { "" },
             if self.retry_topics { ", retry topics" } else { "" },
             if self.breaker { ", breaker" } else { "" },
+            if self.attempt_timeout { ", attempt timeout" } else { "" },
+            if self.limited_by_time { ", limited by time" } else { "" },
+            if self.fixed_waits { ", fixed waits" } else { "" },
             if self.flushes { ", flushes" } else { "" },
             if self.ticks { ", ticks" } else { "" },
             if self.odd_clients { ", odd clients" } else { "" },

@@ -223,19 +223,21 @@ fn a1_what_is_handled_is_done_when_it_is_flushed() {
 }
 
 #[test]
-fn a1_an_instance_that_panics_takes_with_it_what_it_has_not_flushed() {
-    let panicked = |flush: &str| {
-        handled(&format!(
-            "{flush}
-             a end t-0 1 1 1 panicked
-             a start t-0 1 1 2
-             a end t-0 1 1 2 handled
-             a flushed t-0 1"
-        ))
-    };
-    clean(&panicked("a flushed t-0 1"), &truth(2));
-    let verdict = broken(Invariant::CoveredCommit, &panicked(""), &under_way(2));
-    assert_eq!(verdict.violations()[0].offset, Some(0));
+fn a1_an_instance_that_ends_takes_with_it_what_it_has_not_flushed() {
+    for end in ["panicked", "timed_out"] {
+        let ended = |flush: &str| {
+            handled(&format!(
+                "{flush}
+                 a end t-0 1 1 1 {end}
+                 a start t-0 1 1 2
+                 a end t-0 1 1 2 handled
+                 a flushed t-0 1"
+            ))
+        };
+        clean(&ended("a flushed t-0 1"), &truth(2));
+        let verdict = broken(Invariant::CoveredCommit, &ended(""), &under_way(2));
+        assert_eq!(verdict.violations()[0].offset, Some(0));
+    }
 }
 
 // --- A2 ---------------------------------------------------------------------------------------

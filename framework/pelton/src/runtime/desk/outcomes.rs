@@ -43,17 +43,23 @@ impl Desk {
     }
 
     /// A slot's call with a batch has ended, in the batch's order. What follows a failure of its unit
-    /// is as if it had not been tried.
+    /// is as if it had not been tried. Where all have `failed_together` nobody knows through which: it
+    /// counts against none, and each is tried alone.
     pub(crate) fn batch_called(
         &mut self,
         hand: &Handful,
         results: impl Iterator<Item = (Turn, Called)>,
+        failed_together: bool,
         now: Time,
     ) {
         self.look_at(hand, now);
         drop(hand.lock().end());
         let mut is_first = true;
+        self.failed_together = failed_together;
         for (turn, called) in results {
+            if failed_together {
+                self.schedule.set_apart(turn.index);
+            }
             let was_told = std::mem::replace(&mut is_first, false);
             // Nobody is told of a start that would come after the partition's end.
             let is_over = !was_told && self.lease.is_over(self.shared.plan.bug);
@@ -66,10 +72,11 @@ impl Desk {
             }
             self.called(turn, called, now);
         }
+        self.failed_together = false;
     }
 
     pub(super) fn count(&self, outcome: RecordOutcome) {
-        if matches!(outcome, RecordOutcome::Retry | RecordOutcome::Panicked) {
+        if outcome.is_tried_again() {
             self.metrics.retries.increment(1);
         }
         self.metrics.records(outcome).increment(1);
@@ -106,9 +113,11 @@ impl Desk {
 
     /// The handler returned an error: try again, give the record up, or stop.
     pub(super) fn failed(&mut self, turn: Turn, error: &HandlerError, now: Time) -> RecordOutcome {
-        if error.is_retryable() {
-            let failure = Failure { kind: FailureKind::Failed, text: error.to_string() };
-            return self.try_again(turn, &failure, now);
+        // Of which record of a batch it is said, nobody knows.
+        let is_invalid = error.is_invalid() && self.failed_together;
+        if error.is_retryable() || is_invalid {
+            let kind = if is_invalid { FailureKind::Invalid } else { FailureKind::Failed };
+            return self.try_again(turn, &Failure { kind, text: error.to_string() }, now);
         }
         let partition = self.place.partition.clone();
         let (offset, reason) = (turn.offset.0, error.to_string());
@@ -140,13 +149,13 @@ impl Desk {
     }
 
     /// The attempt has failed: the record is tried again, unless the policy gives it up or sends it to a
-    /// retry topic. While the breaker is not closed nothing that fails counts against its record: it may
-    /// not be at fault.
+    /// retry topic. While the breaker is not closed nothing that fails counts against its record, nor does
+    /// a batch that fails as a whole: it may not be at fault.
     pub(super) fn try_again(&mut self, turn: Turn, failure: &Failure, now: Time) -> RecordOutcome {
         if matches!(failure.kind, FailureKind::Failed | FailureKind::TimedOut) {
             self.contact.ended(turn.index, Err(&failure.text), now);
         }
-        let is_forgiven = !self.contact.is_closed();
+        let is_forgiven = self.failed_together || !self.contact.is_closed();
         if is_forgiven {
             self.schedule.forgive(turn.index);
         }
@@ -204,6 +213,7 @@ impl Desk {
         tracing::warn!(%partition, offset, attempt, error, "the record failed and will be tried again");
         let outcome = match failure.kind {
             FailureKind::Panicked => RecordOutcome::Panicked,
+            FailureKind::TimedOut => RecordOutcome::TimedOut,
             _ => RecordOutcome::Retry,
         };
         self.observe_end(turn, outcome);

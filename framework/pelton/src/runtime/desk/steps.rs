@@ -140,7 +140,7 @@ impl Desk {
     }
 
     /// When the next batch starts, where there are batches and records for one: at once if it is
-    /// full, or if one that has failed is due.
+    /// full, or if one is due that is a batch of its own.
     fn batch_at(&mut self, now: Time) -> Option<Time> {
         let batches = self.spec.batches?;
         if !self.schedule.is_due(now) {
@@ -150,7 +150,7 @@ impl Desk {
         let since = *self.lingers_since.get_or_insert(now);
         let is_full = self.schedule.lingering_records() >= batches.records
             || self.run_bytes >= batches.bytes
-            || self.schedule.next_retry().is_some_and(|at| at <= now);
+            || self.schedule.next_comes_alone(now);
         Some(if is_full { now } else { since + batches.linger })
     }
 

@@ -131,7 +131,7 @@ fn not_done(last: Option<&Attempt>, place: Place) -> &'static str {
         None => "had not been started",
         Some(None) => "was still being handled",
         Some(Some((_, RecordOutcome::Handled))) => "had been handled and not flushed",
-        Some(Some((_, RecordOutcome::Retry | RecordOutcome::Panicked))) => {
+        Some(Some((_, outcome))) if outcome.is_tried_again() => {
             "had failed and was to be tried again"
         }
         Some(Some((_, RecordOutcome::Cancelled))) => "had been cut off",

@@ -8,7 +8,6 @@ use super::Case;
 use crate::ledger::history::{Attempt, NEVER, Place, Span, lets_pass};
 use crate::ledger::verdict::{Invariant, Verdict};
 use pelton::Ordering;
-use pelton::telemetry::RecordOutcome;
 
 /// What is handled one record at a time, in offset order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,7 +113,7 @@ fn misplaced(
     let Some((_, outcome)) = before.end.filter(|(end, _)| *end < attempt.start) else {
         return Some(format!("it starts while record {} is still running", before.offset));
     };
-    let failed = matches!(outcome, RecordOutcome::Retry | RecordOutcome::Panicked);
+    let failed = outcome.is_tried_again();
     if attempt.offset < before.offset {
         Some(format!("it starts after record {}", before.offset))
     } else if attempt.offset == before.offset {

@@ -114,8 +114,8 @@ fn unflushed(case: &Case<'_>, old: &Span, repeated: (i64, Place)) -> Result<Caus
     let graceful = matches!(old.ending, Ending::Released | Ending::Exited);
     match old.cut_off {
         Some(_) if graceful => Ok(Cause::CancelledDrain),
-        // What a panic took with it was to start again here, but was asked back before.
-        None if graceful && ends_in_a_panic(old) => Ok(Cause::Reset),
+        // What went with its instance was to start again here, but was asked back before.
+        None if graceful && ends_without_its_instance(old) => Ok(Cause::Reset),
         None if graceful && !case.history.processes[old.process].was_frozen_in(old, old.end) => {
             Err(format!("{} ended gracefully without flushing it", who(case, old)))
         }
@@ -123,14 +123,14 @@ fn unflushed(case: &Case<'_>, old: &Span, repeated: (i64, Place)) -> Result<Caus
     }
 }
 
-/// Nothing began after its last panic.
-fn ends_in_a_panic(span: &Span) -> bool {
-    let panic = |attempt: &Attempt| match attempt.end {
-        Some((place, RecordOutcome::Panicked)) => Some(place),
+/// Nothing began after its last panic or time-out.
+fn ends_without_its_instance(span: &Span) -> bool {
+    let ended = |attempt: &Attempt| match attempt.end {
+        Some((place, RecordOutcome::Panicked | RecordOutcome::TimedOut)) => Some(place),
         _ => None,
     };
-    let last = span.attempts.iter().filter_map(panic).max();
-    last.zip(span.attempts.last()).is_some_and(|(panic, last)| last.start < panic)
+    let end = span.attempts.iter().filter_map(ended).max();
+    end.zip(span.attempts.last()).is_some_and(|(end, last)| last.start < end)
 }
 
 fn zombie(case: &Case<'_>, span: &Span) -> Option<Cause> {
