@@ -7,6 +7,8 @@ mod batches;
 mod breaker;
 #[path = "invariants/control.rs"]
 mod control;
+#[path = "invariants/corners.rs"]
+mod corners;
 #[path = "invariants/crashes.rs"]
 mod crashes;
 #[path = "invariants/deferrals.rs"]

@@ -117,10 +117,26 @@ impl Holds {
         self.keys.is_empty() && self.all.is_none()
     }
 
-    /// How many keys are held, as far as is known.
+    /// In how many retry topics keys may have records.
+    ///
+    /// ```
+    /// use pelton_engine::{Holds, Offset};
+    ///
+    /// let mut holds = Holds::default();
+    /// assert_eq!(holds.topics(), 0);
+    /// holds.hold(7, Offset(40));
+    /// assert_eq!(holds.topics(), 1);
+    /// ```
+    #[must_use]
+    pub fn topics(&self) -> usize {
+        let held = self.keys.values().chain(&self.all);
+        held.map(|held| held.topic + 1).max().unwrap_or(0)
+    }
+
+    /// How many keys are held, as far as is known; all of them count as one.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.keys.len()
+        self.keys.len() + usize::from(self.all.is_some())
     }
 
     /// What is known of the partition in retry topic number `topic`: it ends at `end`, or did so after

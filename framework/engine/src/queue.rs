@@ -6,7 +6,7 @@
 //!
 //! Upholds INV-2: records of an ordering unit one at a time, in offset order.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::ids::Offset;
@@ -26,6 +26,8 @@ pub(crate) struct Queue {
     ready: VecDeque<u64>,
     /// First ones of their lines that wait, by their moments.
     retries: BTreeSet<(Time, u64)>,
+    /// Others that are not to start before these moments, by their indices.
+    delays: BTreeMap<u64, Time>,
     running: usize,
     bug: Option<Bug>,
 }
@@ -113,6 +115,7 @@ impl Entry {
     /// It was begun and is given back: nobody has tried it, however long it waits now.
     fn was_not_tried(&mut self) {
         self.attempts = self.attempts.saturating_sub(1);
+        self.forgiven = self.forgiven.min(self.attempts);
         if self.attempts == 0 {
             (self.tried, self.is_tried_here) = (0, false);
         }
@@ -138,6 +141,7 @@ impl Queue {
             },
             ready: VecDeque::new(),
             retries: BTreeSet::new(),
+            delays: BTreeMap::new(),
             running: 0,
             bug: None,
         }
@@ -155,7 +159,7 @@ impl Queue {
 
     /// The next record is here, after so many attempts elsewhere that took so long; it gets the
     /// next index.
-    /// It waits until `not_before`, where it is the first of its unit.
+    /// It waits until `not_before`, if it is to.
     pub(crate) fn push(
         &mut self,
         offset: Offset,
@@ -167,8 +171,9 @@ impl Queue {
         let index = self.end();
         let before = self.lines.extend(unit, index);
         let state = match (before, not_before) {
-            (Some(before), _) => {
+            (Some(before), not_before) => {
                 self.entry_mut(before, |entry| entry.next = index);
+                self.delays.extend(not_before.map(|at| (index, at)));
                 State::InLine
             }
             (None, Some(at)) => {
@@ -255,7 +260,11 @@ impl Queue {
     pub(crate) fn peek_next(&self, index: u64) -> Option<Entry> {
         let next = self.running(index)?.next;
         let may = |entry: &Entry| entry.state == State::InLine && entry.attempts == 0;
-        self.entry(next).filter(|entry| may(entry) && !entry.is_apart)
+        self.entry(next).filter(|entry| may(entry) && !entry.is_apart && self.is_not_delayed(next))
+    }
+
+    fn is_not_delayed(&self, index: u64) -> bool {
+        self.delays.is_empty() || !self.delays.contains_key(&index)
     }
 
     /// Would [`start`](Self::start) start one?
@@ -321,17 +330,21 @@ impl Queue {
         if next == NONE {
             return self.lines.close(entry.unit);
         }
+        let waits_until = if self.delays.is_empty() { None } else { self.delays.remove(&next) };
+        let becomes = if waits_until.is_some() { State::Waiting } else { State::Ready };
         let mut was_in_line = false;
         self.entry_mut(next, |entry| {
             entry.is_first = true;
             // In the same hands, it runs already.
             was_in_line = entry.state == State::InLine;
             if was_in_line {
-                entry.state = State::Ready;
+                entry.state = becomes;
             }
         });
-        if was_in_line && !Bug::NextOfItsKeyForgotten.is(self.bug) {
-            self.ready.push_back(next);
+        match waits_until {
+            _ if !was_in_line || Bug::NextOfItsKeyForgotten.is(self.bug) => {}
+            Some(at) => drop(self.retries.insert((at, next))),
+            None => self.ready.push_back(next),
         }
     }
 
@@ -429,6 +442,7 @@ impl Queue {
         }
         self.ready.clear();
         self.retries.clear();
+        self.delays.clear();
         before - self.waiting
     }
 
@@ -517,7 +531,6 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
     use std::time::Duration;
 
     use super::*;

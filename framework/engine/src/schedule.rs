@@ -255,9 +255,14 @@ pub struct Schedule {
     /// So many records run in the same hands as another, which counts for them.
     spare: usize,
     bug: Option<Bug>,
+    /// Commits say which records have failed, though no limit depends on it.
+    says_failures: bool,
     /// Planted bug: this record counts as in hand already.
     hidden: Option<Offset>,
 }
+
+/// A record that is given up and may not become a dead letter yet waits at least so long.
+const WITHHELD_WAIT: Duration = Duration::from_secs(1);
 
 impl Schedule {
     /// An empty schedule for a partition whose next offset to read is `position`.
@@ -300,8 +305,27 @@ impl Schedule {
             caution: None,
             spare: 0,
             bug: None,
+            says_failures: retry.limit.is_some(),
             hidden: None,
         }
+    }
+
+    /// Commits say which records have failed, though no limit of attempts or time depends on it.
+    ///
+    /// ```
+    /// use pelton_engine::{Finish, Item, Offset, Ordering, RetryPolicy, Schedule, Time};
+    ///
+    /// let mut schedule = Schedule::new(Ordering::Partition, Offset(3), RetryPolicy::default(), 1);
+    /// schedule.push([Item { offset: Offset(3), unit: 0 }])?;
+    /// schedule.next(Time::ZERO);
+    /// schedule.finished(0, Finish::Retry, Time::ZERO);
+    /// assert!(schedule.seal(Time::ZERO).marks.is_empty());
+    /// schedule.say_failures();
+    /// assert_eq!(schedule.seal(Time::ZERO).marks.len(), 1);
+    /// # Ok::<(), pelton_engine::Backwards>(())
+    /// ```
+    pub fn say_failures(&mut self) {
+        self.says_failures = true;
     }
 
     /// Plants a known bug (tests only; without the feature `planted-bugs` it does nothing).
@@ -313,8 +337,8 @@ impl Schedule {
         self.hidden = in_hand.filter(|_| Bug::StaleHidesFresh.is(bug));
     }
 
-    /// The record at `offset`, which is still to come, does not start before this moment, unless one
-    /// of its unit is before it.
+    /// The record at `offset`, which is still to come, does not start before this moment, and what is
+    /// behind it in its unit waits with it.
     pub fn delay(&mut self, offset: Offset, not_before: Time) {
         self.delayed.insert(offset, not_before);
     }
@@ -581,6 +605,9 @@ impl Schedule {
             Finish::Retry => {
                 // Units that failed together do not come back together.
                 let wait = self.retry.backoff(entry.attempts, self.seed ^ entry.unit);
+                // It is not handled, only asked after: not without end in one breath.
+                let withheld = self.is_condemned(entry.offset);
+                let wait = if withheld { wait.max(WITHHELD_WAIT) } else { wait };
                 self.queue.retry(index, now + wait);
             }
             Finish::Cancelled if self.is_overtaken(index) => {
@@ -643,7 +670,7 @@ impl Schedule {
 
     fn marks(&self, now: Time) -> Vec<Mark> {
         let mut marks = BTreeMap::new();
-        if self.retry.limit.is_some() {
+        if self.says_failures {
             let failed = self.queue.failed().map(|entry| Mark {
                 attempts: entry.failures(),
                 waited: whole_seconds(entry.tried_for(now)),
@@ -656,7 +683,10 @@ impl Schedule {
         for (offset, deaths) in self.caution.iter().flat_map(Caution::known) {
             marks.entry(offset).or_insert_with(|| Mark::of(offset)).deaths = deaths;
         }
-        marks.into_values().collect()
+        // There may not be room for all: first those that kill.
+        let mut marks: Vec<_> = marks.into_values().collect();
+        marks.sort_by_key(|mark| mark.deaths == 0);
+        marks
     }
 
     fn done_set(&self) -> DoneSet {

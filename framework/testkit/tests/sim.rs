@@ -100,22 +100,6 @@ fn a_commit_that_waits_does_not_go_out_as_another_member() {
     });
 }
 
-/// A panic under `flush_every` reset a partition while a commit of it was under way, held up by a
-/// coordinator that had moved. The committed offset was read before that commit was stored, the
-/// partition began again there, and its next commit went back. A reset waits for the answer.
-#[test]
-fn a_reset_waits_for_the_commit_that_is_under_way() {
-    stays_mended(Bug::ResetUnderCommit, |seed| {
-        let mut plan = plain(seed);
-        (plan.flushes, plan.failing_one_in) = (true, 8);
-        // Where commits say what is in hand a reset waits for its own in any case.
-        plan.cautious = false;
-        let every = SECOND * 3 / 5;
-        plan.faults = (3..15).map(|n| TimedFault::new(every * n, Fault::MoveCoordinator)).collect();
-        plan
-    });
-}
-
 /// With a planted bug a handler went on after its partition was lost. The poll loop had forgotten the
 /// task, which asked its closed channel for the next command, again and again, and never waited:
 /// virtual time stood still, and `cargo sim --planted-bugs` never ended.

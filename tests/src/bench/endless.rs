@@ -5,8 +5,8 @@
 //! brings records of one partition, as fetch responses do; partitions take turns.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use pelton::host::Machine;
@@ -36,12 +36,22 @@ pub(super) struct Endless {
     keys: u32,
     /// Processor time that making records took, in nanoseconds.
     source_ns: Arc<AtomicU64>,
+    written: Arc<Written>,
+}
+
+/// What a worker has left behind.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    /// The highest offset that was committed.
+    pub(super) committed: AtomicI64,
+    /// The values of what was sent.
+    pub(super) sent: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Endless {
     /// A topic of so many partitions and so many keys over all of them.
     pub(super) fn new(partitions: i32, keys: u32) -> Self {
-        Self { partitions, keys, source_ns: Arc::default() }
+        Self { partitions, keys, source_ns: Arc::default(), written: Arc::default() }
     }
 
     /// Processor time that making records took so far, in nanoseconds.
@@ -49,18 +59,25 @@ impl Endless {
         self.source_ns.load(Ordering::Relaxed)
     }
 
+    /// What has been sent and committed.
+    #[cfg(test)]
+    pub(super) fn written(&self) -> &Written {
+        &self.written
+    }
+
     /// The ports of the one worker there is.
     pub(super) fn ports(&self, host: Arc<Machine>, waker: Waker) -> Ports {
         let all = (0..self.partitions).map(|number| TopicPartition::new(TOPIC, number)).collect();
         let member = EndlessMember {
             events: VecDeque::from([MemberEvent::Assigned(all)]),
+            written: Arc::clone(&self.written),
             ..EndlessMember::default()
         };
         Ports {
             member: Box::new(member),
             fetch: Box::new(EndlessFetch::new(self)),
             clients: Arc::new(NothingElse),
-            producer: Arc::new(NothingElse),
+            producer: Arc::new(EndlessProducer(Arc::clone(&self.written))),
             admin: Arc::new(self.clone()),
             restores: Arc::new(NothingElse),
             host: host as Arc<dyn Host>,
@@ -77,6 +94,7 @@ struct EndlessMember {
     /// What waits for an acknowledgement.
     waiting: Option<MemberEvent>,
     leaving: bool,
+    written: Arc<Written>,
 }
 
 impl Member for EndlessMember {
@@ -98,6 +116,9 @@ impl Member for EndlessMember {
     }
 
     fn commit(&mut self, id: u64, entries: &[CommitEntry]) -> Result<(), PortError> {
+        for entry in entries {
+            self.written.committed.fetch_max(entry.offset, Ordering::Relaxed);
+        }
         let accepted = |entry: &CommitEntry| (entry.partition.clone(), CommitStatus::Accepted);
         let statuses = entries.iter().map(accepted).collect();
         self.events.push_back(MemberEvent::CommitAnswered { id, statuses });
@@ -254,9 +275,21 @@ impl RestoreFetches for NothingElse {
     }
 }
 
-impl Producer for NothingElse {
-    fn send(&self, _: &OutRecord, _: u64, _: &Arc<dyn Reports>) -> Result<(), SendError> {
-        Err(SendError::Refused(PortError::lasting("there are no outputs")))
+/// Delivers at once.
+#[derive(Debug)]
+struct EndlessProducer(Arc<Written>);
+
+impl Producer for EndlessProducer {
+    fn send(
+        &self,
+        record: &OutRecord,
+        ticket: u64,
+        reports: &Arc<dyn Reports>,
+    ) -> Result<(), SendError> {
+        let mut sent = self.0.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        sent.push(record.value.clone().unwrap_or_default());
+        reports.report(ticket, Ok(()));
+        Ok(())
     }
 
     fn renew(&self, _: u64) -> Result<(), PortError> {

@@ -67,7 +67,8 @@ impl Engine {
     ) {
         let Some(assignment) = self.assignments.get(&partition) else { return };
         let Phase::Draining { drain, .. } = &assignment.phase else { return };
-        let seek = drain.seek.filter(|_| through);
+        // What was cut off had started, and is not to be skipped.
+        let seek = drain.seek.filter(|_| through && !drain.cancelled);
         let from = seek.map_or(RestoreFrom::Committed, RestoreFrom::Seek);
         let preparing = Preparing::since(now, self.limits.restart_after);
         self.begin_anew(partition, epoch, Preparing { from, ..preparing }, out);

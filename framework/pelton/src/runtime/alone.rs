@@ -22,6 +22,8 @@ pub(crate) struct Alone {
     line: Mutex<Line>,
     /// Nobody starts a record but this partition: its number and one, or 0.
     barred_by: AtomicU64,
+    /// Until this moment, in nanoseconds.
+    barred_until: AtomicU64,
 }
 
 impl Alone {
@@ -103,7 +105,7 @@ impl Turnstile {
         let is_ours = holder == self.partition;
         if is_ours {
             self.holds = true;
-            self.bar(bars, &mut line);
+            self.bar(bars.then_some(now), &mut line);
         } else if !line.waiting.contains(&self.partition) {
             line.waiting.push_back(self.partition);
         }
@@ -117,9 +119,12 @@ impl Turnstile {
         if now < since + PATIENCE { Asked::Wait } else { Asked::GiveUp }
     }
 
-    fn bar(&self, bars: bool, line: &mut Line) {
-        let wanted = if bars { self.number() } else { 0 };
-        if self.alone.barred_by.swap(wanted, Ordering::AcqRel) != wanted {
+    fn bar(&self, since: Option<Time>, line: &mut Line) {
+        let wanted = since.map_or(0, |_| self.number());
+        if self.alone.barred_by.load(Ordering::Acquire) != wanted {
+            let until = since.unwrap_or(Time::ZERO) + PATIENCE;
+            self.alone.barred_until.store(until.0, Ordering::Release);
+            self.alone.barred_by.store(wanted, Ordering::Release);
             line.members.values_mut().for_each(|member| member.rests = false);
             line.wake_all();
         }
@@ -128,19 +133,26 @@ impl Turnstile {
     /// The others may start again.
     pub(crate) fn unbar(&self) {
         if self.holds {
-            self.bar(false, &mut self.alone.line());
+            self.bar(None, &mut self.alone.line());
         }
     }
 
-    /// Must the partition start nothing, for another one's sake?
-    pub(crate) fn is_barred(&self) -> bool {
+    /// Must the partition start nothing, for another one's sake? Not for ever: that one's record may take
+    /// hours, or wait for its dead letter.
+    pub(crate) fn is_barred(&self, now: Time) -> bool {
+        self.barred_until().is_some_and(|until| now < until)
+    }
+
+    /// When it may start again, if it must not for another one's sake.
+    pub(crate) fn barred_until(&self) -> Option<Time> {
         let by = self.alone.barred_by.load(Ordering::Acquire);
-        by != 0 && by != self.number()
+        let until = self.alone.barred_until.load(Ordering::Acquire);
+        (by != 0 && by != self.number()).then_some(Time(until))
     }
 
     /// The partition has nothing in hand: who bars it may want to know.
     pub(crate) fn rest(&self) {
-        if !self.is_barred() {
+        if self.barred_until().is_none() {
             return;
         }
         let mut line = self.alone.line();
@@ -161,7 +173,7 @@ impl Turnstile {
         let mut line = self.alone.line();
         line.waiting.retain(|waiting| *waiting != self.partition);
         if line.holder == Some(self.partition) {
-            self.bar(false, &mut line);
+            self.bar(None, &mut line);
             line.holder = line.waiting.pop_front();
             line.wake(line.holder);
         }
@@ -219,20 +231,20 @@ mod tests {
     fn who_bars_the_others_waits_until_they_rest() {
         let ([mut a, b, c], tasks) = turnstiles();
         let now = Time::ZERO;
-        assert!(a.ask(false, now) == Asked::Ours && !b.is_barred());
+        assert!(a.ask(false, now) == Asked::Ours && !b.is_barred(now));
         assert_eq!(a.ask(true, now), Asked::Wait);
-        assert!(b.is_barred() && !a.is_barred() && woken(&tasks[1]) && woken(&tasks[2]));
+        assert!(b.is_barred(now) && !a.is_barred(now) && woken(&tasks[1]) && woken(&tasks[2]));
         b.rest();
         assert_eq!(a.ask(true, now), Asked::Wait);
         woken(&tasks[0]);
         drop(c);
         assert!(woken(&tasks[0]) && a.ask(true, now) == Asked::Ours);
-        assert!(b.is_barred());
+        assert!(b.is_barred(now) && !b.is_barred(now + PATIENCE), "not for ever");
         a.ask(false, now);
-        assert!(!b.is_barred() && woken(&tasks[1]));
+        assert!(!b.is_barred(now) && woken(&tasks[1]));
         assert_eq!(a.ask(true, now), Asked::Wait, "it may have started something meanwhile");
         a.leave();
-        assert!(!b.is_barred());
+        assert!(!b.is_barred(now));
     }
 
     #[test]

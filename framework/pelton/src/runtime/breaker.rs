@@ -119,10 +119,14 @@ impl Contact {
         partition: PartitionId,
         task: Arc<Notify>,
     ) -> Self {
-        if let Some(breaker) = &breaker {
-            breaker.lock().tasks.insert(partition, task);
-        }
-        Self { breaker, partition, probe: Probe::No, openings: 0 }
+        let openings = breaker.as_ref().map_or(0, |breaker| {
+            let is_closed = breaker.is_closed();
+            let mut all = breaker.lock();
+            all.tasks.insert(partition, task);
+            // An outage that is over is no reason to forget what has failed since.
+            if is_closed { all.openings } else { 0 }
+        });
+        Self { breaker, partition, probe: Probe::No, openings }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

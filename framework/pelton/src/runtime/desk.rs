@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 
 use self::deferrals::Deferrals;
 use self::handfuls::Reach;
+pub(crate) use self::memory::effects_bytes;
 pub(crate) use self::retry_topic::RetryTopic;
 use self::slots::{At, Slots};
 use crate::context::Place;
@@ -159,6 +160,8 @@ pub(crate) struct Desk {
     flush_not_before: Time,
     /// When the partition is to start again from what is done, if it is to.
     reset_at: Option<Time>,
+    /// First a commit is to say what has failed.
+    reset_is_to_be_said: bool,
     progress: Freed,
     progress_told: Time,
     /// So many records are out of the buffer, and counted as such.
@@ -326,6 +329,9 @@ impl Desk {
         if let Some(letters) = spec.dead_letters.as_ref().filter(|letters| letters.max_deaths > 0) {
             schedule.expect_deaths(letters.max_deaths, before);
         }
+        if spec.flush_every.is_some() {
+            schedule.say_failures(); // what fails begins the partition anew
+        }
         let alone = Turnstile::of(&shared.alone, id, Arc::clone(&task));
         let now = shared.host.now();
         let dead_letters = spec.dead_letters.as_ref();
@@ -370,6 +376,7 @@ impl Desk {
             flush_failures: 0,
             flush_not_before: now,
             reset_at: None,
+            reset_is_to_be_said: false,
             progress: Freed::default(),
             progress_told: now,
             freed_records: 0,

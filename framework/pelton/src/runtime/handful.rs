@@ -29,6 +29,8 @@ pub(crate) struct Held {
     pub(crate) alone_since: Option<Time>,
     /// So many it was filled with, until the desk has looked.
     records: usize,
+    /// The most bytes that effects of one record ever came to here, when it was filled.
+    pub(crate) usual_effects: u64,
     /// The next one to begin.
     next: Option<InHand>,
     behind: VecDeque<InHand>,

@@ -454,12 +454,33 @@ async fn begin(parts: &mut TaskParts) -> Option<(Desk, Offset, Option<Standing>)
     let dropped = Bug::DoneSetDropped.is(parts.shared.plan.bug);
     let fits = |committed: &Standing| committed.offset() == position && !dropped;
     let before = committed.clone().filter(fits);
-    let before = before.unwrap_or_else(|| Standing::at(position));
+    let start = Standing { holds: prepared.holds, ..Standing::at(position) };
+    let before = before.unwrap_or(start);
+    if let Err(error) = check_retry_topics(parts, &before) {
+        parts.events.send(TaskEvent::Failed(error));
+        closed(&mut parts.commands).await;
+        return None;
+    }
     let reports = Arc::new(ReportsToTask(parts.own_commands.clone()));
     let mut desk = Desk::new(parts, place, reports, &before);
     desk.plant(parts.last_begun);
     desk.say_careful();
+    desk.show_holds();
     Some((desk, position, committed))
+}
+
+/// Records that lie in a retry topic that this program does not have would lie there for ever, and their
+/// keys would be held as long.
+fn check_retry_topics(parts: &TaskParts, before: &Standing) -> Result<(), WorkerError> {
+    let known = parts.spec.retry_route.as_ref().map_or(0, |route| 1 + route.beyond.len());
+    let wanted = before.holds.topics();
+    if wanted <= known {
+        return Ok(());
+    }
+    Err(WorkerError::Declaration(format!(
+        "the last commit of {} says that records of it lie in retry topic number {wanted}, and this program has {known} of them; put its retry topics back until pelton_held_keys is 0 everywhere",
+        parts.partition
+    )))
 }
 
 /// Ends when the poll loop closes the task or forgets it.

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use pelton_engine::{
-    Bug, DoneSet, Envelope, Holds, Mark, Offset, RetryPolicy, Standing, StartDecision,
+    Bug, DoneSet, Envelope, Holds, Mark, Offset, OffsetReset, RetryPolicy, Standing, StartDecision,
     TopicCommits, Window,
 };
 
@@ -47,6 +47,8 @@ pub(crate) struct Prepared {
     pub(crate) jump: Option<JumpStatus>,
     /// A seek: what was committed before, or -1.
     pub(crate) sought_from: Option<i64>,
+    /// A seek: the keys that are held all the same.
+    pub(crate) holds: Holds,
 }
 
 const RETRY: RetryPolicy =
@@ -167,6 +169,7 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
     let topic = TopicMark { partitions: settled, id };
     // Committed at once, so that nobody has to decide again.
     let sought_from = seek.map(|_| committed.unwrap_or(-1));
+    let held = if seek.is_some() { holds.clone() } else { Holds::default() };
     let committed = match committed.filter(|_| jump.is_none() && seek.is_none()) {
         Some(offset) => {
             let done = usable(done, Offset(offset), preparing).await?;
@@ -175,7 +178,7 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
         None => None,
     };
     let jump = jump.filter(|_| !Bug::JumpToLatest.is(bug));
-    Ok(Prepared { position, committed, topic, stores, jump, sought_from })
+    Ok(Prepared { position, committed, topic, stores, jump, sought_from, holds: held })
 }
 
 /// What is done above the committed offset, where the commit's metadata says it of this offset and
@@ -302,7 +305,10 @@ async fn start_of(
         known: all.iter().filter_map(envelope_of).map(|envelope| envelope.partitions).max(),
         committed: all.iter().map(offset_of).collect(),
     };
-    let at = commits.start(number, shared.plan.offset_reset);
+    // What lies in a retry topic has been read already: none of it is old.
+    let is_retry_topic = preparing.spec.is_retry_topic;
+    let reset = if is_retry_topic { OffsetReset::Earliest } else { shared.plan.offset_reset };
+    let at = commits.start(number, reset);
     let committed = match at {
         StartDecision::At(offset) => Some(offset.0),
         StartDecision::Earliest

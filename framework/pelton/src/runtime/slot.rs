@@ -47,6 +47,8 @@ pub(crate) enum Called {
     /// Somebody else completes it.
     Deferred(Deferred),
     Failed(HandlerError),
+    /// There is no instance: the factory failed, and no record is at fault.
+    Unmade(HandlerError),
     TimedOut(Duration),
     Panicked(String),
 }
@@ -68,7 +70,7 @@ impl<H: Handler> Slot<H> {
     pub(crate) async fn handle(&mut self, record: &Record<'_>, turn: Turn) -> Called {
         self.marks.at(record.offset());
         if let Err(error) = self.make().await {
-            return Called::Failed(error);
+            return Called::Unmade(error);
         }
         let Some(handler) = &mut self.handler else {
             return Called::Done(Effects::default());
@@ -104,7 +106,7 @@ impl<H: Handler> Slot<H> {
     ) -> (Vec<Called>, bool) {
         let all = |called: &dyn Fn() -> Called| (records.iter().map(|_| called()).collect(), true);
         if let Err(error) = self.make().await {
-            return all(&|| Called::Failed(error.clone()));
+            return (all(&|| Called::Unmade(error.clone())).0, false);
         }
         let Some(handler) = &mut self.handler else {
             return (Vec::new(), false);

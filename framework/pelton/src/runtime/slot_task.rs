@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use crate::effects::Effects;
 use crate::error::{HandlerError, WorkerError};
 use crate::handler::Handler;
-use crate::runtime::desk::{SharedDesk, Step};
+use crate::runtime::desk::{SharedDesk, Step, effects_bytes};
 use crate::runtime::handful::{Handful, InHand};
 use crate::runtime::lease::Lease;
 use crate::runtime::shared::Shared;
@@ -57,7 +57,11 @@ impl<H: Handler> SlotTask<H> {
                 }
                 Step::Rest => {
                     self.wake.notified().await;
-                    self.turn()
+                    let step = self.turn();
+                    // The partition's task may have been rung: it stands behind this one, on this thread
+                    // and no other, and must not wait for a handler that does not yield.
+                    tokio::task::yield_now().await;
+                    step
                 }
                 Step::Leave => return self.slot.close().await,
                 Step::End(closing) => return self.end(closing).await,
@@ -94,7 +98,8 @@ impl<H: Handler> SlotTask<H> {
                     self.slot.discard();
                     self.log_retry("assigned", attempt, &panic);
                 }
-                Called::Skipped | Called::TimedOut(_) | Called::Deferred(_) => {}
+                Called::Skipped | Called::Unmade(_) | Called::TimedOut(_) | Called::Deferred(_) => {
+                }
             }
             let seed = self.slot.index as u64;
             self.shared.host.sleep(self.retry.backoff(attempt, seed)).await;
@@ -142,6 +147,12 @@ impl<H: Handler> SlotTask<H> {
         };
         // Locked until it is told: what the desk takes back is not told to have begun.
         let mut held = self.hand.lock();
+        let surprises = |last: &Called| match last {
+            Called::Done(effects) => effects_bytes(effects) > held.usual_effects,
+            _ => false,
+        };
+        // Of effects that are larger than any before there is one: the desk is to know of it first.
+        let is_enough = last.as_ref().is_some_and(surprises);
         if let Some(outcome) = ended_well.filter(|_| self.slot.is_plain())
             && let Some(Turn { offset: Offset(offset), attempt, .. }) = held.begun()
         {
@@ -150,7 +161,7 @@ impl<H: Handler> SlotTask<H> {
             self.shared.observe(&end);
         }
         // A loss counts from the moment the poll loop knows of it, not from when the task hears it.
-        if held.waiting() == 0 || self.lease.is_over(self.shared.plan.bug) {
+        if is_enough || held.waiting() == 0 || self.lease.is_over(self.shared.plan.bug) {
             return Err(last);
         }
         if let Some(last) = last {
@@ -168,7 +179,15 @@ impl<H: Handler> SlotTask<H> {
 
     async fn handle_batch(&mut self) -> Step {
         let begun = self.shared.host.now();
-        let batch = self.hand.lock().begin_all();
+        // A loss counts from the moment the poll loop knows of it.
+        let is_over = self.lease.is_over(self.shared.plan.bug);
+        let batch = if is_over { Vec::new() } else { self.hand.lock().begin_all() };
+        if batch.is_empty() {
+            // The desk has taken it back meanwhile, or does so now.
+            let mut desk = self.desk.lock();
+            desk.is_back(&self.hand, None, begun);
+            return desk.turn(self.slot.index, &self.hand, begun);
+        }
         let held = batch.iter().filter_map(|(turn, run, at)| Some((*turn, run.record(*at)?)));
         let records: Vec<_> = held.collect();
         let turns: Vec<_> = records.iter().map(|(turn, _)| *turn).collect();
@@ -191,6 +210,8 @@ impl<H: Handler> SlotTask<H> {
         let now = self.shared.host.now();
         let mut desk = self.desk.lock();
         match called {
+            // Too late: what it flushed is the next owner's to do, and does not count.
+            Called::Done(_) if !desk.waits_for_a_flush() => {}
             Called::Done(effects) => {
                 desk.observe_flush();
                 desk.flushed(effects);
@@ -214,7 +235,7 @@ impl<H: Handler> SlotTask<H> {
                 self.slot.discard();
                 desk.reset_if_handled();
             }
-            Called::Skipped | Called::TimedOut(_) | Called::Deferred(_) => {}
+            Called::Skipped | Called::Unmade(_) | Called::TimedOut(_) | Called::Deferred(_) => {}
         }
         desk.turn(self.slot.index, &self.hand, now)
     }
@@ -234,7 +255,7 @@ impl<H: Handler> SlotTask<H> {
                 self.slot.discard();
                 desk.reset_if_handled();
             }
-            Called::Skipped | Called::TimedOut(_) | Called::Deferred(_) => {}
+            Called::Skipped | Called::Unmade(_) | Called::TimedOut(_) | Called::Deferred(_) => {}
         }
         desk.turn(self.slot.index, &self.hand, now)
     }

@@ -20,6 +20,9 @@ impl Desk {
             self.alone.unbar();
         }
         let rests = self.paused || self.contact.room(now) == 0;
+        if rests && self.schedule.running_records() == 0 {
+            self.alone.leave(); // nobody is to wait for who starts nothing
+        }
         if self.state != State::Running || rests || !self.schedule.wants_commit(now) {
             return;
         }

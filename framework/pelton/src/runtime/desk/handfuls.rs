@@ -67,7 +67,7 @@ impl Desk {
 
     /// For so many more records there is room, each with as many effects as any before it; at least
     /// for one.
-    fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         let outputs = OUTBOX_RECORDS.saturating_sub(self.outbox.len());
         outputs.min(self.room_for_effects()).max(1)
     }
@@ -96,6 +96,7 @@ impl Desk {
         }
         let first = held.first();
         held.since = first.map(|_| now);
+        held.usual_effects = self.usual_effects;
         first
     }
 

@@ -40,12 +40,9 @@ impl Desk {
             .map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
     }
 
-    /// Remembers how large one record's effects may be: an output is kept until it is delivered,
-    /// and copied by the client; a write is kept until its commit, and goes out as well.
+    /// Remembers how large one record's effects may be.
     pub(super) fn weigh(&mut self, effects: &Effects) {
-        let outputs: usize = effects.outputs().iter().map(kept_bytes).sum();
-        let writes: usize = effects.writes().map(writes_bytes).sum();
-        let bytes = count(2 * outputs + 3 * writes);
+        let bytes = effects_bytes(effects);
         self.largest_effects = self.largest_effects.max(bytes);
         self.usual_effects = self.usual_effects.max(bytes);
     }
@@ -92,6 +89,14 @@ impl Desk {
         (self.held_effects() != self.effects_told)
             .then_some(self.effects_told_at + PROGRESS_INTERVAL)
     }
+}
+
+/// What effects take: an output is kept until it is delivered, and copied by the client; a write is kept
+/// until its commit, and goes out as well.
+pub(crate) fn effects_bytes(effects: &Effects) -> u64 {
+    let outputs: usize = effects.outputs().iter().map(kept_bytes).sum();
+    let writes: usize = effects.writes().map(writes_bytes).sum();
+    count(2 * outputs + 3 * writes)
 }
 
 fn count(bytes: usize) -> u64 {

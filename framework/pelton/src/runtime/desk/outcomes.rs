@@ -26,6 +26,12 @@ impl Desk {
             Called::Skipped => self.skip(turn, self.spec.is_plain(), now),
             Called::Deferred(deferred) => return self.defer(turn, deferred, now),
             Called::Failed(error) => self.failed(turn, &error, now),
+            Called::Unmade(error) if error.is_retryable() => {
+                self.schedule.forgive(turn.index);
+                let failure = Failure { kind: FailureKind::Failed, text: error.to_string() };
+                self.wait(turn, &failure, now)
+            }
+            Called::Unmade(error) => self.failed(turn, &error, now),
             Called::TimedOut(limit) => {
                 let text = format!("the attempt took longer than {limit:?}");
                 self.try_again(turn, &Failure { kind: FailureKind::TimedOut, text }, now)
@@ -155,6 +161,11 @@ impl Desk {
         if matches!(failure.kind, FailureKind::Failed | FailureKind::TimedOut) {
             self.contact.ended(turn.index, Err(&failure.text), now);
         }
+        // With its instance goes what waits for a flush: that is handled again first.
+        let ends_it = matches!(failure.kind, FailureKind::Panicked | FailureKind::TimedOut);
+        if ends_it && self.waits_for_a_flush() {
+            return self.wait(turn, failure, now);
+        }
         let is_forgiven = self.failed_together || !self.contact.is_closed();
         if is_forgiven {
             self.schedule.forgive(turn.index);
@@ -183,10 +194,14 @@ impl Desk {
         };
         tracing::warn!(%partition, offset, attempt, error, "the record can't be handled and becomes a dead letter");
         // Behind records that wait for a flush it waits for it, too.
-        let waits = self.spec.flush_every.is_some();
+        let waits = self.waits_for_a_flush();
         let told = if waits { RecordOutcome::Handled } else { RecordOutcome::DeadLetter };
         self.observe_end(turn, told);
-        self.done(turn.index, effects, now);
+        if waits {
+            self.done(turn.index, effects, now);
+        } else {
+            self.done_at_once(turn.index, effects, now);
+        }
         RecordOutcome::DeadLetter
     }
 

@@ -27,6 +27,13 @@ impl Desk {
         in_runs(&self.runs, index).map(|(run, at)| (Arc::clone(run), at))
     }
 
+    /// The record is done, and nothing waits for a flush that it would have to wait for.
+    pub(super) fn done_at_once(&mut self, index: u64, effects: Effects, now: Time) {
+        self.contact.over(index, now);
+        self.schedule.finished(index, Finish::Done, now);
+        self.enter(effects);
+    }
+
     /// The record is done: its effects and its offset enter the outbox together.
     pub(crate) fn done(&mut self, index: u64, effects: Effects, now: Time) {
         self.contact.over(index, now);
@@ -56,6 +63,11 @@ impl Desk {
         drop(stores);
         self.handled_bytes += effects.outputs().iter().map(kept_bytes).sum::<usize>();
         self.handled.push(effects);
+    }
+
+    /// Has something been handled that is done with the next flush?
+    pub(crate) fn waits_for_a_flush(&self) -> bool {
+        !self.handled.is_empty()
     }
 
     pub(crate) fn forget_handled(&mut self) {
@@ -100,18 +112,21 @@ impl Desk {
         self.forget_handled();
         if wanted {
             self.halt();
+            self.reset_is_to_be_said = true;
             self.reset_at = Some(self.now() + self.spec.retry.backoff(1, self.epoch.0));
         }
     }
 
-    /// Where a commit says what may be in hand, one must say first that nothing is.
+    /// First a commit says which record has failed, so that it is known to the partition that begins, and
+    /// that nothing is in hand.
     pub(super) fn reset_if_due(&mut self, now: Time) {
-        if self.reset_at.is_some() && self.schedule.is_open() {
+        if self.reset_at.is_some()
+            && (std::mem::take(&mut self.reset_is_to_be_said) || self.schedule.is_open())
+        {
             self.seal();
             self.pump(now);
         }
-        let is_said = self.sealed.is_empty() || !self.schedule.is_cautious();
-        if is_said && self.reset_at.take_if(|at| now >= *at).is_some() {
+        if self.sealed.is_empty() && self.reset_at.take_if(|at| now >= *at).is_some() {
             self.tell(Event::ResetWanted { partition: self.id, epoch: self.epoch });
         }
     }

@@ -113,7 +113,7 @@ impl Desk {
         self.show_holds();
     }
 
-    fn show_holds(&self) {
+    pub(crate) fn show_holds(&self) {
         self.metrics.held_keys.set(f64::from(u32::try_from(self.holds.len()).unwrap_or(u32::MAX)));
     }
 }

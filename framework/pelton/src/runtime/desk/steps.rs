@@ -8,6 +8,9 @@ use super::{Chores, Desk, OUTBOX_RECORDS, PROGRESS_INTERVAL, State, Step, UNCONF
 use crate::runtime::handful::Handful;
 use crate::runtime::in_flight::Share;
 
+/// Records that go away without being handled, in one step.
+const SEEN_TO_AT_ONCE: usize = 1_000;
+
 impl Desk {
     /// Sends what may be sent and says what the slot does now. A `Handle` counts as started.
     pub(crate) fn turn(&mut self, slot: usize, hand: &Handful, now: Time) -> Step {
@@ -18,11 +21,7 @@ impl Desk {
             State::Closed(closing) => Step::End(closing),
             State::Halted | State::Drained => Step::Rest,
             State::Draining { cancelled, .. } => self.drain_turn(slot, now, cancelled),
-            State::Running => loop {
-                if let Some(step) = self.running_turn(slot, hand, now) {
-                    break step;
-                }
-            },
+            State::Running => self.running_step(slot, hand, now),
         };
         if matches!(step, Step::Rest) && self.too_many_rest(1, now) {
             step = Step::Leave;
@@ -43,6 +42,18 @@ impl Desk {
         let calls = first.is_some() && (!calls_nobody || self.calls_another());
         self.call_others(calls, now);
         step
+    }
+
+    /// What comes next while it runs. Of the records that are seen to without a slot, so many at once:
+    /// others are to have the desk, too.
+    fn running_step(&mut self, slot: usize, hand: &Handful, now: Time) -> Step {
+        for _ in 0..SEEN_TO_AT_ONCE {
+            if let Some(step) = self.running_turn(slot, hand, now) {
+                return step;
+            }
+        }
+        self.task.notify_one();
+        Step::Rest
     }
 
     /// With so many more than do now.
@@ -85,6 +96,12 @@ impl Desk {
         if !self.may_start(now) {
             return Some(self.make_room());
         }
+        if self.waits_for_a_flush() && self.schedule.next_comes_alone(now) {
+            // It has failed before, and may take with it what waits for a flush.
+            self.flush_wanted = true;
+            let is_due = self.flush_at(now).is_some_and(|at| now >= at) && self.slots.busy() == 0;
+            return Some(if is_due { Step::Flush } else { Step::Rest });
+        }
         if self.batch_at(now).is_some_and(|at| at > now) {
             return Some(Step::Rest); // it lingers
         }
@@ -103,7 +120,7 @@ impl Desk {
         }
         let probes = self.contact.probes();
         let batches = self.spec.batches.filter(|_| !probes);
-        let records = batches.map_or_else(|| self.reach(), |batches| batches.records);
+        let records = batches.map_or_else(|| self.reach(), |of| of.records.min(self.room()));
         let bytes = batches.map(|batches| batches.bytes);
         let Some(first) = self.fill(hand, now, records, bytes) else { return Some(Step::Rest) };
         (self.may_start, self.lingers_since) = (None, None);
@@ -166,7 +183,7 @@ impl Desk {
         self.look_for_room_at = None;
         let flush_fails = self.flush_failures > 0;
         let outbox_full = self.outbox.len() >= OUTBOX_RECORDS;
-        if self.alone.is_barred() {
+        if self.alone.is_barred(now) {
             return false;
         }
         if self.paused || flush_fails || outbox_full || self.sealed.len() >= UNCONFIRMED_SEALS {
@@ -345,7 +362,8 @@ impl Desk {
             State::Drained | State::Closed(_) => [None; 7],
         };
         let future = work.into_iter().flatten().filter(|at| *at > now);
-        let alone = self.alone.gives_up_at().filter(|at| *at > now);
+        let alone = [self.alone.gives_up_at(), self.alone.barred_until()];
+        let alone = alone.into_iter().flatten().filter(|at| *at > now);
         future
             .chain(self.pump_wake())
             .chain(self.deferrals.next())
