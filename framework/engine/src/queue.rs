@@ -355,6 +355,16 @@ impl Queue {
         });
     }
 
+    /// The attempt at a running record that has just failed counts for no limit.
+    pub(crate) fn forgive_last(&mut self, index: u64) {
+        self.entry_mut(index, |entry| {
+            entry.forgiven = entry.forgiven.saturating_add(1).min(entry.attempts);
+            if entry.forgiven == entry.attempts {
+                (entry.tried, entry.is_tried_here) = (0, false);
+            }
+        });
+    }
+
     /// The same of all that have been tried.
     pub(crate) fn forgive_all(&mut self) {
         let tried = |index: &u64| self.entry(*index).is_some_and(|e| e.attempts > e.forgiven);

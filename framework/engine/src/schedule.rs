@@ -328,6 +328,12 @@ impl Schedule {
         self.says_failures = true;
     }
 
+    /// Do commits say which records have failed?
+    #[must_use]
+    pub fn says_failures(&self) -> bool {
+        self.says_failures
+    }
+
     /// Plants a known bug (tests only; without the feature `planted-bugs` it does nothing).
     /// `in_hand` is the record that its partition's assignment before had in hand when it ended.
     pub fn plant(&mut self, bug: Option<Bug>, in_hand: Option<Offset>) {
@@ -356,6 +362,7 @@ impl Schedule {
                 return Err(Backwards { offset, expected });
             }
             let index = self.queue.end();
+            let not_before = self.delayed.remove(&offset);
             if Bug::SkipRecords.is(self.bug) && index % 50 == 49 {
                 self.queue.skip();
                 continue;
@@ -371,7 +378,6 @@ impl Schedule {
                 Ordering::Key { .. } | Ordering::Unordered { .. } => index,
             };
             let mark = self.known.remove(&offset).unwrap_or_else(|| Mark::of(offset));
-            let not_before = self.delayed.remove(&offset);
             self.queue.push(offset, unit, mark.attempts, mark.waited, not_before);
         }
         Ok(())
@@ -562,7 +568,31 @@ impl Schedule {
         self.queue.forgive(index);
     }
 
-    /// The same of all records, those included that are still to come and have failed elsewhere.
+    /// The last attempt at record `index`, which runs, says nothing of it, and it is to be tried again; what
+    /// failed before counts on.
+    ///
+    /// ```
+    /// use pelton_engine::{Finish, Item, Offset, Ordering, RetryPolicy, Schedule, Time};
+    /// use std::time::Duration;
+    ///
+    /// let retry = RetryPolicy::fixed(Duration::ZERO).at_most(2);
+    /// let mut schedule = Schedule::new(Ordering::Partition, Offset(3), retry, 1);
+    /// schedule.push([Item { offset: Offset(3), unit: 0 }])?;
+    /// for its_own_fault in [true, false] {
+    ///     schedule.next(Time::ZERO);
+    ///     if !its_own_fault {
+    ///         schedule.forgive_last(0);
+    ///     }
+    ///     schedule.finished(0, Finish::Retry, Time::ZERO);
+    /// }
+    /// assert_eq!(schedule.seal(Time::ZERO).marks[0].attempts, 1);
+    /// # Ok::<(), pelton_engine::Backwards>(())
+    /// ```
+    pub fn forgive_last(&mut self, index: u64) {
+        self.queue.forgive_last(index);
+    }
+
+    /// The same as [`forgive`](Self::forgive) of all records, those included that are still to come and have failed elsewhere.
     ///
     /// ```
     /// use pelton_engine::{Finish, Item, Offset, Ordering, RetryPolicy, Schedule, Time};

@@ -760,3 +760,60 @@ fn inv_4_a_batch_has_room_for_its_effects() {
     }
     assert!(peaks[1].0 <= peaks[1].1 + 2);
 }
+
+/// Each failure of the factory forgave what the record had failed before: it was never given up.
+#[test]
+fn a_factory_that_fails_now_and_then_forgives_no_record() {
+    struct Panics;
+    impl Handler for Panics {
+        async fn handle(
+            &mut self,
+            _: &Record<'_>,
+            _: &mut Context<'_>,
+        ) -> Result<(), HandlerError> {
+            panic!("as told");
+        }
+    }
+    let mut app = Worker::builder("h23");
+    let calls = AtomicUsize::new(0);
+    app.input("in")
+        .retry(RetryPolicy::fixed(SECOND).at_most(3))
+        .dead_letters(DeadLetters::to("dead").max_deaths(0))
+        .try_handler(move |_| {
+            let fails = calls.fetch_add(1, Memory::Relaxed) % 2 == 1;
+            async move {
+                let error = || HandlerError::retryable("the database is away");
+                if fails { Err(error()) } else { Ok(Panics) }
+            }
+        });
+    let mut driver = TestDriver::with_partitions(app, 1);
+    driver.send("in", "k", "");
+    driver.advance(60 * SECOND);
+    assert_eq!((driver.committed("in", 0), driver.emitted("dead").len()), (Some(1), 1));
+}
+
+/// A jump over records that were deleted forgot which keys were held, as a seek had.
+#[test]
+fn inv_19_a_jump_lets_no_key_go() {
+    let state = Shop::default();
+    let app = shop(&state, Ordering::key(8), &[60]);
+    let mut driver = TestDriver::with_settings(app, 1, |settings| {
+        settings.on_out_of_range = pelton::config::OnOutOfRange::Earliest;
+    });
+    state.0.store(true, Memory::Relaxed);
+    driver.send("in", "a", "0");
+    driver.advance(5 * SECOND);
+    assert_eq!(driver.committed("in", 0), Some(1));
+    state.0.store(false, Memory::Relaxed);
+    driver.revoke("in", 0);
+    driver.advance(2 * SECOND);
+    for value in ["1", "2"] {
+        driver.send("in", "a", value);
+    }
+    driver.delete_records("in", 0, 2);
+    driver.assign("in", 0);
+    driver.advance(10 * SECOND);
+    assert_eq!(state.1.lock().expect("no panic").len(), 0, "held");
+    driver.advance(100 * SECOND);
+    assert_eq!(*state.1.lock().expect("no panic"), ["0", "2"]);
+}

@@ -110,24 +110,36 @@ impl Turnstile {
             line.waiting.push_back(self.partition);
         }
         let waits = !is_ours || bars && !line.all_rest_but(self.partition);
-        drop(line);
         if !waits {
+            if bars {
+                // From now on, whatever it waited for: each record has its own time.
+                self.alone.barred_until.store((now + PATIENCE).0, Ordering::Release);
+            }
             self.waits_since = None;
             return Asked::Ours;
         }
+        drop(line);
         let since = *self.waits_since.get_or_insert(now);
         if now < since + PATIENCE { Asked::Wait } else { Asked::GiveUp }
     }
 
     fn bar(&self, since: Option<Time>, line: &mut Line) {
         let wanted = since.map_or(0, |_| self.number());
-        if self.alone.barred_by.load(Ordering::Acquire) != wanted {
+        let until = Time(self.alone.barred_until.load(Ordering::Acquire));
+        // Others may have started something since then.
+        let is_over = since.is_some_and(|now| now >= until);
+        if self.alone.barred_by.load(Ordering::Acquire) != wanted || is_over {
             let until = since.unwrap_or(Time::ZERO) + PATIENCE;
             self.alone.barred_until.store(until.0, Ordering::Release);
             self.alone.barred_by.store(wanted, Ordering::Release);
             line.members.values_mut().for_each(|member| member.rests = false);
             line.wake_all();
         }
+    }
+
+    /// Is it this partition's turn?
+    pub(crate) fn is_ours(&self) -> bool {
+        self.holds
     }
 
     /// The others may start again.
@@ -239,7 +251,15 @@ mod tests {
         woken(&tasks[0]);
         drop(c);
         assert!(woken(&tasks[0]) && a.ask(true, now) == Asked::Ours);
-        assert!(b.is_barred(now) && !b.is_barred(now + PATIENCE), "not for ever");
+        let later = now + PATIENCE;
+        assert!(b.is_barred(now) && !b.is_barred(later), "not for ever");
+        assert_eq!(a.ask(true, later), Asked::Wait, "it may have started something since");
+        assert!(b.is_barred(later));
+        b.rest();
+        let granted = later + PATIENCE / 2;
+        assert_eq!(a.ask(true, granted), Asked::Ours);
+        assert!(b.is_barred(later + PATIENCE), "a record has its own time");
+        let now = granted;
         a.ask(false, now);
         assert!(!b.is_barred(now) && woken(&tasks[1]));
         assert_eq!(a.ask(true, now), Asked::Wait, "it may have started something meanwhile");

@@ -120,11 +120,10 @@ impl Contact {
         task: Arc<Notify>,
     ) -> Self {
         let openings = breaker.as_ref().map_or(0, |breaker| {
-            let is_closed = breaker.is_closed();
             let mut all = breaker.lock();
             all.tasks.insert(partition, task);
             // An outage that is over is no reason to forget what has failed since.
-            if is_closed { all.openings } else { 0 }
+            if all.circuit.state() == CircuitState::Closed { all.openings } else { 0 }
         });
         Self { breaker, partition, probe: Probe::No, openings }
     }

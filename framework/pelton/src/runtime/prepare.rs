@@ -47,7 +47,7 @@ pub(crate) struct Prepared {
     pub(crate) jump: Option<JumpStatus>,
     /// A seek: what was committed before, or -1.
     pub(crate) sought_from: Option<i64>,
-    /// A seek: the keys that are held all the same.
+    /// Keys that are held, wherever it begins.
     pub(crate) holds: Holds,
 }
 
@@ -169,7 +169,7 @@ async fn try_prepare(preparing: &Preparing<'_>) -> Result<Prepared, Trouble> {
     let topic = TopicMark { partitions: settled, id };
     // Committed at once, so that nobody has to decide again.
     let sought_from = seek.map(|_| committed.unwrap_or(-1));
-    let held = if seek.is_some() { holds.clone() } else { Holds::default() };
+    let held = holds.clone();
     let committed = match committed.filter(|_| jump.is_none() && seek.is_none()) {
         Some(offset) => {
             let done = usable(done, Offset(offset), preparing).await?;
@@ -331,18 +331,15 @@ struct Own {
 
 /// The position it can't go on at; otherwise its commit, and what that says.
 async fn own_position(preparing: &Preparing<'_>) -> Result<Own, Trouble> {
+    let Preparing { shared, partition, .. } = preparing;
     if let Some(LostPosition { position, topic }) = preparing.lost_position {
         let (offset, mark) = (Some(position.0), Some(topic.clone()));
-        return Ok(Own {
-            offset,
-            mark,
-            done: None,
-            marks: Vec::new(),
-            window: None,
-            holds: Holds::default(),
-        });
+        // What went to a retry topic is there still.
+        let own = shared.committed.read(vec![(*partition).clone()]).await?.into_iter().next();
+        let holds = own.as_ref().and_then(envelope_of).map(|envelope| envelope.holds);
+        let holds = holds.unwrap_or_default();
+        return Ok(Own { offset, mark, done: None, marks: Vec::new(), window: None, holds });
     }
-    let Preparing { shared, partition, .. } = preparing;
     let own = if Bug::CachedCommit.is(shared.plan.bug) {
         shared.committed.read_once(partition).await?
     } else {

@@ -60,7 +60,9 @@ impl<H: Handler> SlotTask<H> {
                     let step = self.turn();
                     // The partition's task may have been rung: it stands behind this one, on this thread
                     // and no other, and must not wait for a handler that does not yield.
-                    tokio::task::yield_now().await;
+                    if step.calls_user_code() {
+                        tokio::task::yield_now().await;
+                    }
                     step
                 }
                 Step::Leave => return self.slot.close().await,

@@ -20,16 +20,13 @@ impl Desk {
             self.alone.unbar();
         }
         let rests = self.paused || self.contact.room(now) == 0;
-        if rests && self.schedule.running_records() == 0 {
-            self.alone.leave(); // nobody is to wait for who starts nothing
-        }
         if self.state != State::Running || rests || !self.schedule.wants_commit(now) {
             return;
         }
         if self.schedule.is_alone(now) {
             match self.alone.ask(is_trial, now) {
                 Asked::Wait => return,
-                Asked::GiveUp if !is_trial => {
+                Asked::GiveUp if !is_trial || !self.alone.is_ours() => {
                     let partition = &self.place.partition;
                     tracing::warn!(%partition, "other partitions look for records that kill their process, and have for long: this one's run as usual");
                     self.alone.leave();

@@ -27,7 +27,7 @@ impl Desk {
             Called::Deferred(deferred) => return self.defer(turn, deferred, now),
             Called::Failed(error) => self.failed(turn, &error, now),
             Called::Unmade(error) if error.is_retryable() => {
-                self.schedule.forgive(turn.index);
+                self.schedule.forgive_last(turn.index);
                 let failure = Failure { kind: FailureKind::Failed, text: error.to_string() };
                 self.wait(turn, &failure, now)
             }
@@ -167,8 +167,10 @@ impl Desk {
             return self.wait(turn, failure, now);
         }
         let is_forgiven = self.failed_together || !self.contact.is_closed();
-        if is_forgiven {
+        if !self.contact.is_closed() {
             self.schedule.forgive(turn.index);
+        } else if self.failed_together {
+            self.schedule.forgive_last(turn.index);
         }
         if is_forgiven || self.schedule.may_retry(turn.index, now) {
             return self.wait(turn, failure, now);

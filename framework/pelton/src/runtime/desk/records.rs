@@ -98,7 +98,9 @@ impl Desk {
         self.contact.over(index, now);
         self.schedule.finished(index, finish, now);
         // Where attempts are limited, how many there were is worth a commit.
-        self.progress.dirty |= finish == Finish::Retry && self.spec.retry.limit.is_some();
+        let is_to_be_said = finish == Finish::Retry && self.schedule.says_failures();
+        self.progress.dirty |= is_to_be_said;
+        self.unsealed |= is_to_be_said;
     }
 
     /// Handled records are lost with the instance that handled them: the partition starts again

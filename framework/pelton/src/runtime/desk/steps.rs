@@ -309,7 +309,8 @@ impl Desk {
             return;
         }
         // A record that was cut off has killed nobody.
-        if self.unsealed || self.schedule.is_open() {
+        if self.unsealed || std::mem::take(&mut self.reset_is_to_be_said) || self.schedule.is_open()
+        {
             self.seal();
             self.pump(now);
         }
