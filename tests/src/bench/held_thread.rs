@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering as Memory};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pelton::config::{AutoOffsetReset, Settings};
@@ -20,6 +20,13 @@ use crate::wait_for;
 const HOLDS: i64 = 20_000;
 
 const HELD: Duration = Duration::from_millis(500);
+
+/// Each of these tests has both cores for itself, as far as the others go.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 #[derive(Debug, Default)]
 struct Seen {
@@ -54,6 +61,7 @@ impl Handler for Holds {
 /// another core was free.
 #[test]
 fn what_is_behind_a_record_that_holds_its_thread_goes_to_others() {
+    let _alone = alone();
     let (host, seen) = (Arc::new(Machine::new()), Arc::<Mutex<Seen>>::default());
     let (runtime, witness) = (runtime().expect("threads"), Arc::clone(&seen));
     let make = move || Holds(Arc::clone(&witness));
@@ -106,6 +114,7 @@ impl Handler for HoldsOnce {
 /// other thread takes it from: nobody took the records back, and the whole partition stood still.
 #[test]
 fn what_is_behind_the_first_record_after_a_rest_goes_to_others() {
+    let _alone = alone();
     let (holds, done) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
     let meanwhile = Arc::new(AtomicI64::new(-1));
     let (host, runtime) = (Arc::new(Machine::new()), runtime().expect("threads"));
@@ -161,6 +170,7 @@ impl Handler for Collects {
 /// was committed, and its outputs were never sent.
 #[test]
 fn inv_1_a_flush_that_returns_behind_the_deadline_makes_nothing_done() {
+    let _alone = alone();
     let (host, slow) = (Arc::new(Machine::new()), Arc::<AtomicBool>::default());
     let runtime = runtime().expect("threads");
     let mut app = app();
@@ -200,6 +210,7 @@ impl BatchHandler for Counts {
 /// A pause had taken the records back by the time the batch began.
 #[test]
 fn no_batch_is_empty() {
+    let _alone = alone();
     let (host, counts) = (Arc::new(Machine::new()), Arc::<[AtomicU64; 2]>::default());
     let runtime = runtime().expect("threads");
     let (mut app, own) = (app(), Arc::clone(&counts));

@@ -58,10 +58,8 @@ impl<H: Handler> SlotTask<H> {
                 Step::Rest => {
                     self.wake.notified().await;
                     let step = self.turn();
-                    // The partition's task may have been rung: it stands behind this one, on this thread
-                    // and no other, and must not wait for a handler that does not yield.
                     if step.calls_user_code() {
-                        tokio::task::yield_now().await;
+                        make_way();
                     }
                     step
                 }
@@ -277,6 +275,12 @@ impl<H: Handler> SlotTask<H> {
     fn log_retry(&self, call: &str, attempt: u32, error: &str) {
         tracing::warn!(partition = %self.partition, call, attempt, error, "user code failed and will be called again");
     }
+}
+
+/// Lets other threads have what was woken last on this one. It may be the partition's task: tokio keeps that
+/// to be next on this thread and on no other, and the handler that comes now may not yield for long.
+fn make_way() {
+    drop(tokio::spawn(std::future::ready(())));
 }
 
 /// Runs a call to its end. If it waits for something, and that `is_wanted`, it is told once.
