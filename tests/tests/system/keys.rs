@@ -33,13 +33,24 @@ fn kills() -> Result<(), Failed> {
     verdict("kills", &shown, shown.repeats_only_what_no_commit_carried())
 }
 
+/// The bug shows within so many runs: chance decides whether anything is done above an offset when its
+/// partition is handed over.
+const RUNS: u32 = 4;
+
 /// Whoever takes a partition over and forgets what was done above its offset does it again.
 fn forgotten() -> Result<(), Failed> {
     let plan = keys::plan(Protocol::CooperativeSticky).gentle();
     let plan = RigPlan { plant: Some(Bug::DoneSetDropped), ..plan };
-    let shown = keys::join_and_leave(KafkaCluster::shared(1)?, plan, 2)?;
-    let is_caught = shown.outcome.ledger.unexplained_repeats() > 0;
-    verdict("forgetful joins and leaves", &shown, is_caught)
+    let run = || keys::join_and_leave(KafkaCluster::shared(1)?, plan.clone(), 2);
+    let is_caught = |shown: &Shown| shown.outcome.ledger.unexplained_repeats() > 0;
+    let mut shown = run()?;
+    for _ in 1..RUNS {
+        if !is_caught(&shown) {
+            say(&format!("not in this run\n{shown}"));
+            shown = run()?;
+        }
+    }
+    verdict("forgetful joins and leaves", &shown, is_caught(&shown))
 }
 
 fn verdict(what: &str, shown: &Shown, is_kept: bool) -> Result<(), Failed> {
