@@ -12,6 +12,38 @@ use pelton_testkit::TestDriver;
 
 use super::SECOND;
 
+/// Is open, or sells nothing; and what it has sold.
+#[derive(Clone, Default)]
+struct Shop(Arc<AtomicBool>, Arc<Mutex<Vec<String>>>);
+
+impl Handler for Shop {
+    async fn handle(&mut self, r: &Record<'_>, _: &mut Context<'_>) -> Result<(), HandlerError> {
+        if self.0.load(Memory::Relaxed) {
+            return Err(HandlerError::retryable("shut"));
+        }
+        self.1
+            .lock()
+            .expect("no panic")
+            .push(String::from_utf8_lossy(r.value().expect("it is there")).into_owned());
+        Ok(())
+    }
+}
+
+fn shop(shop: &Shop, ordering: Ordering, delays: &[u32]) -> WorkerBuilder {
+    let own = shop.clone();
+    let mut app = Worker::builder("shop");
+    let mut input = app
+        .input("in")
+        .ordering(ordering)
+        .retry(RetryPolicy::fixed(SECOND).at_most(2))
+        .dead_letters(DeadLetters::to("dead").max_deaths(0));
+    if !delays.is_empty() {
+        input = input.retry_topics(RetryTopics::after(delays.iter().map(|d| *d * SECOND)));
+    }
+    input.handler(move |_| own.clone());
+    app
+}
+
 #[derive(Clone, Default)]
 struct Down {
     broken: Arc<AtomicBool>,
@@ -33,7 +65,7 @@ impl Handler for Down {
 fn what_was_only_in_a_hand_has_not_been_tried() {
     let down = Down::default();
     let own = down.clone();
-    let mut app = Worker::builder("h1");
+    let mut app = Worker::builder("corners");
     app.input("in")
         .retry(RetryPolicy::fixed(SECOND).for_at_most(20 * SECOND))
         .dead_letters("dead")
@@ -71,7 +103,7 @@ impl Handler for Fragile {
 }
 
 fn two_inputs(dies: &Arc<AtomicBool>) -> WorkerBuilder {
-    let mut app = Worker::builder("h2");
+    let mut app = Worker::builder("corners");
     let (a, b) = (Arc::clone(dies), Arc::clone(dies));
     app.input("a")
         .dead_letters(DeadLetters::to("dead").max_deaths(2))
@@ -129,7 +161,7 @@ impl Handler for Collects {
 fn poison_under_flush(how: &'static str) -> (usize, usize, Option<i64>) {
     let attempts = Arc::<AtomicUsize>::default();
     let own = Arc::clone(&attempts);
-    let mut app = Worker::builder("h3");
+    let mut app = Worker::builder("corners");
     app.input("in")
         .retry(RetryPolicy::fixed(SECOND).at_most(3))
         .attempt_timeout(SECOND)
@@ -174,7 +206,7 @@ fn attempts_of(breaker_was_open: bool) -> Vec<u32> {
     }
     let h = H::default();
     let own = h.clone();
-    let mut app = Worker::builder("h4");
+    let mut app = Worker::builder("corners");
     let breaker =
         Breaker::default().sliding_window(10).minimum_attempts(10).failure_rate_threshold(100);
     app.input("in")
@@ -227,52 +259,25 @@ fn an_outage_that_is_over_forgives_nothing_that_failed_since() {
 /// The new assignment knew of none that was held.
 #[test]
 fn inv_19_a_seek_lets_no_key_go() {
-    #[derive(Clone, Default)]
-    struct Shop(Arc<AtomicBool>, Arc<Mutex<Vec<String>>>);
-    impl Handler for Shop {
-        async fn handle(
-            &mut self,
-            r: &Record<'_>,
-            _: &mut Context<'_>,
-        ) -> Result<(), HandlerError> {
-            if self.0.load(Memory::Relaxed) {
-                return Err(HandlerError::retryable("shut"));
-            }
-            self.1
-                .lock()
-                .expect("no panic")
-                .push(String::from_utf8_lossy(r.value().expect("it is there")).into_owned());
-            Ok(())
-        }
-    }
-    let shop = Shop::default();
-    let own = shop.clone();
-    let mut app = Worker::builder("h5");
-    app.input("in")
-        .ordering(Ordering::key(8))
-        .retry(RetryPolicy::fixed(SECOND).at_most(2))
-        .retry_topics(RetryTopics::after([30 * SECOND]))
-        .dead_letters("dead")
-        .handler(move |_| own.clone());
+    let state = Shop::default();
+    let app = shop(&state, Ordering::key(8), &[30]);
     let mut driver = TestDriver::with_partitions(app, 1);
-    shop.0.store(true, Memory::Relaxed);
+    state.0.store(true, Memory::Relaxed);
     driver.send("in", "a", "0");
     driver.advance(5 * SECOND);
     assert_eq!(driver.committed("in", 0), Some(1));
-    shop.0.store(false, Memory::Relaxed);
+    state.0.store(false, Memory::Relaxed);
     driver.send("in", "a", "1");
     driver.advance(2 * SECOND);
-    assert_eq!(shop.1.lock().expect("no panic").clone(), Vec::<String>::new(), "held");
+    assert_eq!(state.1.lock().expect("no panic").clone(), Vec::<String>::new(), "held");
     // an operator skips offset 2, say
     driver.handle(0).expect("it is there").seek(TopicPartition::new("in", 0), 2);
     driver.advance(2 * SECOND);
     driver.send("in", "a", "2");
     driver.advance(100 * SECOND);
-    let seen = shop.1.lock().expect("no panic").clone();
+    let seen = state.1.lock().expect("no panic").clone();
     assert_eq!(seen, ["0", "1", "2"]);
 }
-
-const WAIT: Duration = Duration::ZERO;
 
 /// The desk tried again and again, and never let go of its lock.
 #[test]
@@ -281,10 +286,10 @@ fn what_is_given_up_and_withheld_without_a_wait_leaves_the_desk_to_others() {
     std::thread::spawn(move || {
         let dies = Arc::<AtomicBool>::default();
         let make = |dies: &Arc<AtomicBool>| {
-            let mut app = Worker::builder("h8");
+            let mut app = Worker::builder("corners");
             let own = Arc::clone(dies);
             app.input("in")
-                .retry(RetryPolicy::fixed(WAIT))
+                .retry(RetryPolicy::fixed(Duration::ZERO))
                 .dead_letters(DeadLetters::to("dead").max_deaths(1).at_most_of_a_thousand(0))
                 .handler(move |_| Fragile(Arc::clone(&own)));
             app
@@ -326,7 +331,7 @@ fn inv_4_of_effects_larger_than_ever_each_partition_has_one() {
     }
     let emits = Arc::<AtomicBool>::default();
     let own = Arc::clone(&emits);
-    let mut app = Worker::builder("h7");
+    let mut app = Worker::builder("corners");
     let out = app.output("out");
     app.input("in").handler(move |_| Emits(out, Arc::clone(&own)));
     let mut driver = TestDriver::with_settings(app, 8, |s| {
@@ -426,7 +431,7 @@ fn a_dead_letter_that_waits_bars_nobody_for_long() {
         }
     }
     fn app(dies: &Arc<AtomicBool>, is_new: bool) -> WorkerBuilder {
-        let mut app = Worker::builder("h10");
+        let mut app = Worker::builder("corners");
         let (a, b) = (Arc::clone(dies), Arc::clone(dies));
         app.input("a")
             .dead_letters(DeadLetters::to("dead").max_deaths(2))
@@ -473,7 +478,7 @@ fn a_suspect_that_takes_an_hour_bars_nobody_for_long() {
         }
     }
     fn app() -> WorkerBuilder {
-        let mut app = Worker::builder("h11");
+        let mut app = Worker::builder("corners");
         app.input("a").dead_letters(DeadLetters::to("dead")).handler(|_| Long);
         app.input("b").handler(|_| Long);
         app
@@ -515,7 +520,7 @@ fn a_record_comes_out_of_a_retry_topic_at_its_time_and_not_at_that_of_the_one_be
     }
     let fails = Fails::default();
     let own = fails.clone();
-    let mut app = Worker::builder("h13");
+    let mut app = Worker::builder("corners");
     app.input("in")
         .retry(RetryPolicy::fixed(SECOND).at_most(1))
         .retry_topics(RetryTopics::after([60 * SECOND]).hold_key(false))
@@ -533,38 +538,7 @@ fn a_record_comes_out_of_a_retry_topic_at_its_time_and_not_at_that_of_the_one_be
             .map(|(_, _, at)| *at)
             .expect("it is there")
     };
-    assert!(at("h13", "1").duration_since(at("in", "1")) >= 60 * SECOND);
-}
-
-#[derive(Clone, Default)]
-struct Shop(Arc<AtomicBool>, Arc<Mutex<Vec<String>>>);
-
-impl Handler for Shop {
-    async fn handle(&mut self, r: &Record<'_>, _: &mut Context<'_>) -> Result<(), HandlerError> {
-        if self.0.load(Memory::Relaxed) {
-            return Err(HandlerError::retryable("shut"));
-        }
-        self.1
-            .lock()
-            .expect("no panic")
-            .push(String::from_utf8_lossy(r.value().expect("it is there")).into_owned());
-        Ok(())
-    }
-}
-
-fn shop(shop: &Shop, ordering: Ordering, delays: &[u32]) -> WorkerBuilder {
-    let own = shop.clone();
-    let mut app = Worker::builder("shop");
-    let mut input = app
-        .input("in")
-        .ordering(ordering)
-        .retry(RetryPolicy::fixed(SECOND).at_most(2))
-        .dead_letters(DeadLetters::to("dead").max_deaths(0));
-    if !delays.is_empty() {
-        input = input.retry_topics(RetryTopics::after(delays.iter().map(|d| *d * SECOND)));
-    }
-    input.handler(move |_| own.clone());
-    app
+    assert!(at("corners", "1").duration_since(at("in", "1")) >= 60 * SECOND);
 }
 
 /// Its partition began a moment later, where the retry topic ended by then.
@@ -658,7 +632,7 @@ fn a_seek_that_cannot_be_finished_is_not_made() {
     }
     let done = Arc::<Mutex<Vec<i64>>>::default();
     let own = Arc::clone(&done);
-    let mut app = Worker::builder("h19");
+    let mut app = Worker::builder("corners");
     app.input("in").handler(move |_| Slow(Arc::clone(&own)));
     let mut driver = TestDriver::with_partitions(app, 1);
     for _ in 0..6 {
@@ -692,7 +666,7 @@ fn a_factory_that_fails_is_no_records_fault() {
             Ok(())
         }
     }
-    let mut app = Worker::builder("h20");
+    let mut app = Worker::builder("corners");
     app.input("in")
         .retry(RetryPolicy::fixed(SECOND).at_most(2))
         .dead_letters(DeadLetters::to("dead").max_deaths(0))
@@ -733,7 +707,7 @@ fn inv_4_a_batch_has_room_for_its_effects() {
             Ok(())
         }
     }
-    let mut app = Worker::builder("h22");
+    let mut app = Worker::builder("corners");
     let out = app.output("out");
     app.input("in").batch_handler(Batches::of(500), move |_| Emits(out));
     let mut driver = TestDriver::with_settings(app, 1, |s| {
@@ -774,7 +748,7 @@ fn a_factory_that_fails_now_and_then_forgives_no_record() {
             panic!("as told");
         }
     }
-    let mut app = Worker::builder("h23");
+    let mut app = Worker::builder("corners");
     let calls = AtomicUsize::new(0);
     app.input("in")
         .retry(RetryPolicy::fixed(SECOND).at_most(3))
