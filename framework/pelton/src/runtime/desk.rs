@@ -286,11 +286,6 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// Does it handle, flush or tick? Last hooks are not meant: they may be cut off at an await.
-    pub(crate) fn calls_user_code(&self) -> bool {
-        matches!(self, Self::Handle { .. } | Self::Batch { .. } | Self::Flush | Self::Tick)
-    }
-
     /// The first attempt that it begins.
     fn first(&self) -> Option<Turn> {
         match self {

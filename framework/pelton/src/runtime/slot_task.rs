@@ -6,6 +6,7 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 
 use pelton_engine::{Bug, Closing, Epoch, Offset, RetryPolicy, Turn};
 use tokio::sync::Notify;
@@ -57,18 +58,14 @@ impl<H: Handler> SlotTask<H> {
                 }
                 Step::Rest => {
                     self.wake.notified().await;
-                    let step = self.turn();
-                    if step.calls_user_code() {
-                        make_way();
-                    }
-                    step
+                    self.turn()
                 }
                 Step::Leave => return self.slot.close().await,
                 Step::End(closing) => return self.end(closing).await,
             };
             turns = turns.wrapping_add(1);
             if turns.is_multiple_of(TURNS) {
-                tokio::task::yield_now().await; // others share this thread
+                step_aside().await; // others share this thread
             }
         }
     }
@@ -277,10 +274,19 @@ impl<H: Handler> SlotTask<H> {
     }
 }
 
-/// Lets other threads have what was woken last on this one. It may be the partition's task: tokio keeps that
-/// to be next on this thread and on no other, and the handler that comes now may not yield for long.
-fn make_way() {
-    drop(tokio::spawn(std::future::ready(())));
+/// Others have their turn on this thread. Woken while it is polled, a slot stands in the queue, where other
+/// threads find it with what it has in hand; tokio's own `yield_now` keeps it for this thread, whatever
+/// holds that next.
+async fn step_aside() {
+    let mut is_aside = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut is_aside, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Runs a call to its end. If it waits for something, and that `is_wanted`, it is told once.

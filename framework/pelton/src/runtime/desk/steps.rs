@@ -52,8 +52,15 @@ impl Desk {
                 return step;
             }
         }
-        self.task.notify_one();
+        self.ring();
         Step::Rest
+    }
+
+    /// Wakes the partition's task, from a slot whose handler may hold the thread: tokio has what was woken
+    /// last on a thread run next there, and on no other thread, so something else is to be that.
+    fn ring(&self) {
+        self.task.notify_one();
+        drop(tokio::spawn(std::future::ready(())));
     }
 
     /// With so many more than do now.
@@ -71,13 +78,13 @@ impl Desk {
         if more && self.share.is_some() && !self.slots.wake_one() {
             let room_for_more = self.slots.living() < self.schedule.ordering().concurrency();
             if room_for_more {
-                self.task.notify_one();
+                self.ring();
             }
         }
         let draining = matches!(self.state, State::Draining { .. } | State::Halted);
         let sooner = |at: Time| self.task_wakes.is_none_or(|wakes| at < wakes);
         if draining || self.wake(now).is_some_and(sooner) {
-            self.task.notify_one();
+            self.ring();
         }
     }
 
