@@ -4,6 +4,10 @@
 //! nobody pass. Lines whose first record is ready take turns. A line costs memory only while it has
 //! records.
 //!
+//! Records stand in line when their turn is near and not when they arrive, in that order: as many as it
+//! takes for enough of them to be ready. So the lines stay few, records start close to the order of their
+//! offsets, and what is at work fits the processor's caches, however much has been fetched ahead.
+//!
 //! Upholds INV-2: records of an ordering unit one at a time, in offset order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -22,11 +26,15 @@ pub(crate) struct Queue {
     first: u64,
     waiting: usize,
     lines: Lines,
+    /// Those from this index on stand in no line yet.
+    unlined: u64,
+    /// Nobody joins a line while so many are ready ([`ENOUGH`]).
+    enough: usize,
     /// First ones of their lines, in the order in which they became ready.
     ready: VecDeque<u64>,
     /// First ones of their lines that wait, by their moments.
     retries: BTreeSet<(Time, u64)>,
-    /// Others that are not to start before these moments, by their indices.
+    /// Those behind them that are not to start before these moments, by their indices.
     delays: BTreeMap<u64, Time>,
     running: usize,
     bug: Option<Bug>,
@@ -53,11 +61,17 @@ pub(crate) struct Entry {
     pub(crate) is_apart: bool,
 }
 
+/// While so many are ready nobody joins a line: as many as a slot takes at once. The histories of this
+/// crate's tests are short.
+const ENOUGH: usize = if cfg!(test) { 2 } else { 32 };
+
 /// No record has this index.
 const NONE: u64 = u64::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// In no line yet.
+    Arrived,
     /// Others of its unit come first.
     InLine,
     Ready,
@@ -139,6 +153,8 @@ impl Queue {
                 Units::Many => Lines::Many(LineTable::default()),
                 Units::None => Lines::None,
             },
+            unlined: 0,
+            enough: ENOUGH,
             ready: VecDeque::new(),
             retries: BTreeSet::new(),
             delays: BTreeMap::new(),
@@ -168,37 +184,55 @@ impl Queue {
         waited: Duration,
         not_before: Option<Time>,
     ) {
-        let index = self.end();
-        let before = self.lines.extend(unit, index);
-        let state = match (before, not_before) {
-            (Some(before), not_before) => {
-                self.entry_mut(before, |entry| entry.next = index);
-                self.delays.extend(not_before.map(|at| (index, at)));
-                State::InLine
-            }
-            (None, Some(at)) => {
-                self.retries.insert((at, index));
-                State::Waiting
-            }
-            (None, None) => {
-                self.ready.push_back(index);
-                State::Ready
-            }
-        };
-        let tried = i64::try_from(waited.as_nanos()).unwrap_or(i64::MAX);
+        self.delays.extend(not_before.map(|at| (self.end(), at)));
         self.records.push_back(Some(Entry {
             offset,
             unit,
             next: NONE,
-            tried,
+            tried: i64::try_from(waited.as_nanos()).unwrap_or(i64::MAX),
             attempts,
             forgiven: 0,
-            state,
+            state: State::Arrived,
             is_tried_here: false,
-            is_first: before.is_none(),
+            is_first: false,
             is_apart: false,
         }));
         self.waiting += 1;
+        self.line_up(self.enough);
+    }
+
+    /// Records join their lines until so many are ready, or all stand in line.
+    fn line_up(&mut self, enough: usize) {
+        while self.ready.len() < enough && self.unlined < self.end() {
+            let index = self.unlined;
+            self.unlined += 1;
+            if let Some(entry) = self.entry(index) {
+                self.join(index, entry.unit);
+            }
+        }
+    }
+
+    /// The record joins the line of its unit.
+    fn join(&mut self, index: u64, unit: u64) {
+        if let Some(before) = self.lines.extend(unit, index) {
+            self.entry_mut(before, |entry| entry.next = index);
+            self.entry_mut(index, |entry| entry.state = State::InLine);
+        } else {
+            let state = self.comes_first(index);
+            self.entry_mut(index, |entry| (entry.state, entry.is_first) = (state, true));
+        }
+    }
+
+    /// Nothing of its unit is before the record any more: it is ready, or waits for its moment.
+    fn comes_first(&mut self, index: u64) -> State {
+        let waits_until = if self.delays.is_empty() { None } else { self.delays.remove(&index) };
+        if let Some(at) = waits_until {
+            self.retries.insert((at, index));
+            State::Waiting
+        } else {
+            self.ready.push_back(index);
+            State::Ready
+        }
     }
 
     /// Starts the record whose turn it is among those that `may`; its index, and how it stands now. A
@@ -222,6 +256,7 @@ impl Queue {
             entry.attempts = entry.attempts.saturating_add(1);
             entry.begin(now);
         });
+        self.line_up(self.enough);
         Some((index, self.entry(index)?))
     }
 
@@ -310,7 +345,7 @@ impl Queue {
         self.entry_mut(index, |entry| entry.is_apart = true);
     }
 
-    /// How many could start now if nobody limited it.
+    /// How many could start now if nobody limited it; of many, not all.
     pub(crate) fn due_records(&self, now: Time) -> usize {
         let due = self.retries.iter().take_while(|(at, _)| *at <= now).count();
         self.ready.len() + due
@@ -330,21 +365,12 @@ impl Queue {
         if next == NONE {
             return self.lines.close(entry.unit);
         }
-        let waits_until = if self.delays.is_empty() { None } else { self.delays.remove(&next) };
-        let becomes = if waits_until.is_some() { State::Waiting } else { State::Ready };
-        let mut was_in_line = false;
-        self.entry_mut(next, |entry| {
-            entry.is_first = true;
-            // In the same hands, it runs already.
-            was_in_line = entry.state == State::InLine;
-            if was_in_line {
-                entry.state = becomes;
-            }
-        });
-        match waits_until {
-            _ if !was_in_line || Bug::NextOfItsKeyForgotten.is(self.bug) => {}
-            Some(at) => drop(self.retries.insert((at, next))),
-            None => self.ready.push_back(next),
+        self.entry_mut(next, |entry| entry.is_first = true);
+        let waits = self.entry(next).is_some_and(|entry| entry.state == State::InLine);
+        // In the same hands, it runs already.
+        if waits && !Bug::NextOfItsKeyForgotten.is(self.bug) {
+            let state = self.comes_first(next);
+            self.entry_mut(next, |entry| entry.state = state);
         }
     }
 
@@ -413,6 +439,7 @@ impl Queue {
     /// Planted bug: while the first one waits, the second one of its unit does not.
     pub(crate) fn let_the_second_pass(&mut self) {
         let Some((at, first)) = self.retries.first().copied() else { return };
+        self.line_up(usize::MAX);
         let Some(entry) = self.entry(first) else { return };
         let second = entry.next;
         if second == NONE {
@@ -505,6 +532,7 @@ impl Queue {
             self.records.pop_front();
             self.first += 1;
         }
+        self.unlined = self.unlined.max(self.first);
     }
 }
 
@@ -628,6 +656,7 @@ mod tests {
             units in prop::collection::vec(0u64..6, 1..60),
             steps in prop::collection::vec((0u8..6, any::<prop::sample::Index>()), 1..400),
             units_are in prop::sample::select(vec![Units::One, Units::Many, Units::None]),
+            enough in prop::sample::select(vec![1, 2, 32]),
         ) {
             let unit_of = |index: u64| {
                 let unit = usize::try_from(index).ok().and_then(|place| units.get(place));
@@ -638,7 +667,7 @@ mod tests {
                 }
             };
             let offset_of = |index: u64| Offset(i64::try_from(index).unwrap_or(i64::MAX) * 2);
-            let mut queue = Queue::new(units_are);
+            let mut queue = Queue { enough, ..Queue::new(units_are) };
             let (mut now, mut come, mut gone) = (Time::ZERO, 0_u64, BTreeSet::new());
             let (mut running, mut retries) = (BTreeSet::new(), BTreeMap::new());
             let first_open = |unit: u64, come: u64, gone: &BTreeSet<u64>| {
@@ -677,12 +706,15 @@ mod tests {
                     },
                     _ => now = now + MS,
                 }
+                let unlined = queue.unlined;
+                prop_assert!(unlined == come || queue.ready.len() >= enough);
                 prop_assert_eq!(queue.running_records(), running.len());
                 prop_assert_eq!(queue.records() as u64, come - gone.len() as u64);
                 let needed = (0..come).find(|index| !gone.contains(index)).unwrap_or(come);
                 prop_assert_eq!(queue.first_needed(), needed);
                 for index in (0..come).filter(|index| !gone.contains(index)) {
-                    let is_first = first_open(unit_of(index), come, &gone) == Some(index);
+                    let is_first =
+                        index < unlined && first_open(unit_of(index), come, &gone) == Some(index);
                     prop_assert_eq!(queue.is_first(index), is_first);
                 }
             }

@@ -515,7 +515,7 @@ impl Schedule {
         self.may_start() && self.queue.is_due(now) && !self.is_held(now)
     }
 
-    /// How many records could start now.
+    /// How many records could start now; of many, not all: as these start, others show.
     #[must_use]
     pub fn due_records(&self, now: Time) -> usize {
         let room = self.ordering.concurrency().saturating_sub(self.in_hand());
