@@ -47,37 +47,40 @@ impl DeadLetterLimit {
 #[derive(Debug)]
 pub struct DeadLetterGauge {
     limit: DeadLetterLimit,
-    /// The last thousand: was it a dead letter?
-    last: VecDeque<bool>,
-    dead: u32,
+    /// So many records are through.
+    seen: u64,
+    /// Which of the last thousand were dead letters, counted from the first one.
+    dead: VecDeque<u64>,
     in_a_row: u32,
 }
 
 /// So many records are looked back on.
-const WINDOW: usize = 1_000;
+const WINDOW: u64 = 1_000;
 
 impl DeadLetterGauge {
     /// Nothing was seen yet.
     #[must_use]
     pub fn new(limit: DeadLetterLimit) -> Self {
-        Self { limit, last: VecDeque::new(), dead: 0, in_a_row: 0 }
+        Self { limit, seen: 0, dead: VecDeque::new(), in_a_row: 0 }
     }
 
     /// May one more become a dead letter?
     #[must_use]
     pub fn allows(&self) -> bool {
-        self.in_a_row < self.limit.in_a_row && self.dead < self.limit.of_a_thousand
+        let dead = u32::try_from(self.dead.len()).unwrap_or(u32::MAX);
+        self.in_a_row < self.limit.in_a_row && dead < self.limit.of_a_thousand
     }
 
     /// A record is through: as a dead letter, or done.
     pub fn saw(&mut self, is_dead: bool) {
-        if self.last.len() == WINDOW {
-            let oldest = self.last.pop_front().unwrap_or(false);
-            self.dead -= u32::from(oldest);
+        self.seen += 1;
+        if self.dead.front().is_some_and(|oldest| *oldest + WINDOW <= self.seen) {
+            self.dead.pop_front();
         }
-        self.last.push_back(is_dead);
-        self.dead += u32::from(is_dead);
-        self.in_a_row = if is_dead { self.in_a_row + 1 } else { 0 };
+        if is_dead {
+            self.dead.push_back(self.seen);
+        }
+        self.in_a_row = if is_dead { self.in_a_row.saturating_add(1) } else { 0 };
     }
 }
 
@@ -106,7 +109,7 @@ mod tests {
                 let is_dead = wish && gauge.allows();
                 gauge.saw(is_dead);
                 seen.push(is_dead);
-                let dead = seen.iter().rev().take(WINDOW).filter(|is_dead| **is_dead).count();
+                let dead = seen.iter().rev().take(1_000).filter(|is_dead| **is_dead).count();
                 let run = seen.iter().rev().take_while(|is_dead| **is_dead).count();
                 prop_assert!(dead <= of_a_thousand as usize && run <= in_a_row as usize);
             }

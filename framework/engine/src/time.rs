@@ -22,6 +22,7 @@ impl Time {
 
     /// How long after `earlier` this is; zero if it is not after it.
     #[must_use]
+    #[inline]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -31,6 +32,7 @@ impl Sub<Duration> for Time {
     type Output = Self;
 
     /// Saturates at [`Time::ZERO`].
+    #[inline]
     fn sub(self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_sub(nanos))
@@ -41,6 +43,7 @@ impl Add<Duration> for Time {
     type Output = Self;
 
     /// Saturates at the end of time, some 584 years after [`Time::ZERO`].
+    #[inline]
     fn add(self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanos))
