@@ -223,6 +223,11 @@ impl Held {
         self.first..self.first + u64::try_from(self.run.len()).unwrap_or(u64::MAX)
     }
 
+    /// Where in the run the record with this index is, if it does not begin behind it.
+    fn place(&self, index: u64) -> Option<usize> {
+        usize::try_from(index.checked_sub(self.first)?).ok()
+    }
+
     /// Its bytes, if all of its records have indices below `index`.
     fn bytes_below(&self, index: u64) -> Option<usize> {
         (self.indices().end <= index).then(|| self.run.bytes())

@@ -13,8 +13,9 @@ use pelton_engine::{Time, Turn};
 use crate::record::Run;
 use crate::runtime::slot::Called;
 
-/// An attempt, the run that holds its record, and the record's place there.
-pub(crate) type InHand = (Turn, Arc<Run>, usize);
+/// An attempt, the run that holds its record, and the record's place there. No run: it is the one of the
+/// record before it.
+pub(crate) type InHand = (Turn, Option<Arc<Run>>, usize);
 
 /// A slot's records; the desk and the slot share it.
 #[derive(Debug, Default)]
@@ -31,9 +32,8 @@ pub(crate) struct Held {
     records: usize,
     /// The most bytes that effects of one record ever came to here, when it was filled.
     pub(crate) usual_effects: u64,
-    /// The next one to begin.
-    next: Option<InHand>,
-    behind: VecDeque<InHand>,
+    /// Not begun.
+    waiting: VecDeque<InHand>,
     /// In user code.
     begun: Option<Turn>,
     /// In user code with it, in a batch.
@@ -71,32 +71,22 @@ impl Held {
     /// One more record, for the slot to handle behind the others.
     pub(crate) fn add(&mut self, record: InHand) {
         self.records += 1;
-        match self.next {
-            Some(_) => self.behind.push_back(record),
-            None => self.next = Some(record),
-        }
-    }
-
-    /// Brings what they are into the processor's caches, all at once: one after the other, each would be
-    /// waited for.
-    pub(crate) fn fetch(&self) {
-        let offsets = self.behind.iter().map(|(_, run, at)| run.offset(*at).unwrap_or(0));
-        std::hint::black_box(offsets.fold(0, i64::wrapping_add));
+        self.waiting.push_back(record);
     }
 
     /// So many have not begun.
     pub(crate) fn waiting(&self) -> usize {
-        usize::from(self.next.is_some()) + self.behind.len()
+        self.waiting.len()
     }
 
     /// The first of those that have not begun.
     pub(crate) fn first(&self) -> Option<Turn> {
-        self.next.as_ref().map(|(turn, ..)| *turn)
+        self.waiting.front().map(|(turn, ..)| *turn)
     }
 
     /// The next one is in user code from now on.
     pub(crate) fn begin(&mut self) -> Option<InHand> {
-        let next = std::mem::replace(&mut self.next, self.behind.pop_front())?;
+        let next = self.waiting.pop_front()?;
         self.begun = Some(next.0);
         Some(next)
     }
@@ -105,8 +95,7 @@ impl Held {
     pub(crate) fn begin_all(&mut self) -> Vec<InHand> {
         let mut all = Vec::with_capacity(self.waiting());
         all.extend(self.begin());
-        all.extend(self.next.take());
-        all.extend(self.behind.drain(..));
+        all.extend(self.waiting.drain(..));
         self.with_it.extend(all.iter().skip(1).map(|(turn, ..)| *turn));
         all
     }
@@ -143,7 +132,7 @@ impl Held {
     /// The desk looks.
     pub(crate) fn look(&mut self) -> Found {
         self.alone_since = None;
-        let back = self.behind.drain(..).rev().chain(self.next.take());
+        let back = self.waiting.drain(..).rev();
         Found {
             since: self.since.take(),
             records: std::mem::take(&mut self.records),
@@ -154,7 +143,8 @@ impl Held {
 
     /// Its only record is none for a slot.
     pub(crate) fn take_back(&mut self) {
-        (self.since, self.next, self.records) = (None, None, 0);
+        (self.since, self.records) = (None, 0);
+        self.waiting.clear();
     }
 
     /// Room for what ends next, so that it is not made anew each time.
@@ -178,7 +168,7 @@ mod tests {
         let run = Arc::new(Run::new(TopicPartition::new("t", 0)));
         let turn = |index| Turn { index, offset: Offset(7), attempt: 1 };
         let mut held = handful.lock();
-        (0..4).for_each(|index| held.add((turn(index), Arc::clone(&run), 0)));
+        (0..4).for_each(|index| held.add((turn(index), Some(Arc::clone(&run)), 0)));
         held.begin();
         held.put_aside(Called::Done(Effects::default()));
         held.begin();
@@ -200,7 +190,7 @@ mod tests {
         let turn = |index| Turn { index, offset: Offset(7), attempt: 1 };
         for _ in 0..2 {
             let mut held = handful.lock();
-            (0..3).for_each(|index| held.add((turn(index), Arc::clone(&run), 0)));
+            (0..3).for_each(|index| held.add((turn(index), Some(Arc::clone(&run)), 0)));
             let begun: Vec<_> = held.begin_all().iter().map(|(turn, ..)| turn.index).collect();
             assert_eq!(begun, [0, 1, 2]);
             assert!(held.look().back.is_empty());

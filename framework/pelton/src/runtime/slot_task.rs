@@ -106,13 +106,15 @@ impl<H: Handler> SlotTask<H> {
     /// Handles what it has in hand, one after the other, as long as all goes well.
     async fn handle(&mut self, is_alone: bool) -> Step {
         let mut begun = self.shared.host.now();
-        let mut last = None;
+        let (mut last, mut run) = (None, None);
         let called = loop {
-            let (turn, run, at) = match self.take_up(last.take()) {
+            let (turn, next_run, at) = match self.take_up(last.take()) {
                 Ok(next) => next,
                 Err(called) => break called,
             };
-            let Some(record) = run.record(at) else { break None }; // never: its run holds it
+            run = next_run.or(run);
+            let record = run.as_ref().and_then(|run| run.record(at));
+            let Some(record) = record else { break None }; // never: its run holds it
             let (desk, hand, host) = (&self.desk, &self.hand, &self.shared.host);
             let tell = || desk.lock().waits(hand, host.now());
             let call = pin!(self.slot.handle(&record, turn)); // large: not moved about
@@ -185,7 +187,11 @@ impl<H: Handler> SlotTask<H> {
             desk.is_back(&self.hand, None, begun);
             return desk.turn(self.slot.index, &self.hand, begun);
         }
-        let held = batch.iter().filter_map(|(turn, run, at)| Some((*turn, run.record(*at)?)));
+        let mut of = None;
+        let held = batch.iter().filter_map(|(turn, run, at)| {
+            of = run.as_ref().or(of);
+            Some((*turn, of?.record(*at)?))
+        });
         let records: Vec<_> = held.collect();
         let turns: Vec<_> = records.iter().map(|(turn, _)| *turn).collect();
         turns.iter().take(1).for_each(|first| self.observe_start(*first));

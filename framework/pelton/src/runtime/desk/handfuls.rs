@@ -8,10 +8,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pelton_engine::{Bug, Finish, Ordering, Time, Turn};
+use pelton_engine::{Bug, Finish, Time, Turn};
 
 use super::records::in_runs;
-use super::{Desk, OUTBOX_RECORDS};
+use super::{Desk, Held, OUTBOX_RECORDS};
 use crate::runtime::handful::{Ended, Found, Handful};
 use crate::runtime::slot::Called;
 use crate::telemetry::RecordOutcome;
@@ -81,19 +81,19 @@ impl Desk {
         bytes: Option<usize>,
     ) -> Option<Turn> {
         let mut held = hand.lock();
-        let (runs, mut sum) = (&self.runs, 0);
+        let (runs, mut run, mut sum) = (&self.runs, None::<&Held>, 0);
         self.schedule.next_batch(now, |turn| {
-            if let Some((run, at)) = in_runs(runs, turn.index) {
+            let before = run.filter(|run| run.indices().contains(&turn.index));
+            run = before.or_else(|| in_runs(runs, turn.index));
+            if let Some((run, at)) = run.and_then(|run| Some((&run.run, run.place(turn.index)?))) {
                 if bytes.is_some() {
                     sum += run.record(at).map_or(0, |record| record.bytes());
                 }
-                held.add((turn, Arc::clone(run), at));
+                // Mostly it is of the same one as the record before it.
+                held.add((turn, before.is_none().then(|| Arc::clone(run)), at));
             }
             held.waiting() < records && bytes.is_none_or(|bytes| sum < bytes)
         });
-        if matches!(self.spec.ordering, Ordering::Key { .. }) {
-            held.fetch(); // they lie anywhere; under the other orderings, side by side
-        }
         let first = held.first();
         held.since = first.map(|_| now);
         held.usual_effects = self.usual_effects;

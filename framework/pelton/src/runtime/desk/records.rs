@@ -14,17 +14,16 @@ use crate::effects::Effects;
 use crate::output::kept_bytes;
 use crate::record::Run;
 
-/// The run that holds the record with this index, and its place in it.
-pub(super) fn in_runs(runs: &VecDeque<Held>, index: u64) -> Option<(&Arc<Run>, usize)> {
-    let at = runs.partition_point(|held| held.first <= index).checked_sub(1)?;
-    let held = runs.get(at)?;
-    Some((&held.run, usize::try_from(index - held.first).ok()?))
+/// The last run that begins at this index or before it.
+pub(super) fn in_runs(runs: &VecDeque<Held>, index: u64) -> Option<&Held> {
+    runs.get(runs.partition_point(|held| held.first <= index).checked_sub(1)?)
 }
 
 impl Desk {
     /// The run that holds the record with this index, and its place in it.
     pub(crate) fn record(&self, index: u64) -> Option<(Arc<Run>, usize)> {
-        in_runs(&self.runs, index).map(|(run, at)| (Arc::clone(run), at))
+        let held = in_runs(&self.runs, index)?;
+        Some((Arc::clone(&held.run), held.place(index)?))
     }
 
     /// The record is done, and nothing waits for a flush that it would have to wait for.
