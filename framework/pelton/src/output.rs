@@ -8,7 +8,7 @@ mod retry_topic;
 mod story;
 
 pub use dead_letter::DeadLetters;
-pub(crate) use dead_letter::{Failure, FailureKind, MAX_DEATHS, dead_letter};
+pub(crate) use dead_letter::{Failure, FailureKind, MAX_DEATHS, at_most, dead_letter};
 pub(crate) use emit::OutputSpec;
 pub use emit::{Emit, Output};
 pub(crate) use gate::{GateLimits, SendGate};

@@ -18,7 +18,7 @@ use super::settings::Settings;
 use super::tree::Tree;
 use super::units::duration::written;
 use super::units::{self, ByteCount};
-use crate::output::RetryTopics;
+use crate::output::{RetryTopics, at_most};
 use crate::runtime::OnInvalid;
 use crate::topic_partition::is_topic_name;
 
@@ -342,11 +342,7 @@ pub struct DeadLetterSettings {
 impl DeadLetterSettings {
     /// What is set here, and of the rest what the program's `limit` says.
     pub(crate) fn over(&self, limit: DeadLetterLimit) -> DeadLetterLimit {
-        let or = |given: Option<u32>, own| match given {
-            None => own,
-            Some(0) => u32::MAX,
-            Some(records) => records,
-        };
+        let or = |given: Option<u32>, own| given.map_or(own, at_most);
         DeadLetterLimit {
             in_a_row: or(self.at_most_in_a_row, limit.in_a_row),
             of_a_thousand: or(self.at_most_of_a_thousand, limit.of_a_thousand),

@@ -45,6 +45,11 @@ pub struct DeadLetters {
     pub(crate) max_deaths: u32,
 }
 
+/// A limit as it is given, in code and in settings: 0 is none.
+pub(crate) const fn at_most(records: u32) -> u32 {
+    if records == 0 { u32::MAX } else { records }
+}
+
 /// So many processes may die with a record.
 pub(crate) const MAX_DEATHS: u32 = 3;
 
@@ -55,15 +60,15 @@ impl DeadLetters {
         Self { topic: topic.into(), limit: DeadLetterLimit::default(), max_deaths: MAX_DEATHS }
     }
 
-    /// After so many dead letters one after the other the next record waits.
+    /// After so many dead letters one after the other the next record waits. 0: no limit.
     pub fn at_most_in_a_row(mut self, records: u32) -> Self {
-        self.limit.in_a_row = records;
+        self.limit.in_a_row = at_most(records);
         self
     }
 
-    /// After so many dead letters of a partition's last 1,000 records the next one waits.
+    /// After so many dead letters of a partition's last 1,000 records the next one waits. 0: no limit.
     pub fn at_most_of_a_thousand(mut self, records: u32) -> Self {
-        self.limit.of_a_thousand = records;
+        self.limit.of_a_thousand = at_most(records);
         self
     }
 
@@ -144,6 +149,14 @@ mod tests {
     use super::*;
     use crate::record::Run;
     use crate::topic_partition::TopicPartition;
+
+    /// It meant none in settings, and in code that no record may become one.
+    #[test]
+    fn zero_is_no_limit_in_code_as_in_settings() {
+        let letters = DeadLetters::to("dead");
+        let unlimited = letters.clone().at_most_in_a_row(0).at_most_of_a_thousand(0);
+        assert_eq!(unlimited, letters.without_limit());
+    }
 
     #[test]
     fn a_dead_letter_is_the_same_record_with_its_story_behind_it() {
