@@ -165,6 +165,9 @@ impl Queue {
 
     pub(crate) fn plant(&mut self, bug: Option<Bug>) {
         self.bug = bug;
+        if Bug::RetryOutOfOrder.is(bug) {
+            self.enough = usize::MAX; // who is to pass must stand in line
+        }
     }
 
     /// The next record is here, and needs no work.
@@ -198,12 +201,12 @@ impl Queue {
             is_apart: false,
         }));
         self.waiting += 1;
-        self.line_up(self.enough);
+        self.line_up();
     }
 
-    /// Records join their lines until so many are ready, or all stand in line.
-    fn line_up(&mut self, enough: usize) {
-        while self.ready.len() < enough && self.unlined < self.end() {
+    /// Records join their lines until enough are ready, or all stand in line.
+    fn line_up(&mut self) {
+        while self.ready.len() < self.enough && self.unlined < self.end() {
             let index = self.unlined;
             self.unlined += 1;
             if let Some(entry) = self.entry(index) {
@@ -256,7 +259,7 @@ impl Queue {
             entry.attempts = entry.attempts.saturating_add(1);
             entry.begin(now);
         });
-        self.line_up(self.enough);
+        self.line_up();
         Some((index, self.entry(index)?))
     }
 
@@ -436,13 +439,20 @@ impl Queue {
         }
     }
 
+    /// Planted bug: has the first one that waits a second one behind it, which was never tried? (Two that
+    /// fail always would pass each other without end.)
+    pub(crate) fn a_second_waits(&self) -> bool {
+        let first = self.retries.first().and_then(|(_, first)| self.entry(*first));
+        let second = first.and_then(|first| self.entry(first.next));
+        second.is_some_and(|second| second.attempts == 0)
+    }
+
     /// Planted bug: while the first one waits, the second one of its unit does not.
     pub(crate) fn let_the_second_pass(&mut self) {
         let Some((at, first)) = self.retries.first().copied() else { return };
-        self.line_up(usize::MAX);
         let Some(entry) = self.entry(first) else { return };
         let second = entry.next;
-        if second == NONE {
+        if !self.a_second_waits() {
             return;
         }
         let third = self.entry(second).map_or(NONE, |entry| entry.next);

@@ -519,7 +519,7 @@ impl Schedule {
     #[must_use]
     pub fn due_records(&self, now: Time) -> usize {
         let room = self.ordering.concurrency().saturating_sub(self.in_hand());
-        let passes = Bug::RetryOutOfOrder.is(self.bug) && self.queue.first_retry().is_some();
+        let passes = Bug::RetryOutOfOrder.is(self.bug) && self.queue.a_second_waits();
         let due = self.queue.due_records(now).max(usize::from(passes));
         let alone = self.caution.as_ref().is_some_and(Caution::is_alone);
         let room = if alone { room.min(1) } else { room };
