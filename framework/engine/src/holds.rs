@@ -51,6 +51,9 @@ enum Place {
     Below(Offset),
 }
 
+/// A partition remembers so many keys: some hundred bytes for each commit that is under way and key.
+const MOST_KEYS: usize = 10_000;
+
 /// What a commit of an owner before, or of the topic before, says to have gone is there.
 const THERE: Place = Place::OnItsWay(Offset(-1));
 
@@ -101,8 +104,15 @@ impl Held {
 
 impl Holds {
     /// The record at `offset`, of this key, goes to the first retry topic.
+    ///
+    /// Of more than 10,000 keys each is not remembered: all are held, until the last of them may go.
     pub fn hold(&mut self, key: u64, offset: Offset) {
-        self.keys.insert(key, Held { topic: 0, place: Place::OnItsWay(offset) });
+        let held = Held { topic: 0, place: Place::OnItsWay(offset) };
+        self.keys.insert(key, held);
+        if self.keys.len() > MOST_KEYS {
+            self.keys.clear();
+            self.all = Some(held);
+        }
     }
 
     /// Must a record of this key go there, too?
@@ -164,12 +174,15 @@ impl Holds {
     /// is not room for all of them, all keys that there are: `*`, as if all had just gone.
     #[must_use]
     pub fn encode(&self, room: usize) -> String {
-        let keys = self.keys.iter().map(|(key, held)| format!("{key:x}{}", held.encode()));
-        let text = keys.collect::<Vec<_>>().join(",");
-        if self.all.is_none() && text.len() <= room {
-            return text;
+        let mut text = String::new();
+        for (key, held) in &self.keys {
+            let comma = if text.is_empty() { "" } else { "," };
+            text += &format!("{comma}{key:x}{}", held.encode());
+            if text.len() > room {
+                break;
+            }
         }
-        "*".to_owned()
+        if self.all.is_none() && text.len() <= room { text } else { "*".to_owned() }
     }
 
     /// Reads what [`encode`](Self::encode) wrote; `None` if it did not.
@@ -195,6 +208,21 @@ mod tests {
 
     fn done(below: i64) -> DoneSet {
         DoneSet::above(Offset(below))
+    }
+
+    /// An outage held a million keys, outside of every budget, and each commit wrote all of them before it
+    /// saw that there was no room.
+    #[test]
+    fn inv_19_where_very_many_keys_are_held_all_are_until_the_last_may_go() {
+        let mut holds = Holds::default();
+        (0..=10_000_u32).for_each(|key| holds.hold(key.into(), Offset(key.into())));
+        assert!(holds.len() == 1 && holds.is_held(1_000_000));
+        let last = Offset(10_000);
+        holds.heard(0, true, &DoneSet::above(last), Offset(9), Some(Offset(9)));
+        assert!(holds.is_held(3), "the last one is on its way");
+        holds.hold(7, last.next());
+        holds.heard(0, true, &DoneSet::above(last.next()), Offset(10), Some(Offset(10)));
+        assert!(holds.is_held(7) && !holds.is_held(3));
     }
 
     #[test]

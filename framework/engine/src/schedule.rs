@@ -292,13 +292,13 @@ impl Schedule {
             ordering,
             retry,
             seed,
+            known: known_of(&before),
             tracker: OffsetTracker::resuming(before.done),
             queue: Queue::new(match ordering {
                 Ordering::Partition => Units::One,
                 Ordering::Key { .. } => Units::Many,
                 Ordering::Unordered { .. } => Units::None,
             }),
-            known: before.marks.iter().map(|mark| (mark.offset, *mark)).collect(),
             handled: Vec::new(),
             delayed: BTreeMap::new(),
             starting: true,
@@ -619,6 +619,7 @@ impl Schedule {
     pub fn finished(&mut self, index: u64, finish: Finish, now: Time) {
         let Some(entry) = self.queue.running(index) else { return };
         self.note_end(entry.offset, finish);
+        self.known.remove(&entry.offset); // the queue knows better
         match finish {
             Finish::Done => {
                 self.queue.leave(index);
@@ -770,6 +771,12 @@ impl Schedule {
     pub fn ordering(&self) -> Ordering {
         self.ordering
     }
+}
+
+fn known_of(before: &Standing) -> BTreeMap<Offset, Mark> {
+    let is_open =
+        |mark: &&Mark| mark.offset >= before.offset() && !before.done.contains(mark.offset);
+    before.marks.iter().filter(is_open).map(|mark| (mark.offset, *mark)).collect()
 }
 
 fn turn(index: u64, entry: Entry) -> Turn {

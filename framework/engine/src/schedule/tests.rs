@@ -195,6 +195,50 @@ fn a_drain_keeps_the_order_of_a_batch_that_runs() {
     assert_eq!(schedule.committable(), Offset(3));
 }
 
+fn started(schedule: &mut Schedule, now: Time) -> u64 {
+    match schedule.next(now) {
+        Next::Start { index, .. } => index,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An attempt that fails while its partition drains was not counted, if one had failed before.
+#[test]
+fn an_attempt_that_fails_in_a_drain_counts() {
+    let retry = RetryPolicy::fixed(Duration::from_secs(1)).at_most(10);
+    let mut schedule = Schedule::new(Ordering::Partition, Offset(0), retry, 1);
+    schedule.push([Item { offset: Offset(0), unit: 0 }]).expect("in order");
+    let index = started(&mut schedule, Time::ZERO);
+    schedule.finished(index, Finish::Retry, Time::ZERO);
+    let now = Time::ZERO + Duration::from_secs(1);
+    let index = started(&mut schedule, now);
+    schedule.stop_starting(now); // the drain begins, the second attempt is under way
+    schedule.finished(index, Finish::Retry, now + Duration::from_secs(1));
+    let standing = schedule.seal(now + Duration::from_secs(1));
+    assert_eq!(standing.marks.iter().map(|m| m.attempts).collect::<Vec<_>>(), [2]);
+}
+
+/// What is said of a record that was done in a drain is said by all owners after it, for ever.
+#[test]
+fn nothing_is_said_of_what_is_done() {
+    let retry = RetryPolicy::fixed(Duration::from_secs(1)).at_most(10);
+    let mut stored = Standing::at(Offset(0));
+    for life in 0..40 {
+        let mut schedule = Schedule::resuming(Ordering::Partition, stored.clone(), retry, 1);
+        let offset = Offset(life);
+        schedule.push([Item { offset, unit: 0 }]).expect("in order");
+        let index = started(&mut schedule, Time::ZERO);
+        schedule.finished(index, Finish::Retry, Time::ZERO);
+        let now = Time::ZERO + Duration::from_secs(1);
+        let index = started(&mut schedule, now);
+        schedule.stop_starting(now);
+        schedule.finished(index, Finish::Done, now);
+        stored = schedule.seal(now);
+        assert_eq!(stored.offset(), Offset(life + 1));
+    }
+    assert!(stored.marks.is_empty(), "{} marks: {:?}", stored.marks.len(), stored.marks);
+}
+
 /// Records in the same hands, handled one after the other: the one in user code, and those behind it.
 #[derive(Default)]
 struct Hands {
