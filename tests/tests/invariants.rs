@@ -19,6 +19,8 @@ mod endings;
 mod failures;
 #[path = "invariants/handfuls.rs"]
 mod handfuls;
+#[path = "invariants/in_hand.rs"]
+mod in_hand;
 #[path = "invariants/input_rules.rs"]
 mod input_rules;
 #[path = "invariants/layers.rs"]
@@ -29,6 +31,10 @@ mod orderings;
 mod out_of_range;
 #[path = "invariants/retry_topics.rs"]
 mod retry_topics;
+#[path = "invariants/slots.rs"]
+mod slots;
+#[path = "invariants/stores.rs"]
+mod stores;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};

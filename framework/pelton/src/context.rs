@@ -1,8 +1,7 @@
 //! What may a handler do besides reading the record? Read and write stores, emit, look around.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pelton_engine::Bug;
@@ -16,7 +15,7 @@ use crate::error::HandlerError;
 use crate::output::{Emit, Output, OutputSpec};
 use crate::ports::{Host, OutRecord};
 use crate::state::{
-    Merge, Store, StoreAccess, StoreKey, StoreSpec, Stores, Writes, decode, encode,
+    BatchWrites, Merge, Store, StoreAccess, StoreKey, StoreSpec, Stores, Use, decode, encode,
 };
 use crate::topic_partition::TopicPartition;
 
@@ -51,8 +50,8 @@ pub struct Context<'a> {
     pub(crate) attempt: u32,
     pub(crate) may_emit: bool,
     pub(crate) access: StoreAccess<'a>,
-    /// What the records of its batch have written so far, where it is one of a batch.
-    pub(crate) batch_writes: Option<BatchWrites>,
+    /// Its number in its batch, where it is one of a batch, and what others of it have written so far.
+    pub(crate) batch: Option<(usize, Arc<BatchWrites>)>,
     /// The record, if it may be left to somebody else.
     pub(crate) may_defer: Option<u64>,
     /// It is, for so long.
@@ -89,9 +88,6 @@ impl std::fmt::Debug for Completing {
     }
 }
 
-/// What the records of a batch have written, for those behind them: none of it is in the stores yet.
-pub(crate) type BatchWrites = Arc<Mutex<BTreeMap<usize, Writes>>>;
-
 impl<'a> Context<'a> {
     pub(crate) fn new(place: &'a Place, attempt: u32, access: StoreAccess<'a>) -> Self {
         Self {
@@ -99,7 +95,7 @@ impl<'a> Context<'a> {
             attempt,
             may_emit: true,
             access,
-            batch_writes: None,
+            batch: None,
             may_defer: None,
             deferred: None,
             skipped: false,
@@ -197,7 +193,8 @@ impl<'a> Context<'a> {
         if let Some(written) = self.effects.written(at, key.as_ref()) {
             return written.as_deref().map(|bytes| decode(name, bytes)).transpose();
         }
-        if let Some(written) = self.written_before(at, &key) {
+        let batch = self.batch.as_ref();
+        if let Some(written) = batch.and_then(|(number, batch)| batch.read(*number, at, &key)) {
             return written.as_deref().map(|bytes| decode(name, bytes)).transpose();
         }
         let stores = self.place.stores.lock();
@@ -254,11 +251,16 @@ impl<'a> Context<'a> {
     /// commute: records that are handled at the same time are done in any order. Allowed under every
     /// ordering and for every key; the same attempt does not see it yet.
     ///
+    /// Under `Ordering::Key` a store is for one of the two: records replace what their own keys hold
+    /// ([`put`](Self::put), [`update`](Self::update), [`delete`](Self::delete)), or change what other records'
+    /// keys hold by merges. What the one reads and replaces the other would change in between.
+    ///
     /// `change` runs for a moment while the partition waits; if it panics, the attempt has failed.
     ///
     /// # Errors
     ///
-    /// If the store is not bound to this input, or this is a tick or hook beside other slots (fatal).
+    /// If the store is not bound to this input, this is a tick or hook beside other slots, or the key is
+    /// another record's and the store is one whose records replace what their keys hold (all fatal).
     pub fn merge<K, V>(
         &mut self,
         store: Store<K, V>,
@@ -272,6 +274,12 @@ impl<'a> Context<'a> {
         let (at, name) = self.bound(store.index)?;
         let key = key.store_key().into_owned();
         self.access.check_merge(name, &key)?;
+        if self.access.is_anothers(&key) {
+            self.use_as(Use::Shared, at, name)?;
+        }
+        if let Some((number, batch)) = &self.batch {
+            batch.merge(*number, at, &key);
+        }
         if Bug::MergeTooEarly.is(self.place.bug) {
             let now = self.place.stores.lock()[at].read(&key).map(<[u8]>::to_vec);
             let now = now.map(|bytes| decode::<V>(name, &bytes)).transpose()?;
@@ -411,18 +419,26 @@ impl<'a> Context<'a> {
                 "an entry of {bytes} bytes for the store {name} is larger than {MAX_RECORD_BYTES}"
             )));
         }
-        if let Some(batch) = &self.batch_writes {
-            let mut batch = batch.lock().unwrap_or_else(PoisonError::into_inner);
-            batch.entry(at).or_default().insert(key.clone(), value.clone());
+        if matches!(self.access, StoreAccess::OwnKey(_)) {
+            self.use_as(Use::Own, at, name)?;
+        }
+        if let Some((number, batch)) = &self.batch {
+            batch.write(*number, at, &key, value.as_ref());
         }
         self.effects.write(at, key, value);
         Ok(())
     }
 
-    /// By a record before it in its batch.
-    fn written_before(&self, at: usize, key: &[u8]) -> Option<Option<Vec<u8>>> {
-        let batch = self.batch_writes.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        batch.get(&at)?.get(key).cloned()
+    /// What one record reads of its own key and replaces, another may not change in between.
+    fn use_as(&self, wanted: Use, at: usize, store: &str) -> Result<(), HandlerError> {
+        let mut stores = self.place.stores.lock();
+        if stores.get_mut(at).is_none_or(|layers| layers.use_as(wanted)) {
+            return Ok(());
+        }
+        Err(HandlerError::fatal(format!(
+            "the store {store} is used in two ways: under Ordering::Key its records either replace what \
+             their own keys hold, or change what any key holds by add(…) and merge(…); use a store for each"
+        )))
     }
 
     fn bound(&self, store: usize) -> Result<(usize, &'a str), HandlerError> {

@@ -82,7 +82,10 @@ pub trait Handler: Send + 'static {
         ready(Ok(()))
     }
 
-    /// Called every `tick_every` (where declared), between two records.
+    /// Called every `tick_every` (where declared), between two records of this instance. Under
+    /// [`Ordering::Partition`](crate::Ordering) nothing else of the partition is in hand, deferred records
+    /// included, and stores may be used. Under the others one of its instances is called, beside the records
+    /// of the others, and may only emit.
     ///
     /// # Errors
     ///

@@ -170,6 +170,22 @@ impl Schedule {
         }
     }
 
+    /// The next [`seal`](Self::seal) is to say that nothing is in hand, where one record is named and is
+    /// not; whether that was to be said.
+    pub fn announce_rest(&mut self) -> bool {
+        let (running, done) = (self.queue.running_records(), self.done_set());
+        let Some(caution) = self.caution.as_mut().filter(|_| self.starting) else { return false };
+        let wants = caution.wish(None, running, || done.clone()).is_some();
+        caution.announce(None, running, || done);
+        wants
+    }
+
+    /// Is that to be said, since nothing is next?
+    #[must_use]
+    pub fn wants_rest(&self, now: Time) -> bool {
+        self.wish(now).is_some_and(|window| window.hand == Hand::Nothing)
+    }
+
     /// Kafka has accepted a commit that says this.
     pub fn committed(&mut self, standing: &Standing) {
         if let Some(caution) = &mut self.caution {

@@ -414,9 +414,17 @@ impl Desk {
         self.slots.add()
     }
 
-    /// The slot is in its first hook.
-    pub(crate) fn calls_hook(&mut self, slot: usize) {
-        self.slots.set(slot, At::Call);
+    /// The slot is in its first hook, while others are at work; false if there is nothing for it to do.
+    pub(crate) fn joins(&mut self, slot: usize) -> bool {
+        self.slots.set(slot, At::Joining);
+        self.state == State::Running
+    }
+
+    /// That has failed, and is to be tried again; false if there is nothing for it to do any more.
+    pub(crate) fn joins_later(&mut self, slot: usize) -> bool {
+        self.slots.set(slot, At::Waiting);
+        self.ring(); // somebody may have waited for the hook's end
+        self.state == State::Running
     }
 
     pub(crate) fn now(&self) -> Time {

@@ -135,7 +135,8 @@ impl Held {
         let back = self.waiting.drain(..).rev();
         Found {
             since: self.since.take(),
-            records: std::mem::take(&mut self.records),
+            // A batch that has begun is one record until it has ended.
+            records: if self.with_it.is_empty() { std::mem::take(&mut self.records) } else { 0 },
             back: back.map(|(turn, ..)| turn).collect(),
             ended: std::mem::take(&mut self.ended),
         }

@@ -77,6 +77,9 @@ impl TaskParts {
     }
 }
 
+/// Who is asked how far the retry topics are done answers within this time, or is asked again.
+const ASK_LIMIT: Duration = Duration::from_secs(30);
+
 /// A hook that is still waiting after so long is cut off.
 const HOOK_LIMIT: Duration = Duration::from_secs(10);
 
@@ -211,9 +214,9 @@ impl<H: Handler> PartitionTask<H> {
     fn start_another(&mut self) {
         let mut slot = self.new_slot();
         let index = slot.slot.index;
-        self.desk.lock().calls_hook(index);
+        self.desk.lock().joins(index);
         let handle = self.slots.spawn(async move {
-            if slot.assigned().await {
+            if slot.joins().await {
                 slot.work().await;
             }
             index
@@ -299,7 +302,8 @@ impl<H: Handler> PartitionTask<H> {
         };
         let topics = std::iter::once(&route.topic).chain(&route.beyond).cloned().collect();
         let (shared, number) = (Arc::clone(&self.parts.shared), self.parts.partition.partition());
-        self.asking = Some(Retries::read(shared, topics, number, committed).boxed());
+        let limit = shared.host.sleep(ASK_LIMIT);
+        self.asking = Some(Retries::read(shared, topics, number, committed, limit).boxed());
     }
 
     /// Cuts off what these slots run, at its next await.
@@ -354,7 +358,22 @@ struct Retries {
 }
 
 impl Retries {
+    /// None is known if they do not answer within the limit: they are asked again.
     async fn read(
+        shared: Arc<Shared>,
+        names: Vec<Arc<str>>,
+        number: i32,
+        committed: DoneSet,
+        limit: BoxFuture<'static, ()>,
+    ) -> Self {
+        tokio::select! {
+            biased;
+            read = Self::read_all(shared, names, number, committed.clone()) => read,
+            () = limit => Self { committed, topics: Vec::new() },
+        }
+    }
+
+    async fn read_all(
         shared: Arc<Shared>,
         names: Vec<Arc<str>>,
         number: i32,

@@ -15,7 +15,7 @@ use pelton_engine::{Bug, Turn};
 
 use crate::batch::Batch;
 use crate::completion::Deferred;
-use crate::context::{BatchWrites, Context, Place};
+use crate::context::{Context, Place};
 use crate::effects::Effects;
 use crate::error::HandlerError;
 use crate::handler::{Handler, SlotId};
@@ -23,6 +23,7 @@ use crate::panic_place;
 use crate::record::Record;
 use crate::runtime::in_poll::InPoll;
 use crate::runtime::input::{HandlerFactory, InputSpec};
+use crate::state::BatchWrites;
 
 /// A handler instance and the way to make another.
 pub(crate) struct Slot<H> {
@@ -44,6 +45,9 @@ pub(crate) enum Called {
     Done(Effects),
     /// Nothing is to be done for the record.
     Skipped,
+    /// It has seen in its batch what does not count, or not what does: it is to be handled again, as if it
+    /// had not been.
+    Spoilt,
     /// Somebody else completes it.
     Deferred(Deferred),
     Failed(HandlerError),
@@ -115,10 +119,10 @@ impl<H: Handler> Slot<H> {
             self.marks.at(first.offset());
         }
         let mut contexts = Vec::with_capacity(records.len());
-        let written = BatchWrites::default();
-        for (turn, record) in &records {
+        let written = Arc::<BatchWrites>::default();
+        for (number, (turn, record)) in records.iter().enumerate() {
             let mut ctx = Context::new(&self.place, turn.attempt, self.rules.access(record));
-            ctx.batch_writes = Some(Arc::clone(&written));
+            ctx.batch = Some((number, Arc::clone(&written)));
             contexts.push(ctx);
         }
         let mut batch = Batch::new(records.iter().map(|(_, record)| *record).collect(), contexts);
@@ -141,7 +145,14 @@ impl<H: Handler> Slot<H> {
             (None, Err(error)) => Called::Failed(error.clone()),
             (None, Ok(())) => Called::Done(ctx.effects),
         });
-        (results.collect(), whole.is_err())
+        let mut results: Vec<_> = results.collect();
+        let is_done = |called: &Called| matches!(called, Called::Done(_));
+        for number in written.spoilt(&results.iter().map(is_done).collect::<Vec<_>>()) {
+            if let Some(called) = results.get_mut(number).filter(|called| is_done(called)) {
+                *called = Called::Spoilt;
+            }
+        }
+        (results, whole.is_err())
     }
 
     pub(crate) async fn flush(&mut self) -> Called {
@@ -158,6 +169,9 @@ impl<H: Handler> Slot<H> {
     }
 
     pub(crate) async fn tick(&mut self) -> Called {
+        if let Err(error) = self.make().await {
+            return Called::Failed(error);
+        }
         let Some(handler) = &mut self.handler else {
             return Called::Done(Effects::default());
         };

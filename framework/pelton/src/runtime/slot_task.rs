@@ -79,28 +79,61 @@ impl<H: Handler> SlotTask<H> {
     pub(crate) async fn assigned(&mut self) -> bool {
         let mut attempt = 0;
         loop {
-            let called = self.slot.assigned().await;
             attempt += 1;
-            match called {
-                Called::Done(effects) => {
-                    self.desk.lock().enter(effects);
-                    return true;
-                }
-                Called::Failed(error) if error.is_fatal() => {
-                    self.desk.lock().fail(self.failure(Offset(-1), &error));
-                    return false;
-                }
-                Called::Failed(error) => self.log_retry("assigned", attempt, &error.to_string()),
-                Called::Panicked(panic) => {
-                    self.slot.discard();
-                    self.log_retry("assigned", attempt, &panic);
-                }
-                Called::Skipped | Called::Unmade(_) | Called::TimedOut(_) | Called::Deferred(_) => {
-                }
+            if let Some(is_assigned) = self.try_assigned(attempt).await {
+                return is_assigned;
             }
             let seed = self.slot.index as u64;
             self.shared.host.sleep(self.retry.backoff(attempt, seed)).await;
         }
+    }
+
+    /// The same for one more slot, while others are at work: between two tries it is in nobody's way, and it
+    /// gives up when nothing starts any more.
+    pub(crate) async fn joins(&mut self) -> bool {
+        let index = self.slot.index;
+        let mut attempt = 0;
+        while self.desk.lock().joins(index) {
+            attempt += 1;
+            if let Some(is_assigned) = self.try_assigned(attempt).await {
+                return is_assigned;
+            }
+            if !self.desk.lock().joins_later(index) {
+                return false;
+            }
+            let wait = self.shared.host.sleep(self.retry.backoff(attempt, index as u64));
+            tokio::select! {
+                biased;
+                () = self.wake.notified() => {}
+                () = wait => {}
+            }
+        }
+        false
+    }
+
+    /// Has it succeeded, if it is not to be tried again?
+    async fn try_assigned(&mut self, attempt: u32) -> Option<bool> {
+        match self.slot.assigned().await {
+            Called::Done(effects) => {
+                self.desk.lock().enter(effects);
+                return Some(true);
+            }
+            Called::Failed(error) if error.is_fatal() => {
+                self.desk.lock().fail(self.failure(Offset(-1), &error));
+                return Some(false);
+            }
+            Called::Failed(error) => self.log_retry("assigned", attempt, &error.to_string()),
+            Called::Panicked(panic) => {
+                self.slot.discard();
+                self.log_retry("assigned", attempt, &panic);
+            }
+            Called::Skipped
+            | Called::Spoilt
+            | Called::Unmade(_)
+            | Called::TimedOut(_)
+            | Called::Deferred(_) => {}
+        }
+        None
     }
 
     /// Handles what it has in hand, one after the other, as long as all goes well.
@@ -238,7 +271,11 @@ impl<H: Handler> SlotTask<H> {
                 self.slot.discard();
                 desk.reset_if_handled();
             }
-            Called::Skipped | Called::Unmade(_) | Called::TimedOut(_) | Called::Deferred(_) => {}
+            Called::Skipped
+            | Called::Spoilt
+            | Called::Unmade(_)
+            | Called::TimedOut(_)
+            | Called::Deferred(_) => {}
         }
         desk.turn(self.slot.index, &self.hand, now)
     }
@@ -258,7 +295,11 @@ impl<H: Handler> SlotTask<H> {
                 self.slot.discard();
                 desk.reset_if_handled();
             }
-            Called::Skipped | Called::Unmade(_) | Called::TimedOut(_) | Called::Deferred(_) => {}
+            Called::Skipped
+            | Called::Spoilt
+            | Called::Unmade(_)
+            | Called::TimedOut(_)
+            | Called::Deferred(_) => {}
         }
         desk.turn(self.slot.index, &self.hand, now)
     }

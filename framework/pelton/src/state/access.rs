@@ -64,6 +64,11 @@ impl StoreAccess<'_> {
         }
     }
 
+    /// Does the key belong to other records than the one at hand?
+    pub(crate) fn is_anothers(&self, key: &[u8]) -> bool {
+        matches!(self, Self::OwnKey(own) if own.as_deref() != Some(key))
+    }
+
     /// May a change that commutes be made?
     ///
     /// # Errors

@@ -14,6 +14,8 @@ pub(crate) type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 /// One partition's part of one store.
 #[derive(Debug, Default)]
 pub(crate) struct StoreLayers {
+    /// How records that run at once use it, if any have.
+    used: Option<Use>,
     committed: HashMap<Vec<u8>, Vec<u8>>,
     /// Sealed, oldest first, with the number of the seal; their commit is not known yet.
     sealed: VecDeque<(u64, Writes)>,
@@ -23,6 +25,15 @@ pub(crate) struct StoreLayers {
     handled: Writes,
     /// Bytes of the layers above the committed one.
     bytes: LayerBytes,
+}
+
+/// How records with keys of their own, which run at once, use a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Each replaces what its own key holds.
+    Own,
+    /// They change what others' keys hold, by merges.
+    Shared,
 }
 
 /// Bytes of the layers that are not committed.
@@ -67,6 +78,11 @@ impl StoreLayers {
             Some(written) => written.as_deref(),
             None => self.committed.get(key).map(Vec::as_slice),
         }
+    }
+
+    /// Records that run at once use it so from now on; false if they have used it otherwise.
+    pub(crate) fn use_as(&mut self, wanted: Use) -> bool {
+        *self.used.get_or_insert(wanted) == wanted
     }
 
     /// Takes in the writes of a done record.

@@ -20,7 +20,15 @@ impl Desk {
             self.alone.unbar();
         }
         let rests = self.paused || self.contact.room(now) == 0;
-        if self.state != State::Running || rests || !self.schedule.wants_commit(now) {
+        if self.state != State::Running {
+            return;
+        }
+        if (rests || self.schedule.wants_rest(now)) && self.schedule.announce_rest() {
+            self.seal();
+            self.pump(now);
+            return;
+        }
+        if rests || !self.schedule.wants_commit(now) {
             return;
         }
         if self.schedule.is_alone(now) {

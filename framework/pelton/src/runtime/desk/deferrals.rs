@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pelton_engine::{Bug, Finish, Time, Turn};
 
-use super::Desk;
+use super::{Desk, effects_bytes};
 use crate::completion::Deferred;
 use crate::effects::Effects;
 use crate::error::HandlerError;
@@ -18,6 +18,8 @@ use crate::runtime::in_poll::HeldCall;
 #[derive(Debug, Default)]
 pub(super) struct Deferrals {
     waiting: BTreeMap<u64, Waiting>,
+    /// What their effects take.
+    bytes: u64,
     /// When each is given up.
     until: BTreeSet<(Time, u64)>,
     /// Completed before its handler had returned.
@@ -38,6 +40,15 @@ impl Deferrals {
         self.waiting.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// What their effects take.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// When the first of them is given up.
     pub(super) fn next(&self) -> Option<Time> {
         self.until.first().map(|(at, _)| *at)
@@ -54,6 +65,7 @@ impl Deferrals {
         self.waiting.get(&index).filter(|waiting| waiting.turn.attempt == attempt)?;
         let waiting = self.waiting.remove(&index)?;
         self.until.remove(&(waiting.until, index));
+        self.bytes -= effects_bytes(&waiting.effects);
         Some(waiting)
     }
 }
@@ -67,6 +79,8 @@ impl Desk {
             self.schedule.finished(turn.index, Finish::Done, now);
             (self.progress.dirty, self.unsealed) = (true, true);
         }
+        self.weigh(&effects);
+        self.deferrals.bytes += effects_bytes(&effects);
         let call = self.lease.hold_call();
         let waiting = Waiting { turn, effects, until, limit, _call: call };
         self.deferrals.waiting.insert(turn.index, waiting);
@@ -119,6 +133,7 @@ impl Desk {
     pub(super) fn cut_deferred(&mut self, now: Time) {
         self.deferrals.until.clear();
         self.deferrals.early.clear();
+        self.deferrals.bytes = 0;
         for waiting in std::mem::take(&mut self.deferrals.waiting).into_values() {
             self.cut_off(waiting.turn, now);
         }

@@ -23,21 +23,24 @@ impl Desk {
     /// May a record start? Always if there are no effects and none can come: somebody must go on.
     /// Each record in hand may have as large effects as any before it.
     pub(super) fn has_room(&self) -> bool {
-        let running = u64::try_from(self.schedule.running_records()).unwrap_or(u64::MAX);
-        let to_come = running.saturating_mul(self.usual_effects);
-        let effects = self.held_effects().bytes().saturating_add(to_come);
+        let effects = self.held_effects().bytes().saturating_add(self.effects_to_come());
         let held = effects.saturating_add(count(self.run_bytes));
         effects == 0 || held <= self.shared.start_below.load(Ordering::Relaxed)
     }
 
     /// For so many records more there would be room, were each one's effects as large as any before it.
     pub(super) fn room_for_effects(&self) -> usize {
-        let running = u64::try_from(self.schedule.running_records()).unwrap_or(u64::MAX);
-        let to_come = running.saturating_mul(self.usual_effects);
-        let held = self.held_effects().bytes().saturating_add(count(self.run_bytes)) + to_come;
+        let held = self.held_effects().bytes().saturating_add(count(self.run_bytes));
+        let held = held.saturating_add(self.effects_to_come());
         let left = self.shared.start_below.load(Ordering::Relaxed).saturating_sub(held);
         left.checked_div(self.usual_effects)
             .map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
+    }
+
+    /// What is in hand may have as large effects as any before it; what is deferred has its own.
+    fn effects_to_come(&self) -> u64 {
+        let running = self.schedule.running_records().saturating_sub(self.deferrals.len());
+        count(running).saturating_mul(self.usual_effects)
     }
 
     /// Remembers how large one record's effects may be.
@@ -56,7 +59,7 @@ impl Desk {
             }
         }
         HeldEffects {
-            outputs: count(self.outbox.bytes() + self.handled_bytes),
+            outputs: count(self.outbox.bytes() + self.handled_bytes) + self.deferrals.bytes(),
             stores: count(sealed + unsealed),
             unsealed: count(unsealed),
             largest: self.largest_effects,

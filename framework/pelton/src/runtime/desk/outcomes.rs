@@ -25,6 +25,7 @@ impl Desk {
             Called::Done(effects) => self.succeeded(turn, effects, self.spec.is_plain(), now),
             Called::Skipped => self.skip(turn, self.spec.is_plain(), now),
             Called::Deferred(deferred) => return self.defer(turn, deferred, now),
+            Called::Spoilt => return self.not_done(turn.index, Finish::Cancelled, now),
             Called::Failed(error) => self.failed(turn, &error, now),
             Called::Unmade(error) if error.is_retryable() => {
                 self.schedule.forgive_last(turn.index);
@@ -58,8 +59,8 @@ impl Desk {
         failed_together: bool,
         now: Time,
     ) {
-        self.look_at(hand, now);
         drop(hand.lock().end());
+        self.look_at(hand, now);
         let mut is_first = true;
         self.failed_together = failed_together;
         for (turn, called) in results {
@@ -69,7 +70,12 @@ impl Desk {
             let was_told = std::mem::replace(&mut is_first, false);
             // Nobody is told of a start that would come after the partition's end.
             let is_over = !was_told && self.lease.is_over(self.shared.plan.bug);
-            if is_over || self.schedule.is_overtaken(turn.index) {
+            let is_spoilt = matches!(called, Called::Spoilt);
+            if is_spoilt && was_told {
+                // It was shown what those behind it had written: alone, it is not.
+                self.schedule.set_apart(turn.index);
+            }
+            if is_over || is_spoilt || self.schedule.is_overtaken(turn.index) {
                 self.not_done(turn.index, Finish::Cancelled, now);
                 continue;
             }

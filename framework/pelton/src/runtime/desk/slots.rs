@@ -24,6 +24,9 @@ pub(super) struct Slots {
     /// Made or woken, and not at the desk yet.
     coming: usize,
     busy: usize,
+    /// Not at the desk for the first time yet, though others are: in their first hooks, or before their
+    /// next try.
+    joining: usize,
     /// The most that were busy at once with records: since then, and in the while before.
     peak: (Time, usize, usize),
     /// Numbers of slots that have ended: the next ones get them.
@@ -49,6 +52,10 @@ pub(super) enum At {
     Records,
     /// In user code, with a flush, a tick or a hook.
     Call,
+    /// In user code, with its first hook, while others are at work.
+    Joining,
+    /// That has failed, and is to be tried again: it is in nobody's way.
+    Waiting,
     /// It has ended.
     Gone,
 }
@@ -81,6 +88,8 @@ impl Slots {
             At::Coming => self.coming -= 1,
             At::Resting => self.resting.retain(|resting| *resting != slot),
             At::Records | At::Call => self.busy -= 1,
+            At::Joining => (self.busy, self.joining) = (self.busy - 1, self.joining - 1),
+            At::Waiting => self.joining -= 1,
             At::Gone => self.gone.retain(|gone| *gone != slot),
         }
         match at {
@@ -91,6 +100,8 @@ impl Slots {
                 self.peak.1 = self.peak.1.max(self.busy);
             }
             At::Call => self.busy += 1,
+            At::Joining => (self.busy, self.joining) = (self.busy + 1, self.joining + 1),
+            At::Waiting => self.joining += 1,
             At::Gone => self.gone.push(slot),
         }
         before
@@ -106,8 +117,11 @@ impl Slots {
         true
     }
 
+    /// Those that wait for their next try, too.
     pub(super) fn wake_all(&mut self) {
         while self.wake_one() {}
+        let waiting = self.all.iter().filter(|slot| slot.at == At::Waiting);
+        waiting.for_each(|slot| slot.wake.notify_one());
     }
 
     /// Is this the time for the slot's `revoked` hook? True once.
@@ -140,7 +154,8 @@ impl Slots {
 
     /// In user code.
     pub(super) fn in_user_code(&self) -> impl Iterator<Item = usize> + '_ {
-        let busy = |slot: &(usize, &Slot)| matches!(slot.1.at, At::Records | At::Call);
+        let busy =
+            |slot: &(usize, &Slot)| matches!(slot.1.at, At::Records | At::Call | At::Joining);
         self.all.iter().enumerate().filter(busy).map(|(number, _)| number)
     }
 
@@ -166,6 +181,11 @@ impl Slots {
 
     pub(super) fn coming(&self) -> usize {
         self.coming
+    }
+
+    /// How many there will be at the desk, some time.
+    pub(super) fn joining(&self) -> usize {
+        self.joining
     }
 
     /// How many there are.
@@ -232,6 +252,20 @@ mod tests {
         }
         slots.wake_one();
         assert_eq!(slots.set(1, At::Resting), At::Coming);
+    }
+
+    #[test]
+    fn one_that_joins_is_busy_in_its_hook_and_in_nobodys_way_between_two() {
+        let mut slots = Slots::default();
+        slots.add();
+        slots.set(0, At::Joining);
+        assert_eq!((slots.coming(), slots.busy(), slots.joining()), (0, 1, 1));
+        assert_eq!(slots.in_user_code().count(), 1);
+        slots.set(0, At::Waiting);
+        assert_eq!((slots.coming(), slots.busy(), slots.joining()), (0, 0, 1));
+        assert!(!slots.wake_one(), "it can do nothing yet");
+        slots.set(0, At::Gone);
+        assert_eq!((slots.busy(), slots.joining(), slots.living()), (0, 0, 0));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What comes next, for a slot that has nothing in hand and for the partition's task?
 
-use pelton_engine::{Bug, Event, Finish, Time};
+use pelton_engine::{Bug, Event, Finish, Ordering, Time};
 
 use super::memory::ROOM_RETRY;
 use super::slots::At;
@@ -58,7 +58,7 @@ impl Desk {
 
     /// Wakes the partition's task, from a slot whose handler may hold the thread: tokio has what was woken
     /// last on a thread run next there, and on no other thread, so something else is to be that.
-    fn ring(&self) {
+    pub(super) fn ring(&self) {
         self.task.notify_one();
         drop(tokio::spawn(std::future::ready(())));
     }
@@ -180,9 +180,12 @@ impl Desk {
 
     /// Is a flush or a tick due, and nothing in hand that would be in its way?
     fn calls_due(&self, now: Time) -> bool {
-        let tick = self.next_tick.filter(|_| !self.paused);
-        let due = [self.flush_at(now), tick].into_iter().flatten().any(|at| now >= at);
-        due && self.slots.busy() == 0
+        let nothing_is_in_hand = self.slots.busy() == 0 && self.deferrals.is_empty();
+        let is_due = |at: Option<Time>| at.is_some_and(|at| now >= at);
+        let flush = self.slots.busy() == 0 && is_due(self.flush_at(now));
+        // Beside other records a tick has no stores, and is in nobody's way.
+        let may_tick = nothing_is_in_hand || self.spec.ordering != Ordering::Partition;
+        flush || (may_tick && !self.paused && is_due(self.next_tick))
     }
 
     /// May a record start, whatever its unit?
@@ -271,8 +274,9 @@ impl Desk {
         while wanted > 0 && self.slots.wake_one() {
             wanted -= 1;
         }
+        // Those that are being made will do it.
         let most = self.schedule.ordering().concurrency();
-        wanted.min(most.saturating_sub(self.slots.living()))
+        wanted.saturating_sub(self.slots.joining()).min(most.saturating_sub(self.slots.living()))
     }
 
     /// Who stood in line for a place and has nothing to start any more lets the next one have it.
@@ -400,15 +404,15 @@ impl Desk {
                 self.reset_if_handled();
             }
             At::Call => self.reset_if_handled(),
-            At::Coming | At::Resting | At::Gone => {}
+            At::Joining | At::Waiting | At::Coming | At::Resting | At::Gone => {}
         }
     }
 
     /// What a slot had in hand that was cut off.
     fn drop_hand(&mut self, slot: usize, now: Time) {
         let Some(hand) = self.slots.hand(slot).cloned() else { return };
-        self.look_at(&hand, now);
         let (cut, with_it) = hand.lock().end();
+        self.look_at(&hand, now);
         if let Some(turn) = cut {
             self.cut_off(turn, now);
         }
