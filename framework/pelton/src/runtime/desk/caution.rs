@@ -19,10 +19,11 @@ impl Desk {
         } else if !is_trial {
             self.alone.unbar();
         }
-        let rests = self.paused || self.contact.room(now) == 0;
         if self.state != State::Running {
             return;
         }
+        // Nothing starts, or nothing is next: who was named is in hand no more. That needs no turn.
+        let rests = self.paused || self.contact.room(now) == 0;
         if (rests || self.schedule.wants_rest(now)) && self.schedule.announce_rest() {
             self.seal();
             self.pump(now);
