@@ -7,7 +7,8 @@ use libtest_mimic::Failed;
 use pelton::TopicPartition;
 use pelton_testkit::ledger::Cause;
 use pelton_tests::{
-    Cluster, KafkaCluster, LoadPlan, Protocol, Rig, RigPlan, Trial, tool_class, trials, wait_for,
+    Cluster, KafkaCluster, LoadPlan, Protocol, Rig, RigPlan, Trial, suites::keys, tool_class,
+    trials, wait_for,
 };
 
 use crate::{insist, insist_on_exact, say};
@@ -24,6 +25,10 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         on(Protocol::CooperativeSticky, &[Reset::ToEarliest]),
         on(Protocol::Kip848, &[Reset::ShiftBy(-30), Reset::ToOffset(100)]),
+        trials::on_kafka(
+            "a_reset_drops_what_was_done_above_it",
+            a_reset_drops_what_was_done_above_it,
+        ),
     ]
 }
 
@@ -31,6 +36,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 #[derive(Clone, Copy, Debug)]
 enum Reset {
     ToEarliest,
+    ToCurrent,
     ShiftBy(i64),
     ToOffset(i64),
 }
@@ -39,6 +45,7 @@ impl Reset {
     fn arguments(self) -> Vec<String> {
         match self {
             Self::ToEarliest => vec!["--to-earliest".to_owned()],
+            Self::ToCurrent => vec!["--to-current".to_owned()],
             Self::ShiftBy(by) => vec!["--shift-by".to_owned(), by.to_string()],
             Self::ToOffset(offset) => vec!["--to-offset".to_owned(), offset.to_string()],
         }
@@ -47,6 +54,7 @@ impl Reset {
     fn of(self, committed: i64) -> i64 {
         match self {
             Self::ToEarliest => 0,
+            Self::ToCurrent => committed,
             Self::ShiftBy(by) => committed + by,
             Self::ToOffset(offset) => offset,
         }
@@ -77,6 +85,35 @@ fn shows_and_resets(protocol: Protocol, resets: &[Reset]) -> Result<(), Failed> 
         insist(repeats == expected, || format!("{expected:?} were to be repeated\n{outcome}"))?;
         say(&format!("{reset:?}: {again} records handled again so far"));
     }
+    Ok(())
+}
+
+/// A commit names what is done above its offset. Whoever resets the group means what he says: it is handled
+/// again, where the offset stays the same, too.
+fn a_reset_drops_what_was_done_above_it() -> Result<(), Failed> {
+    let keys = keys::plan(Protocol::CooperativeSticky);
+    let plan = RigPlan { partitions: PARTITIONS, fail_one_in: 20, ..keys };
+    let rig = Rig::new(KafkaCluster::shared(1)?, plan)?;
+    let mut fleet = rig.fleet();
+    fleet.start(1)?;
+    let load = rig.load(LoadPlan::at_rate(1_000))?;
+    rig.wait_until_begun(PATIENCE)?;
+    fleet.terminate_all()?; // some records wait for their second attempt: those behind them are done
+    load.stop()?;
+    let committed = rig.cluster().committed(&rig.names().group, &rig.names().input)?;
+    let below: i64 = committed.iter().filter_map(|committed| committed.offset).sum();
+    let above = rig.outcome()?.ledger.done.saturating_sub(u64::try_from(below)?);
+    insist(above > 0, || "nothing was done above the committed offsets".to_owned())?;
+    reset_offsets(&rig, Reset::ToCurrent)?;
+    fleet.start(1)?;
+    rig.wait_until_handled(PATIENCE)?;
+    fleet.terminate_all()?;
+    let outcome = rig.outcome()?;
+    insist(outcome.is_clean(), || outcome.to_string())?;
+    let expected = BTreeMap::from([(Some(Cause::OffsetReset), above)]);
+    let repeats = outcome.ledger.repeats_by_cause();
+    insist(repeats == expected, || format!("{expected:?} were to be repeated\n{outcome}"))?;
+    say(&format!("{above} records were done above the committed offsets, and handled again"));
     Ok(())
 }
 
