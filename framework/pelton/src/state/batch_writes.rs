@@ -39,9 +39,13 @@ impl BatchWrites {
     }
 
     pub(crate) fn write(&self, writer: usize, store: usize, key: &[u8], value: Option<&Vec<u8>>) {
-        let write = Some((writer, value.cloned()));
-        let latest = Latest { write, merged_by: Vec::new() };
-        self.lock().latest.insert((store, key.to_vec()), latest);
+        let mut written = self.lock();
+        let latest = written.latest.entry((store, key.to_vec())).or_default();
+        // They are done in their order, in whatever order they write.
+        if latest.write.as_ref().is_none_or(|(before, _)| *before <= writer) {
+            latest.write = Some((writer, value.cloned()));
+            latest.merged_by.retain(|merger| *merger > writer);
+        }
     }
 
     pub(crate) fn merge(&self, writer: usize, store: usize, key: &[u8]) {
@@ -98,6 +102,18 @@ mod tests {
         assert_eq!(spoilt(&writes, &[true; 4]), [0; 0]);
         assert_eq!(spoilt(&writes, &[false, true, true, true]), [1, 2]);
         assert_eq!(spoilt(&writes, &[true, false, true, true]), [2]);
+    }
+
+    /// A handler that went backwards left the older write for those behind both.
+    #[test]
+    fn inv_17_of_two_writes_that_of_the_later_record_is_seen_whichever_came_last() {
+        let writes = BatchWrites::default();
+        let value = Some(b"1".to_vec());
+        writes.merge(2, 0, b"a");
+        writes.write(1, 0, b"a", value.as_ref());
+        writes.write(0, 0, b"a", None);
+        assert_eq!(writes.read(3, 0, b"a"), Some(value));
+        assert_eq!(spoilt(&writes, &[true; 4]), [3], "the change is made behind what it has seen");
     }
 
     #[test]
